@@ -1,0 +1,115 @@
+"""Images in parquet, as the Hugging Face `datasets` library lays them out.
+
+A column `image` of {bytes, path} (WebP or PNG), a column `label` (int64), class names in the schema metadata.
+The bundled sample has the same layout and one more column, `index`: the row in the full set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from explorer.data.specs import Dataset
+
+FORMATS = ("WEBP", "PNG")
+_CHUNK = 500  # images a thread decodes at a time
+
+
+class Corrupt(Exception):
+    """A file is not what the layout promises; the message is the part of a sentence after "because"."""
+
+
+def shards(folder: Path, split: str) -> tuple[Path, ...]:
+    """The files of one split, in order; raises Corrupt when some of "-of-0000N" are missing. None found: ()."""
+    found = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    if not found:
+        return ()
+    total = found[0].stem.rpartition("-of-")[2]
+    expected = [f"{split}-{k:05d}-of-{total}.parquet" for k in range(int(total))] if total.isdigit() else []
+    if [file.name for file in found] != expected:
+        raise Corrupt(f"{folder} holds {len(found)} of the {split} files where {found[0].name} promises {total}")
+    return tuple(found)
+
+
+def read(files: Sequence[Path], spec: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels (N,C,H,W) uint8, labels (N,) int64, index (N,) int64 of all files together; raises Corrupt."""
+    parts = [_read_one(file, spec) for file in files]
+    pixels, labels, index = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    if index[0] < 0:  # no index column: the row number is the index
+        index = np.arange(len(labels), dtype=np.int64)
+    return pixels, labels, index
+
+
+def _read_one(file: Path, spec: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        table = pq.read_table(file, page_checksum_verification=True)
+        blobs = table["image"].combine_chunks().field("bytes").to_pylist()
+        labels = np.asarray(table["label"].to_numpy())
+        index = np.asarray(table["index"].to_numpy()) if "index" in table.column_names else np.full(len(labels), -1)
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
+        raise Corrupt(f"{file.name} cannot be read ({_first_line(error)})") from error
+    names = _class_names(table.schema)
+    if names is not None and names != spec.classes:
+        raise Corrupt(f"{file.name} names other classes than {spec.title}'s")
+    if labels.dtype != np.int64 or not len(labels) or labels.min() < 0 or labels.max() >= len(spec.classes):
+        raise Corrupt(f"{file.name} has labels that are not whole numbers from 0 to {len(spec.classes) - 1}")
+    return _decode(blobs, spec, file), labels.copy(), index.astype(np.int64)
+
+
+def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
+    """Class names from the `huggingface` metadata, None where there are none."""
+    try:
+        info: Any = json.loads((schema.metadata or {})[b"huggingface"])
+        return tuple(info["info"]["features"]["label"]["names"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _decode(blobs: list[bytes | None], spec: Dataset, file: Path) -> np.ndarray:
+    """(N,C,H,W) uint8. A grey image stored as RGB (WebP has no grey mode) gives its first channel."""
+    channels, height, width = spec.shape
+    pixels = np.empty((len(blobs), channels, height, width), np.uint8)
+
+    def decode(start: int) -> None:
+        for row in range(start, min(start + _CHUNK, len(blobs))):
+            try:
+                with Image.open(io.BytesIO(blobs[row] or b""), formats=FORMATS) as image:
+                    if image.size != (width, height):
+                        raise Corrupt(f"image {row} of {file.name} is {image.width}x{image.height} pixels")
+                    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # (H,W,3)
+            except (OSError, ValueError, SyntaxError) as error:
+                raise Corrupt(f"image {row} of {file.name} cannot be decoded ({_first_line(error)})") from error
+            pixels[row] = rgb.transpose(2, 0, 1)[:channels]
+
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+        list(pool.map(decode, range(0, len(blobs), _CHUNK)))  # list: lets the first error out
+    return pixels
+
+
+def write(file: Path, blobs: Sequence[bytes], labels: np.ndarray, spec: Dataset, index: np.ndarray | None = None) -> None:
+    """One file in this layout, with page checksums. `index` adds the column of the same name."""
+    paths = [f"{k}.webp" for k in range(len(blobs))]
+    columns: dict[str, pa.Array] = {
+        "image": pa.StructArray.from_arrays([pa.array(blobs, pa.binary()), pa.array(paths)], ["bytes", "path"]),
+        "label": pa.array(labels, pa.int64()),
+    }
+    if index is not None:
+        columns["index"] = pa.array(index, pa.int64())
+    features = {"image": {"_type": "Image"}, "label": {"names": list(spec.classes), "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(table, file, compression="none", write_page_checksum=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

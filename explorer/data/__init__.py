@@ -1,6 +1,19 @@
 """Real images: datasets, the bundled sample, uploads."""
 
-from explorer.data.loading import raw
-from explorer.data.specs import DATASETS, Dataset, dataset
+from explorer.data.folders import data_folders, download_folder
+from explorer.data.loading import Images, load, raw
+from explorer.data.originals import download
+from explorer.data.specs import DATASETS, SPLITS, Dataset, dataset
 
-__all__ = ["DATASETS", "Dataset", "dataset", "raw"]
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Dataset",
+    "Images",
+    "data_folders",
+    "dataset",
+    "download",
+    "download_folder",
+    "load",
+    "raw",
+]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import DataUnavailable, InvalidValue
-from explorer.data import parquet
+from explorer.core import DataUnavailable, InvalidValue, seeded
+from explorer.data import originals, parquet
 from explorer.data.folders import data_folders
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, check_split, dataset
@@ -21,6 +21,72 @@ from explorer.data.specs import Dataset, check_split, dataset
 Source = Literal["auto", "sample", "full"]
 SOURCES: tuple[str, ...] = get_args(Source)
 SAMPLE = Path(__file__).parent / "sample"
+SEED_LIMIT = 2**63 - 1
+
+Layout = Literal["sample", "parquet", "torchvision"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images and where they came from."""
+
+    x: Tensor  # (N,C,H,W) float32 in [0,1]
+    y: Tensor  # (N,) int64
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    index: Tensor  # (N,) int64: row in the full split (for the bundled sample, in the one it was drawn from)
+    source: str  # "bundled sample", or "full test set (parquet)" and the like
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, source: str = "auto") -> Images:
+    """`n` images of a dataset, evenly from all classes (counts differ by at most one); None: all, in their own order.
+
+    The choice depends on the data, `n` and `seed` alone, and a larger `n` begins with the images of a smaller one.
+    `source`: "auto" takes the full set where there is one, else the bundled sample; "sample" and "full" insist.
+    Raises UnknownName (dataset, split), InvalidValue (n, seed, source), DataUnavailable (not here, or damaged).
+    """
+    spec = dataset(name)
+    if n is not None and not (_whole(n) and 1 <= n <= spec.rows[check_split(split)]):
+        raise InvalidValue(f"n must be a whole number in [1, {spec.rows[split]}], or None for all; got {n!r}.")
+    if not (_whole(seed) and 0 <= seed <= SEED_LIMIT):
+        raise InvalidValue(f"seed must be a whole number in [0, 2^63); got {seed!r}.")
+    table = _table(name, split, source)
+    if n is not None and n > len(table.labels):
+        raise DataUnavailable(
+            f"The bundled sample of {spec.title} holds {len(table.labels):,} images, fewer than the {n:,} asked for: "
+            f"ask for fewer, run `python -m explorer data download {name}`, or set EXPLORER_DATA to the full set."
+        )
+    rows = slice(None) if n is None else balanced(table.labels, n, seed)
+    x = table.pixels[rows].to(torch.float32) / 255
+    return Images(x, table.labels[rows].clone(), spec.classes, name, split, table.index[rows].clone(), table.source)
+
+
+def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Everything found: pixels (N,C,H,W) uint8, labels (N,) int64, class names.
+
+    Kept in memory and handed to every caller: read it, never write to it. Raises as `load` does.
+    """
+    table = _table(name, split, source)
+    return table.pixels, table.labels, dataset(name).classes
+
+
+def balanced(labels: Tensor, n: int, seed: int) -> Tensor:
+    """(n,) rows drawn at random without replacement, so that every prefix has as many of one class as of another."""
+    order = torch.randperm(len(labels), generator=seeded(seed))
+    shuffled = labels[order]
+    rank = torch.empty_like(order)  # how many of the same class come before, in the shuffled order
+    for label in shuffled.unique():
+        same = shuffled == label
+        rank[same] = torch.arange(int(same.sum()))
+    return order[rank.argsort(stable=True)][:n]
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -29,7 +95,7 @@ class _Place:
 
     name: str
     split: str
-    layout: Literal["sample", "parquet"]
+    layout: Layout
     root: Path
     files: tuple[Path, ...]
     stamp: tuple[tuple[int, int], ...]
@@ -41,15 +107,6 @@ class _Table:
     labels: Tensor  # (N,) int64
     index: Tensor  # (N,) int64
     source: str
-
-
-def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Everything found: pixels (N,C,H,W) uint8, labels (N,) int64, class names.
-
-    Kept in memory and handed to every caller: read it, never write to it. Raises as `load` does.
-    """
-    table = _table(name, split, source)
-    return table.pixels, table.labels, dataset(name).classes
 
 
 def _table(name: str, split: str, source: str) -> _Table:
@@ -72,35 +129,45 @@ def _find_full(spec: Dataset, split: str) -> _Place | None:
         try:
             files = parquet.shards(root / spec.name, split)
         except Corrupt as problem:
-            raise _unusable(spec, split, problem) from problem
+            raise _unusable(spec, split, "parquet", problem) from problem
         if files:
-            return _Place(spec.name, split, "parquet", root, files, _stamp(files))
+            return _place(spec, split, "parquet", root, files)
+        if files := originals.files(root, spec.name):
+            return _place(spec, split, "torchvision", root, files)
     return None
 
 
 def _find_sample(spec: Dataset, split: str, source: str) -> _Place:
     file = SAMPLE / f"{spec.name}-{split}.parquet"
-    if source == "full" or not file.is_file():
-        what = f"The full {split} set of {spec.title} is not on this computer"
+    if source == "full" or split != "test":
+        sample = "the bundled sample has test images only" if source == "sample" else "it is not on this computer"
         raise DataUnavailable(
-            f"{what}: run `python -m explorer data download {spec.name}`, or set EXPLORER_DATA to a folder that holds it."
+            f"The full {split} set of {spec.title} is needed and {sample}: "
+            f"run `python -m explorer data download {spec.name}`, or set EXPLORER_DATA to a folder that holds it."
         )
-    return _Place(spec.name, split, "sample", SAMPLE, (file,), _stamp((file,)))
+    if not file.is_file():
+        raise DataUnavailable(f"The bundled sample {file} is missing: install the project again.")
+    return _place(spec, split, "sample", SAMPLE, (file,))
 
 
-def _stamp(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
-    return tuple((stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in files))
+def _place(spec: Dataset, split: str, layout: Layout, root: Path, files: tuple[Path, ...]) -> _Place:
+    stamp = tuple((stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in files))
+    return _Place(spec.name, split, layout, root, files, stamp)
 
 
 @functools.lru_cache(maxsize=8)
 def _read(place: _Place) -> _Table:
     spec = dataset(place.name)
     try:
-        pixels, labels, index = parquet.read(place.files, spec)
+        if place.layout == "torchvision":
+            pixels, labels = originals.read(place.root, spec, place.split)
+            index = np.arange(len(labels), dtype=np.int64)
+        else:
+            pixels, labels, index = parquet.read(place.files, spec)
         if place.layout != "sample":
             _check_counts(spec, place.split, labels)
     except Corrupt as problem:
-        raise _unusable(spec, place.split, problem) from problem
+        raise _unusable(spec, place.split, place.layout, problem) from problem
     source = "bundled sample" if place.layout == "sample" else f"full {place.split} set ({place.layout})"
     return _Table(torch.from_numpy(pixels), torch.from_numpy(labels), torch.from_numpy(index), source)
 
@@ -109,12 +176,15 @@ def _check_counts(spec: Dataset, split: str, labels: np.ndarray) -> None:
     """Both datasets have the same number of images of every class; anything else is a damaged copy."""
     if len(labels) != spec.rows[split]:
         raise Corrupt(f"it has {len(labels):,} images instead of {spec.rows[split]:,}")
-    if len(set(np.bincount(labels, minlength=len(spec.classes)))) != 1:
-        raise Corrupt("its classes are not equally many, so labels are damaged")
+    if len(set(np.bincount(labels, minlength=len(spec.classes)).tolist())) != 1:
+        raise Corrupt("its classes are not equally many, so its labels are damaged")
 
 
-def _unusable(spec: Dataset, split: str, problem: Corrupt) -> DataUnavailable:
-    return DataUnavailable(
-        f"The {split} set of {spec.title} is incomplete or damaged because {problem}: "
-        f"delete it and run `python -m explorer data download {spec.name}`, or copy it to EXPLORER_DATA again."
-    )
+def _unusable(spec: Dataset, split: str, layout: Layout, problem: Corrupt) -> DataUnavailable:
+    again = f"run `python -m explorer data download {spec.name}`"
+    remedy = {
+        "sample": "install the project again",
+        "parquet": f"copy it again, or remove it and {again}",
+        "torchvision": f"{again}, which replaces damaged files",
+    }[layout]
+    return DataUnavailable(f"The {split} set of {spec.title} is incomplete or damaged because {problem}: {remedy}.")

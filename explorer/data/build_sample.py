@@ -1,43 +1,26 @@
 """Draw the bundled sample from the full test sets: `python -m explorer.data.build_sample [FOLDER]`.
 
-200 images of every class, chosen by `balanced` with seed 0, as lossless WebP; the same full set gives the same pixels,
-labels and order. FOLDER defaults to the sample's own place in the package.
+FOLDER defaults to the sample's place in the package. The same full set gives the same pixels, labels and order.
 """
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from explorer.data import parquet
-from explorer.data.loading import SAMPLE, balanced, raw
+from explorer.data import sample
+from explorer.data.loading import balanced, raw
 from explorer.data.specs import DATASETS
 
 PER_CLASS = 200
-SEED = 0
+SEED = 0  # of `balanced`, which chooses the images and their order: every prefix of the sample is balanced
 
 
-def build(name: str, folder: Path = SAMPLE) -> Path:
-    """Write `<name>-test.parquet` into `folder`; raises DataUnavailable without the full test set."""
-    spec = DATASETS[name]
-    pixels, labels, _ = raw(name, "test", source="full")
-    rows = balanced(labels, PER_CLASS * len(spec.classes), SEED)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}-test.parquet"
-    parquet.write(file, [webp(image) for image in pixels[rows].numpy()], labels[rows].numpy(), spec, rows.numpy())
-    return file
-
-
-def webp(pixels: np.ndarray) -> bytes:
-    """(C,H,W) uint8 as lossless WebP, grey as three equal channels."""
-    buffer = io.BytesIO()
-    rgb = np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, "WEBP", lossless=True, quality=100, method=6, exact=True)
-    return buffer.getvalue()
+def build(name: str, folder: Path = sample.SAMPLE) -> None:
+    """Write one dataset's sample; raises DataUnavailable where the full test set is missing."""
+    pixels, labels, classes = raw(name, "test", source="full")
+    rows = balanced(labels, PER_CLASS * len(classes), SEED)
+    sample.write(DATASETS[name], folder, pixels[rows].numpy(), labels[rows].numpy(), rows.numpy())
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from explorer.core import DataUnavailable, InvalidValue, seeded
-from explorer.data import originals, parquet
+from explorer.data import originals, parquet, sample
 from explorer.data.folders import data_folders
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, check_split, dataset
 
 Source = Literal["auto", "sample", "full"]
 SOURCES: tuple[str, ...] = get_args(Source)
-SAMPLE = Path(__file__).parent / "sample"
 SEED_LIMIT = 2**63 - 1
 
 Layout = Literal["sample", "parquet", "torchvision"]
@@ -138,16 +137,17 @@ def _find_full(spec: Dataset, split: str) -> _Place | None:
 
 
 def _find_sample(spec: Dataset, split: str, source: str) -> _Place:
-    file = SAMPLE / f"{spec.name}-{split}.parquet"
     if source == "full" or split != "test":
-        sample = "the bundled sample has test images only" if source == "sample" else "it is not on this computer"
+        why = "the bundled sample has test images only" if source == "sample" else "it is not on this computer"
         raise DataUnavailable(
-            f"The full {split} set of {spec.title} is needed and {sample}: "
+            f"The full {split} set of {spec.title} is needed and {why}: "
             f"run `python -m explorer data download {spec.name}`, or set EXPLORER_DATA to a folder that holds it."
         )
-    if not file.is_file():
-        raise DataUnavailable(f"The bundled sample {file} is missing: install the project again.")
-    return _place(spec, split, "sample", SAMPLE, (file,))
+    files = sample.files(spec.name, sample.SAMPLE)
+    for file in files:
+        if not file.is_file():
+            raise DataUnavailable(f"The bundled sample {file} is missing: install the project again.")
+    return _place(spec, split, "sample", sample.SAMPLE, files)
 
 
 def _place(spec: Dataset, split: str, layout: Layout, root: Path, files: tuple[Path, ...]) -> _Place:
@@ -159,13 +159,15 @@ def _place(spec: Dataset, split: str, layout: Layout, root: Path, files: tuple[P
 def _read(place: _Place) -> _Table:
     spec = dataset(place.name)
     try:
-        if place.layout == "torchvision":
-            pixels, labels = originals.read(place.root, spec, place.split)
-            index = np.arange(len(labels), dtype=np.int64)
+        if place.layout == "sample":
+            pixels, labels, index = sample.read(spec, place.root)
         else:
-            pixels, labels, index = parquet.read(place.files, spec)
-        if place.layout != "sample":
+            if place.layout == "parquet":
+                pixels, labels = parquet.read(place.files, spec)
+            else:
+                pixels, labels = originals.read(place.root, spec, place.split)
             _check_counts(spec, place.split, labels)
+            index = np.arange(len(labels), dtype=np.int64)
     except Corrupt as problem:
         raise _unusable(spec, place.split, place.layout, problem) from problem
     source = "bundled sample" if place.layout == "sample" else f"full {place.split} set ({place.layout})"

@@ -1,7 +1,6 @@
 """Images in parquet, as the Hugging Face `datasets` library lays them out.
 
 A column `image` of {bytes, path} (WebP or PNG), a column `label` (int64), class names in the schema metadata.
-The bundled sample has the same layout and one more column, `index`: the row in the full set.
 """
 
 from __future__ import annotations
@@ -41,21 +40,17 @@ def shards(folder: Path, split: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def read(files: Sequence[Path], spec: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels (N,C,H,W) uint8, labels (N,) int64, index (N,) int64 of all files together; raises Corrupt."""
-    parts = [_read_one(file, spec) for file in files]
-    pixels, labels, index = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    if index[0] < 0:  # no index column: the row number is the index
-        index = np.arange(len(labels), dtype=np.int64)
-    return pixels, labels, index
+def read(files: Sequence[Path], spec: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N,C,H,W) uint8 and labels (N,) int64 of all files together; raises Corrupt."""
+    pixels, labels = zip(*(_read_one(file, spec) for file in files), strict=True)
+    return np.concatenate(pixels), np.concatenate(labels)
 
 
-def _read_one(file: Path, spec: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_one(file: Path, spec: Dataset) -> tuple[np.ndarray, np.ndarray]:
     try:
         table = pq.read_table(file, page_checksum_verification=True)
         blobs = table["image"].combine_chunks().field("bytes").to_pylist()
         labels = np.asarray(table["label"].to_numpy())
-        index = np.asarray(table["index"].to_numpy()) if "index" in table.column_names else np.full(len(labels), -1)
     except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
         raise Corrupt(f"{file.name} cannot be read ({_first_line(error)})") from error
     names = _class_names(table.schema)
@@ -63,7 +58,7 @@ def _read_one(file: Path, spec: Dataset) -> tuple[np.ndarray, np.ndarray, np.nda
         raise Corrupt(f"{file.name} names other classes than {spec.title}'s")
     if labels.dtype != np.int64 or not len(labels) or labels.min() < 0 or labels.max() >= len(spec.classes):
         raise Corrupt(f"{file.name} has labels that are not whole numbers from 0 to {len(spec.classes) - 1}")
-    return _decode(blobs, spec, file), labels.copy(), index.astype(np.int64)
+    return _decode(blobs, spec, file), labels
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
@@ -94,21 +89,6 @@ def _decode(blobs: list[bytes | None], spec: Dataset, file: Path) -> np.ndarray:
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
         list(pool.map(decode, range(0, len(blobs), _CHUNK)))  # list: lets the first error out
     return pixels
-
-
-def write(file: Path, blobs: Sequence[bytes], labels: np.ndarray, spec: Dataset, index: np.ndarray | None = None) -> None:
-    """One file in this layout, with page checksums. `index` adds the column of the same name."""
-    paths = [f"{k}.webp" for k in range(len(blobs))]
-    columns: dict[str, pa.Array] = {
-        "image": pa.StructArray.from_arrays([pa.array(blobs, pa.binary()), pa.array(paths)], ["bytes", "path"]),
-        "label": pa.array(labels, pa.int64()),
-    }
-    if index is not None:
-        columns["index"] = pa.array(index, pa.int64())
-    features = {"image": {"_type": "Image"}, "label": {"names": list(spec.classes), "_type": "ClassLabel"}}
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    pq.write_table(table, file, compression="none", write_page_checksum=True)
 
 
 def _first_line(error: BaseException) -> str:

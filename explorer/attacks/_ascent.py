@@ -1,0 +1,92 @@
+"""What gradient attacks share: the input gradient, averaged over a stochastic model's draws, without touching the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from explorer.core import Goal, randomness
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The model at x: logits (N,K) and loss (N,), means over the draws, and the input gradient up to scale (N,C,H,W)."""
+
+    logits: Tensor
+    loss: Tensor
+    gradient: Tensor | None = None
+
+
+def look(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int, rng: torch.Generator) -> View:
+    """One forward pass a draw, no gradient."""
+    with torch.no_grad(), randomness(rng):
+        logits = model(_repeated(x, draws)).float()
+    return _averaged(logits, goal, loss, draws)
+
+
+def look_and_pull(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int, rng: torch.Generator) -> View:
+    """One forward and one input-backward pass a draw.
+
+    With several draws the gradients of the loss are averaged (expectation over transformation, Athalye et al.,
+    arXiv:1707.07397): each draw's pull on the logits is weighted by its own share, 1 - p(true) for cross-entropy.
+    """
+    with torch.enable_grad(), randomness(rng):
+        leaf = x.detach().requires_grad_(True)
+        logits = model(_repeated(leaf, draws)).float()
+        with torch.no_grad():
+            many = goal.repeated(draws) if draws > 1 else goal
+            pull = many.pull(logits, loss)
+            if draws > 1 and loss == "ce":
+                pull = pull * _weights(logits, many, draws)[:, None]
+        (gradient,) = torch.autograd.grad(logits, leaf, grad_outputs=pull)
+    view = _averaged(logits.detach(), goal, loss, draws)
+    return View(view.logits, view.loss, gradient)
+
+
+def _repeated(x: Tensor, draws: int) -> Tensor:
+    return x.repeat_interleave(draws, dim=0) if draws > 1 else x
+
+
+def _averaged(logits: Tensor, goal: Goal, loss: str, draws: int) -> View:
+    if draws == 1:
+        return View(logits, goal.loss(logits, loss))
+    losses = goal.repeated(draws).loss(logits, loss)
+    return View(logits.view(-1, draws, logits.shape[1]).mean(1), losses.view(-1, draws).mean(1))
+
+
+def _weights(logits: Tensor, goal: Goal, draws: int) -> Tensor:
+    """(N*draws,) 1 - p(label) of each draw, relative to the largest of its image, in log space against underflow."""
+    miss = torch.log_softmax(logits, 1).scatter(1, goal.labels[:, None], float("-inf")).logsumexp(1)
+    miss = miss.view(-1, draws)
+    return (miss - miss.amax(1, keepdim=True)).exp().flatten()
+
+
+def dead(gradient: Tensor) -> Tensor:
+    """(N,) bool: exactly zero or not finite, so that it says nothing about where to go."""
+    largest = gradient.flatten(1).abs().amax(1)
+    return ~((largest > 0) & torch.isfinite(largest))  # NaN compares false
+
+
+def revived(gradient: Tensor, stalled: Tensor, rng: torch.Generator) -> Tensor:
+    """The gradient with dead rows replaced by random directions, so that no image freezes."""
+    if not bool(stalled.any()):
+        return gradient
+    noise = torch.randn(gradient.shape, generator=rng, device=rng.device, dtype=gradient.dtype).to(gradient.device)
+    return torch.where(stalled.view(-1, 1, 1, 1), noise, gradient)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside the block and exactly as before after it (attacks during training)."""
+    modes = [(module, module.training) for module in model.modules() if module.training]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,84 @@
+"""Projected gradient descent (Madry et al., arXiv:1706.06083, eq. 1 and section 2.1), in Linf and L2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import dead, look, look_and_pull, revived
+from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
+
+
+@ATTACKS.register(
+    "pgd",
+    title="PGD",
+    paper="arXiv:1706.06083, eq. 1",
+    group="iterated",
+    summary="Many small steps up the loss, each projected back into the ball: the standard white-box test.",
+)
+@dataclass(frozen=True)
+class PGD(Hyper):
+    """x <- project(x + alpha * steepest(gradient of the loss at x)).
+
+    Yields restarts * (steps + 1) steps: the start of each restart, then one per update; forward passes
+    steps + 1 and backward passes steps for each restart and draw.
+    differs: an image whose gradient is exactly zero or not finite takes a random step instead of none (Step.stalled).
+    """
+
+    budget: ClassVar[str] = "fixed"
+    formula: ClassVar[str] = r"x_{t+1} = \Pi_{B(x_0,\varepsilon)\cap[0,1]}\big(x_t + \alpha\,d(\nabla_x L(x_t, y))\big)"
+    presets = {
+        "weak": {"steps": 5, "rel_step": 0.5},
+        "standard": {"steps": 20, "rel_step": 0.125},
+        "strong": {"steps": 50, "rel_step": 0.1, "restarts": 5},
+    }
+
+    steps: int = param(20, "steps", lo=1, hi=1000, help="How many times the image is updated.")
+    rel_step: float = param(
+        0.125, "step size", lo=0.001, hi=2.0, unit="x eps", step=0.005, help="Length of one update, relative to eps."
+    )
+    random_start: bool = param(True, "random start", help="Begin at a random point of the ball instead of at the image.")
+    restarts: int = param(1, "restarts", lo=1, hi=100, help="Independent tries from new random starts; the best is kept.")
+    draws: int = param(
+        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
+    )
+    loss: str = param(
+        "ce", "loss", choices=LOSSES, help="What is pushed up: cross-entropy, or the margin between the best two logits."
+    )
+
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        region = ball.around(x0)
+        alpha = self.rel_step * ball.eps
+        total = self.restarts * (self.steps + 1) - 1
+        passes = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+        forwards = backwards = passes
+        for restart in range(self.restarts):
+            x = region.sample(rng) if self.random_start or restart > 0 else x0.clone()
+            for index in range(self.steps + 1):
+                last = index == self.steps
+                see = look if last else look_and_pull
+                view = see(model, x, goal, self.loss, self.draws, rng)
+                forwards = forwards + self.draws
+                stalled = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
+                if not last:
+                    backwards = backwards + self.draws
+                yield Step(
+                    index=restart * (self.steps + 1) + index,
+                    total=total,
+                    x=x,
+                    logits=view.logits,
+                    loss=view.loss,
+                    distance=ball.distance(x, x0),
+                    reached=goal.reached(view.logits),
+                    stalled=stalled,
+                    forwards=forwards,
+                    backwards=backwards,
+                    restart=restart,
+                )
+                if not last:
+                    x = region.project(x + alpha * ball.steepest(revived(view.gradient, stalled, rng)))

@@ -1,0 +1,116 @@
+"""The set an attack may choose from: all images within eps of the original, and within [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from explorer.core.errors import InvalidValue
+
+Norm = Literal["linf", "l2"]
+NORMS: tuple[str, ...] = get_args(Norm)
+EPS_LIMIT = {"linf": 1.0, "l2": 100.0}  # the whole pixel range; longer than any image's diagonal here
+EPS_LEAST = 1e-5  # below this, float32 pixels near 1 cannot represent the perturbation
+
+
+@dataclass(frozen=True)
+class Ball:
+    """{x : ||x - x0|| <= eps, 0 <= x <= 1}, in pixel units (eps = 8/255, not 8)."""
+
+    norm: Norm
+    eps: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InvalidValue(f"norm must be one of {', '.join(NORMS)}; got {self.norm!r}.")
+        limit = EPS_LIMIT[self.norm]
+        ok = isinstance(self.eps, (int, float)) and not isinstance(self.eps, bool) and EPS_LEAST <= self.eps <= limit
+        if not ok:  # also catches NaN
+            hint = f" Did you mean {self.eps:g}/255?" if self._looks_like_levels(limit) else ""
+            raise InvalidValue(f"eps must lie in [{EPS_LEAST:g}, {limit:g}] in pixel units; got {self.eps!r}.{hint}")
+
+    def _looks_like_levels(self, limit: float) -> bool:
+        return isinstance(self.eps, (int, float)) and limit < self.eps <= 255
+
+    def around(self, x0: Tensor) -> Region:
+        """The region around each image of x0 (N,C,H,W), prepared once for many projections."""
+        return _LinfRegion(x0, self.eps) if self.norm == "linf" else _L2Region(x0, self.eps)
+
+    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The nearest point of the region; exactly inside it, rounding included."""
+        return self.around(x0).project(x)
+
+    def sample(self, x0: Tensor, rng: torch.Generator) -> Tensor:
+        """Uniform in the ball (L2: radius u^(1/d)), then clipped to [0, 1]."""
+        return self.around(x0).sample(rng)
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        """The unit-norm direction of steepest ascent: sign(g) for Linf, g/||g|| for L2. Zero stays zero."""
+        if self.norm == "linf":
+            return grad.sign()
+        length = grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return grad / torch.where(length > 0, length, torch.ones_like(length))
+
+    def distance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """(N,) the norm of x - x0, computed in float64 so that it can be compared with eps."""
+        delta = (x.double() - x0.double()).flatten(1)
+        return delta.abs().amax(1) if self.norm == "linf" else delta.norm(dim=1)
+
+
+class Region:
+    """A ball around given images, cut to [0, 1]."""
+
+    def __init__(self, x0: Tensor, eps: float):
+        self.x0, self.eps = x0, eps
+
+    def project(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def sample(self, rng: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+    def rows(self, keep: Tensor) -> Region:
+        """The region of a subset of the images (index or mask)."""
+        return type(self)(self.x0[keep], self.eps)
+
+
+class _LinfRegion(Region):
+    def __init__(self, x0: Tensor, eps: float):
+        super().__init__(x0, eps)
+        exact = x0.double()
+        low, high = (exact - eps).clamp(min=0).to(x0.dtype), (exact + eps).clamp(max=1).to(x0.dtype)
+        # The cast may round outward by one ulp: step back inside, so that |x - x0| <= eps holds exactly.
+        self.low = torch.where(exact - low.double() > eps, torch.nextafter(low, x0), low)
+        self.high = torch.where(high.double() - exact > eps, torch.nextafter(high, x0), high)
+
+    def project(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high)
+
+    def sample(self, rng: torch.Generator) -> Tensor:
+        noise = torch.rand(self.x0.shape, generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
+        return self.project(self.x0 + (2 * noise - 1) * self.eps)
+
+
+class _L2Region(Region):
+    def __init__(self, x0: Tensor, eps: float):
+        super().__init__(x0, eps)
+        # Rounding x0 + delta to float32 moves each pixel by at most 2^-25: keep that much away from the surface.
+        self.radius = max(eps - math.sqrt(x0[0].numel()) * 2.0**-24, 0.5 * eps) if len(x0) else eps
+
+    def project(self, x: Tensor) -> Tensor:
+        delta = x - self.x0
+        length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        shrink = (self.radius / length).clamp(max=1)  # length 0 gives inf, clamped to 1
+        return (self.x0 + delta * shrink).clamp(0, 1)  # clipping moves every pixel toward x0: still in the ball
+
+    def sample(self, rng: torch.Generator) -> Tensor:
+        shape = self.x0.shape
+        direction = torch.randn(shape, generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
+        direction = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        u = torch.rand(shape[0], generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
+        radius = self.radius * u ** (1 / self.x0[0].numel())
+        return self.project(self.x0 + direction * radius.view(-1, 1, 1, 1))

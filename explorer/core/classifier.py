@@ -1,0 +1,48 @@
+"""The network as everything else sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """Pixels (N,C,H,W) in [0,1] -> logits (N,K). Normalisation happens inside.
+
+    A subclass provides `embed` (normalised pixels -> penultimate features (N,D)) and `head` (features -> logits).
+    """
+
+    stochastic: bool = False  # two passes over the same input may differ
+    head: nn.Module
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], input_shape: Sequence[int], num_classes: int):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.input_shape = tuple(int(n) for n in input_shape)
+        self.num_classes = int(num_classes)
+
+    def embed(self, normalised: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(N,D): what the last linear layer sees."""
+        return self.embed((pixels - self.mean) / self.std)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.features(pixels))
+
+    def both(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N,K) and features (N,D) of one and the same pass."""
+        features = self.features(pixels)
+        return self.head(features), features
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def freeze(self) -> Classifier:
+        """Ready to be shared: eval mode, no parameter asks for gradients."""
+        return self.eval().requires_grad_(False)

@@ -1,0 +1,88 @@
+"""A registry walks its folder: a new attack, architecture or recipe is one new file and no other edit."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.core.errors import UnknownName
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered class and what a chooser shows about it."""
+
+    key: str
+    cls: type
+    title: str
+    paper: str = ""
+    group: str = ""
+    summary: str = ""  # one line: what it is for
+
+
+class Registry:
+    """Names to classes, filled by `register` and by importing every module of one package on first use."""
+
+    def __init__(self, kind: str, package: str):
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+        self._discovered = False
+
+    def register(self, key: str, *, title: str, paper: str = "", group: str = "", summary: str = "") -> Callable[[type], type]:
+        """Class decorator. Registering a key twice is an error, not an overwrite."""
+
+        def keep(cls: type) -> type:
+            if key in self._entries and self._entries[key].cls.__qualname__ != cls.__qualname__:
+                raise ValueError(f"{self.kind} {key!r} is registered twice: {self._entries[key].cls} and {cls}")
+            self._entries[key] = Entry(key, cls, title, paper, group, summary)
+            return cls
+
+        return keep
+
+    def discover(self) -> None:
+        """Import every module of the package once, so that each can register itself."""
+        if self._discovered:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self._package}.{module.name}")
+        self._discovered = True
+
+    def entry(self, key: str) -> Entry:
+        """Everything known about one key; raises UnknownName with the nearest known name."""
+        self.discover()
+        if key not in self._entries:
+            raise UnknownName(self.kind, key, self._entries)
+        return self._entries[key]
+
+    def key_of(self, cls: Any) -> str:
+        """The key a class (or an instance of it) was registered under."""
+        cls = cls if isinstance(cls, type) else type(cls)
+        for entry in self:
+            if entry.cls is cls:
+                return entry.key
+        raise UnknownName(self.kind, cls.__name__, self._entries)
+
+    def keys(self) -> list[str]:
+        self.discover()
+        return sorted(self._entries)
+
+    def __getitem__(self, key: str) -> type:
+        return self.entry(key).cls
+
+    def __contains__(self, key: object) -> bool:
+        self.discover()
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.discover()
+        return iter([self._entries[key] for key in sorted(self._entries)])
+
+    def __len__(self) -> int:
+        self.discover()
+        return len(self._entries)

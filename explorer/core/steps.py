@@ -1,0 +1,69 @@
+"""One loop, two uses: a page shows each Step of a walk, an evaluation runs the walk to its Outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.core.goal import Goal
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where every image of the batch stands after `index` of `total` updates."""
+
+    index: int
+    total: int
+    x: Tensor  # (N,C,H,W) in [0,1]
+    logits: Tensor  # (N,K) at x; for a stochastic model the mean over the draws
+    loss: Tensor  # (N,) what the attack ascends
+    distance: Tensor  # (N,) norm of x - x0 in the attack's own norm, float64
+    reached: Tensor  # (N,) bool: the goal holds at x; for a stochastic model on the mean logits of the draws
+    stalled: Tensor  # (N,) bool: the gradient here was exactly zero or not finite
+    forwards: Tensor  # (N,) passes spent on each image so far, draws counted one by one
+    backwards: Tensor  # (N,)
+    restart: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The best image found for every input, and what it cost."""
+
+    x: Tensor  # (N,C,H,W)
+    success: Tensor  # (N,) bool, as seen by the attack: re-check on fresh draws for a stochastic model
+    distance: Tensor  # (N,)
+    loss: Tensor  # (N,)
+    forwards: Tensor  # (N,)
+    backwards: Tensor  # (N,)
+    stalled_share: float  # share of all visited points whose gradient was zero or not finite
+
+
+def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
+    """Exhaust a walk and keep, per image, the best point.
+
+    A point that reaches the goal beats one that does not; among equals the higher loss wins, or, for a
+    minimal-distance attack (`minimal=True`), the smaller distance. Raises ValueError on an empty walk.
+    """
+    best: Step | None = None
+    x = success = distance = loss = None
+    stalled = seen = 0
+    for step in walk:
+        stalled += int(step.stalled.sum())
+        seen += step.stalled.numel()
+        if best is None:
+            x, success, distance, loss = step.x.clone(), step.reached.clone(), step.distance.clone(), step.loss.clone()
+        else:
+            rank = step.distance < distance if minimal else step.loss > loss
+            better = (step.reached & ~success) | ((step.reached == success) & rank)
+            if bool(better.any()):
+                x[better], success[better] = step.x[better], step.reached[better]
+                distance[better], loss[better] = step.distance[better], step.loss[better]
+        best = step
+    if best is None:
+        raise ValueError("the walk yielded no step")
+    if not torch.isfinite(x).all():
+        raise FloatingPointError("the attack produced pixels that are not finite")
+    return Outcome(x, success, distance, loss, best.forwards, best.backwards, stalled / max(seen, 1))

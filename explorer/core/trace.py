@@ -1,0 +1,77 @@
+"""One image's recorded walk: what the trace player plays, what a link names, what an export saves. Arrays only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Frame 0 is the untouched image; frame 1 the attack's start (it may be a random point), then one per update.
+
+    T frames, K classes, D features. `planned` frames are what the finished walk will have: while an attack runs,
+    T grows up to it. All numbers are those of the model itself, none is interpolated.
+    """
+
+    frames: np.ndarray  # (T,C,H,W) float32 pixels in [0,1]
+    logits: np.ndarray  # (T,K) float32; the mean over the draws for a stochastic model
+    features: np.ndarray  # (T,D) float32, penultimate layer, same draws
+    loss: np.ndarray  # (T,) float32, what the attack ascends
+    linf: np.ndarray  # (T,) float64, largest change of any pixel
+    l2: np.ndarray  # (T,) float64, Euclidean length of the change
+    reached: np.ndarray  # (T,) bool, the goal holds at this frame
+    stalled: np.ndarray  # (T,) bool, the gradient was zero or not finite here
+    label: int  # the true class
+    target: int | None  # the class asked for, None if any wrong class will do
+    classes: tuple[str, ...]
+    planned: int
+    conditions: dict[str, Any] = field(default_factory=dict)  # model, attack, hyper-parameters, norm, eps, seed, image ...
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def perturbation(self) -> np.ndarray:
+        """(T,C,H,W) float32, signed: frame minus original."""
+        return self.frames - self.frames[:1]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(T,K) softmax of the logits."""
+        z = self.logits - self.logits.max(axis=1, keepdims=True)
+        e = np.exp(z)
+        return e / e.sum(axis=1, keepdims=True)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(T,) the class with the largest logit."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def margin(self) -> np.ndarray:
+        """(T,) logit of the true class minus the largest other one: below zero the image is misclassified."""
+        others = np.delete(self.logits, self.label, axis=1).max(axis=1)
+        return self.logits[:, self.label] - others
+
+    @property
+    def first_reached(self) -> int | None:
+        """Index of the first attacked frame at which the goal holds, None if it never does."""
+        hits = np.flatnonzero(self.reached[1:])
+        return int(hits[0]) + 1 if len(hits) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Walkway:
+    """The map a trace is drawn into: reference images and a trace's path in one plane of the model's features."""
+
+    points: np.ndarray  # (M,2) float32 reference images
+    point_classes: np.ndarray  # (M,) uint8
+    centroids: np.ndarray  # (K,2) float32 mean of each class in the plane
+    path: np.ndarray  # (T,2) float32
+    progress: np.ndarray  # (T,) share of the way from the own class's centre to `toward`'s, in full feature space
+    toward: np.ndarray  # (T,) int, the class the point is heading for at each frame (target, or nearest wrong centre)
+    axes: tuple[str, str]  # e.g. "PC 1 (34 % of variance)"
+    method: str = "PCA"

@@ -1,0 +1,67 @@
+"""Adversarial training in Linf (Madry et al., arXiv:1706.06083, eq. 2.1): minimise the loss of attacked images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.core import Ball, Classifier, param, randomness
+from explorer.defenses import RECIPES
+from explorer.defenses._recipe import Recipe, accuracy, noisy_single_step, pgd_images, robust_accuracy
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe(Recipe):
+    """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM, more is PGD."""
+
+    eps: float = param(8 / 255, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
+    inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
+    finish_steps: int = param(1, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
+    finish_share: float = param(0.0, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
+    selection_steps: int = param(10, "selection PGD steps", lo=1, hi=100, help="PGD steps of the held-out measure.")
+
+    def attacked(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, steps: int) -> Tensor:
+        if steps == 1:
+            return noisy_single_step(model, x, y, self.eps, rng)
+        return pgd_images(model, x, y, Ball("linf", self.eps), steps, 2.0 / steps, rng)
+
+    def inner(self, epoch: int) -> int:
+        return self.finish_steps if epoch >= round(self.epochs * (1 - self.finish_share)) else self.inner_steps
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        adversarial = self.attacked(model, x, y, rng, self.inner(epoch))
+        with randomness(rng):
+            return self.cross_entropy(model(adversarial), y)
+
+    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+        """Robust accuracy on the first half of the held-out images (it costs an attack), clean accuracy on all."""
+        half = slice(0, max(len(x) // 2, 1))
+        robust = robust_accuracy(model, x[half], y[half], Ball("linf", self.eps), self.selection_steps, rng)
+        return {"clean": accuracy(model, x, y, rng), "robust": robust, "score": robust}
+
+
+@RECIPES.register(
+    "pgd-linf",
+    title="Adversarial training, Linf",
+    paper="arXiv:1706.06083; arXiv:2202.01181",
+    summary="Trained on images attacked inside Linf 8/255: gives up some clean accuracy for robustness.",
+)
+@dataclass(frozen=True)
+class PgdLinf(AdversarialRecipe):
+    """From the baseline's weights: N-FGSM, then PGD in the last epochs."""
+
+    smoke = {"epochs": 1, "width": 8, "start": ""}
+
+    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
+    finish_steps: int = param(3, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
+    finish_share: float = param(0.17, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
+    start: str = param("cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none.")
+    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
+
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        return "preact-resnet18", {"width": self.width}

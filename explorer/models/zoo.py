@@ -1,0 +1,168 @@
+"""The zoo: a card (JSON) and weights (safetensors) a model, verified before they are believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save
+from torch import Tensor
+
+from explorer.core import BadCheckpoint, Classifier, UnknownName
+from explorer.core.files import write_atomically
+from explorer.data import dataset
+from explorer.models import ARCHITECTURES
+
+LARGEST_FILE = 512 * 2**20  # bytes; far above anything here, far below what would exhaust memory
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is, where it came from, and what was measured on it. Every measure names its own conditions."""
+
+    name: str  # "cifar10/pgd-linf"
+    title: str
+    summary: str
+    dataset: str
+    architecture: str
+    arguments: dict[str, Any]
+    parameters: int
+    stochastic: bool
+    recipe: str
+    hyper: dict[str, Any]
+    recipe_hash: str
+    training: dict[str, Any]  # data, images, epochs, best epoch, seed, hardware, seconds, date, versions
+    history: list[dict[str, float]]
+    file: str
+    precision: str
+    sha256: str
+    bytes: int
+    command: str
+    sigma: float | None = None  # noise level the model was made for, if it is the base of a smoothed classifier
+    measures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def roots() -> list[Path]:
+    """Folders that hold models: the project's own, then those of EXPLORER_CHECKPOINTS."""
+    own = Path(__file__).resolve().parents[2] / "checkpoints"
+    extra = os.environ.get("EXPLORER_CHECKPOINTS", "")
+    return [own, *(Path(part) for part in extra.split(os.pathsep) if part)]
+
+
+def cards() -> list[Card]:
+    """All readable cards, by name. A damaged card is left out here; `card(name)` says what is wrong with it."""
+    found = {}
+    for path in _card_paths():
+        try:
+            card = _read_card(path)
+        except BadCheckpoint:
+            continue
+        found[card.name] = card
+    return [found[name] for name in sorted(found)]
+
+
+def card(name: str) -> Card:
+    """The card of one model; raises UnknownName or BadCheckpoint."""
+    return _read_card(_card_path(name))
+
+
+def load(name: str, device: torch.device | str = "cpu") -> Classifier:
+    """The model of this name, frozen, in eval mode, float32. Raises UnknownName or BadCheckpoint."""
+    path = _card_path(name)
+    about = _read_card(path)
+    model = empty(about)
+    tensors = _read_weights(path.parent / about.file, about)
+    _fill(model, tensors, about.name)
+    return model.freeze().to(device)
+
+
+def empty(about: Card) -> Classifier:
+    """The card's architecture with untrained weights."""
+    spec = dataset(about.dataset)
+    try:
+        return ARCHITECTURES[about.architecture](spec.mean, spec.std, spec.shape, len(spec.classes), **about.arguments)
+    except TypeError as error:
+        raise BadCheckpoint(f"The card of {about.name} has arguments that {about.architecture} does not take.") from error
+
+
+def write(folder: Path, about: Card, model: Classifier) -> Card:
+    """Save weights (float16, batch-norm statistics and buffers float32) and card; returns the card with hash and size."""
+    data = save({name: _stored(name, tensor) for name, tensor in model.state_dict().items()})
+    stem = about.name.split("/")[-1]
+    facts = asdict(about) | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "file": f"{stem}.safetensors"}
+    done = Card(**facts)
+    write_atomically(folder / done.file, data)
+    write_card(folder, done)
+    return done
+
+
+def write_card(folder: Path, about: Card) -> None:
+    """Save the card alone (its measures changed)."""
+    text = json.dumps(asdict(about), indent=1, ensure_ascii=False)
+    write_atomically(folder / f"{about.name.split('/')[-1]}.json", text.encode() + b"\n")
+
+
+def _stored(name: str, tensor: Tensor) -> Tensor:
+    keep = not tensor.is_floating_point() or "running_" in name or name in ("mean", "std")
+    return tensor.detach().cpu().contiguous() if keep else tensor.detach().cpu().half().contiguous()
+
+
+def _card_paths() -> list[Path]:
+    return [path for root in roots() if root.is_dir() for path in sorted(root.glob("*/*.json"))]
+
+
+def _card_path(name: str) -> Path:
+    known = {f"{path.parent.name}/{path.stem}": path for path in _card_paths()}
+    if name not in known:
+        raise UnknownName("model", name, known)
+    return known[name]
+
+
+def _read_card(path: Path) -> Card:
+    name = f"{path.parent.name}/{path.stem}"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError("not an object")
+        about = Card(**{f.name: facts[f.name] for f in fields(Card) if f.name in facts})
+    except (OSError, ValueError, TypeError) as error:
+        raise BadCheckpoint(f"The card of {name} cannot be read: {path.name} is damaged or incomplete.") from error
+    if about.name != name or "/" in about.file or about.file.startswith("."):
+        raise BadCheckpoint(f"The card {path.name} names another model or file ({about.name}, {about.file}).")
+    return about
+
+
+def _read_weights(path: Path, about: Card) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise BadCheckpoint(f"The weights of {about.name} are missing: {path.name} does not stand beside its card.")
+    if path.stat().st_size > LARGEST_FILE:
+        raise BadCheckpoint(f"The weights of {about.name} are larger than {LARGEST_FILE >> 20} MB; refused.")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != about.sha256:
+        raise BadCheckpoint(f"The weights of {about.name} are damaged: {path.name} does not match its card's checksum.")
+    try:
+        return parse(data)
+    except SafetensorError as error:
+        raise BadCheckpoint(f"The weights of {about.name} are not a readable safetensors file.") from error
+
+
+def _fill(model: Classifier, tensors: dict[str, Tensor], name: str) -> None:
+    wanted = model.state_dict()
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or extra:
+        raise BadCheckpoint(f"The weights of {name} do not fit its architecture: missing {missing[:3]}, unexpected {extra[:3]}.")
+    for key, tensor in tensors.items():
+        if tensor.shape != wanted[key].shape:
+            raise BadCheckpoint(
+                f"The weights of {name} do not fit: {key} has shape {tuple(tensor.shape)}, expected {tuple(wanted[key].shape)}."
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BadCheckpoint(f"The weights of {name} hold values that are not finite, in {key}.")
+    model.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()})

@@ -1,0 +1,25 @@
+"""Flips and crops of a batch of stored pixels, drawn from a given generator."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PAD = 4
+
+
+class Augmented:
+    """Random crops (zero padding 4) and horizontal flips of pixels (N,C,H,W) uint8, as float32 [0,1] batches."""
+
+    def __init__(self, pixels: Tensor):
+        self.size = pixels.shape[-2:]
+        self.padded = F.pad(pixels, (PAD,) * 4)
+
+    def batch(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """(B,C,H,W) of the images at `rows` (B,)."""
+        windows = self.padded[rows].unfold(2, self.size[0], 1).unfold(3, self.size[1], 1)  # (B,C,9,9,H,W)
+        dy, dx = torch.randint(0, 2 * PAD + 1, (2, len(rows)), generator=rng, device=rng.device).to(rows.device)
+        x = windows[torch.arange(len(rows), device=rows.device), :, dy, dx]
+        flip = torch.rand(len(rows), generator=rng, device=rng.device).to(rows.device) < 0.5
+        return torch.where(flip.view(-1, 1, 1, 1), x.flip(-1), x).float() / 255

@@ -57,6 +57,13 @@ class Trace:
         return self.logits[:, self.label] - others
 
     @property
+    def best(self) -> int:
+        """The attacked frame that counts as the result, by the rule of `explorer.core.run`: reached first, then loss."""
+        if len(self) == 1:
+            return 0
+        return int(np.lexsort((self.loss[1:], self.reached[1:]))[-1]) + 1
+
+    @property
     def first_reached(self) -> int | None:
         """Index of the first attacked frame at which the goal holds, None if it never does."""
         hits = np.flatnonzero(self.reached[1:])

@@ -4,16 +4,19 @@ from explorer.data.folders import data_folders, download_folder
 from explorer.data.loading import Images, load, raw
 from explorer.data.originals import download
 from explorer.data.specs import DATASETS, SPLITS, Dataset, dataset
+from explorer.data.upload import Upload, read_upload
 
 __all__ = [
     "DATASETS",
     "SPLITS",
     "Dataset",
     "Images",
+    "Upload",
     "data_folders",
     "dataset",
     "download",
     "download_folder",
     "load",
     "raw",
+    "read_upload",
 ]

@@ -1,0 +1,114 @@
+"""Certificates of many images, and the accuracy they prove (arXiv:1902.02918, section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.params import CertifyParams
+from explorer.certify.smoothing import (
+    Certificate,
+    Precision,
+    Progress,
+    ShouldStop,
+    certify,
+    check_labels,
+    check_pixels,
+    check_seed,
+)
+from explorer.core import Classifier, InvalidValue, wilson
+
+
+@dataclass(frozen=True)
+class CertifiedAccuracy:
+    """The share of images certified correct at one L2 radius (pixel units), with its 95 % Wilson interval.
+
+    Each certificate may fail with probability alpha by itself; the interval covers only the choice of the images.
+    """
+
+    radius: float
+    accuracy: float
+    low: float
+    high: float
+    certified: int
+    n: int
+
+
+def certify_many(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor | None,
+    sigma: float,
+    *,
+    n0: int = CertifyParams.n0,
+    n: int = CertifyParams.n,
+    alpha: float = CertifyParams.alpha,
+    seed: int | None = None,
+    batch: int | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Iterator[Certificate]:
+    """One Certificate after another for the images x (N,C,H,W); `progress(done, total)` counts draws over all of them.
+
+    With labels y (N,), an image whose selected class is wrong is skipped (see `certify`); y = None estimates them all.
+    Each image gets a seed of its own, derived from `seed` and recorded in its certificate, which
+    `certify(model, x[i], sigma, seed=certificate.seed, ...)` repeats. Everything is checked before the first draw.
+    """
+    p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
+    if not isinstance(x, Tensor) or x.ndim != 4 or len(x) == 0:
+        raise InvalidValue(f"x must hold one or more images (N,C,H,W); got {tuple(getattr(x, 'shape', ()))}.")
+    for image in x:
+        check_pixels(image, model.input_shape)
+    if y is not None and tuple(y.shape) != (len(x),):
+        raise InvalidValue(f"y must hold one label for each of the {len(x)} images; got shape {tuple(y.shape)}.")
+    labels = [None] * len(x) if y is None else y.tolist()
+    if y is not None:
+        check_labels(labels, model.num_classes)
+    seed, each = check_seed(seed), p.n0 + p.n
+
+    def certificates() -> Iterator[Certificate]:
+        for index, (image, label) in enumerate(zip(x, labels, strict=True)):
+            before = index * each
+
+            def advance(done: int, _: int, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + done, len(x) * each)
+
+            certificate = certify(
+                model, image, **p.to_dict(), seed=derived_seed(seed, IMAGES, index), batch=batch, precision=precision,
+                true_label=label, progress=advance, should_stop=should_stop,
+            )  # fmt: skip
+            advance(each, each)  # a skipped image is done, too
+            yield certificate
+
+    return certificates()
+
+
+def certified_accuracy(
+    certificates: Sequence[Certificate], labels: Sequence[int] | Tensor, radii: Sequence[float]
+) -> list[CertifiedAccuracy]:
+    """For each radius, the share of images with the right label certified at that radius or beyond.
+
+    Abstentions and skipped images count as not certified. Raises InvalidValue for lengths that differ, a radius that is
+    negative or not finite, and an image that was skipped although its selected class is the label given here.
+    """
+    truth = [int(label) for label in labels]
+    if len(truth) != len(certificates) or not truth:
+        raise InvalidValue(f"each certificate needs one label; got {len(certificates)} and {len(truth)}.")
+    for certificate, label in zip(certificates, truth, strict=True):
+        if certificate.skipped and certificate.selected == label:
+            raise InvalidValue(f"an image was skipped for another label than {label}; certify it with this one.")
+    proven = [c.radius if c.label == label else -1.0 for c, label in zip(certificates, truth, strict=True)]
+    table = []
+    for radius in radii:
+        if not (math.isfinite(radius) and radius >= 0):
+            raise InvalidValue(f"a radius must be a finite number of at least 0; got {radius!r}.")
+        certified = sum(r >= radius for r in proven)
+        low, high = wilson(certified, len(proven))
+        table.append(CertifiedAccuracy(float(radius), certified / len(proven), low, high, certified, len(proven)))
+    return table

@@ -1,0 +1,46 @@
+"""Gaussian noise that depends on (seed, stream, draw) and on nothing else: not on the batch size, nor the device.
+
+Draws come in blocks of 64; each block has its own generator, keyed by (seed, stream, block). The generator is numpy's,
+because torch's CPU generator keeps only the low 32 bits of its seed: with keys hashed into so few, two blocks of a
+long run could be the same noise, and the draws would not be independent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 64  # draws per generator; changing it changes every seeded result
+SELECTION, ESTIMATION, PREDICTION, IMAGES = range(4)  # streams of one seed; they never share noise
+
+
+def derived_seed(seed: int, stream: int, index: int = 0) -> int:
+    """A seed (53 bits) for something else that must follow from `seed`: a stochastic layer, the next image."""
+    state = np.random.SeedSequence(seed, spawn_key=(stream, index, 1)).generate_state(1, np.uint64)
+    return int(state[0]) >> 11
+
+
+def noise(shape: Sequence[int], n: int, batch: int, seed: int, stream: int, pinned: bool = False) -> Iterator[Tensor]:
+    """Standard normal draws (b,*shape) float32 on the CPU, n in all; the caller may overwrite each tensor.
+
+    b <= batch; above 64 it is a multiple of 64, so that no block is cut. `pinned` memory lets a GPU fetch the draws
+    while the CPU makes the next ones.
+    """
+    group = max(BLOCK, batch // BLOCK * BLOCK)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, n, group):
+            out = torch.empty((min(group, n - start), *shape), dtype=torch.float32, pin_memory=pinned)
+            blocks = out.numpy()
+
+            def fill(offset: int, start: int = start, blocks: np.ndarray = blocks) -> None:
+                key = np.random.SeedSequence(seed, spawn_key=(stream, (start + offset) // BLOCK))
+                rng = np.random.Generator(np.random.SFC64(key))
+                rng.standard_normal(out=blocks[offset : offset + BLOCK], dtype=np.float32)
+
+            list(pool.map(fill, range(0, len(out), BLOCK)))  # numpy releases the GIL; list() re-raises errors
+            yield from out.split(min(batch, group))

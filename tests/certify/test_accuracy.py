@@ -1,0 +1,93 @@
+"""Many images: what is certified, and what that says about accuracy."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from explorer.certify import certified_accuracy, certify, certify_many
+from explorer.core import InvalidValue, wilson
+
+SIGMA = 0.25
+
+
+@pytest.fixture
+def images():
+    """Five images whose pixel 0 lies at signed distances from the boundary 0.5: 0.4, 0.2, 0, -0.2, -0.4."""
+    return torch.stack([torch.full((1, 2, 2), level) for level in (0.9, 0.7, 0.5, 0.3, 0.1)])
+
+
+def test_each_image_can_be_repeated_alone(halfspace, images):
+    model = halfspace(0.5)
+    found = list(certify_many(model, images, None, SIGMA, n=500, alpha=0.01, seed=4))
+    assert [c.label for c in found] == [0, 0, None, 1, 1]
+    assert len({c.seed for c in found}) == 5
+    again = [certify(model, x, SIGMA, n=500, alpha=0.01, seed=c.seed) for x, c in zip(images, found, strict=True)]
+    assert again == found == list(certify_many(model, images, None, SIGMA, n=500, alpha=0.01, seed=4))
+
+
+def test_skipping_leaves_certified_accuracy_exact(halfspace, images):
+    model, y = halfspace(0.5), torch.tensor([0, 1, 0, 1, 0])
+    skipping = list(certify_many(model, images, y, SIGMA, n=500, seed=4))
+    full = list(certify_many(model, images, None, SIGMA, n=500, seed=4))
+    assert [c.skipped for c in skipping][1] and [c.skipped for c in skipping][4]
+    radii = [0, 0.05, 0.1, 0.2, 0.3, 0.5]
+    assert certified_accuracy(skipping, y, radii) == certified_accuracy(full, y, radii)
+
+
+def test_certified_accuracy_by_hand(halfspace, images):
+    base = certify(halfspace(0.5), images[0], SIGMA, n=100, seed=1)
+    cards = [dataclasses.replace(base, label=label, radius=r) for label, r in [(0, 0.0), (0, 0.2), (1, 0.5), (None, 0)]]
+    table = certified_accuracy(cards, [0, 0, 0, 0], [0, 0.2, 0.200001])
+    assert [row.certified for row in table] == [2, 1, 0]
+    assert [row.accuracy for row in table] == [0.5, 0.25, 0]
+    assert [(row.low, row.high) for row in table] == [wilson(2, 4), wilson(1, 4), wilson(0, 4)]
+    assert [row.radius for row in table] == [0, 0.2, 0.200001] and {row.n for row in table} == {4}
+
+
+def test_progress_counts_all_images_and_ends_at_the_total(halfspace, images):
+    told = []
+    y = torch.tensor([0, 1, 0, 1, 0])  # two of them skipped
+    list(certify_many(halfspace(0.5), images, y, SIGMA, n0=10, n=90, progress=lambda *args: told.append(args)))
+    assert told[0] == (0, 500) and told[-1] == (500, 500)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_yields_as_it_goes_and_may_be_left(halfspace, images):
+    model = halfspace(0.5)
+    stream = certify_many(model, images, None, SIGMA, n=100)
+    next(stream)
+    assert len(model.inputs) == 200 and torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "sigma", "said"),
+    [
+        (torch.rand(0, 1, 2, 2), None, SIGMA, "one or more images"),
+        (torch.rand(1, 2, 2), None, SIGMA, r"one or more images .* got \(1, 2, 2\)"),
+        (torch.rand(2, 3, 2, 2), None, SIGMA, "one float image of shape"),
+        (torch.full((2, 1, 2, 2), 2.0), None, SIGMA, "pixels must be"),
+        (torch.rand(2, 1, 2, 2), torch.tensor([0]), SIGMA, "one label for each of the 2 images"),
+        (torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), SIGMA, r"true_label .* \[0, 1\]; got 2"),
+        (torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), 0, "sigma must be"),
+    ],
+)
+def test_bad_values_are_refused_before_the_first_draw(halfspace, x, y, sigma, said):
+    model = halfspace(0.5)
+    with pytest.raises(InvalidValue, match=said):
+        certify_many(model, x, y, sigma, n=10)
+    assert model.seen == []
+
+
+def test_certified_accuracy_refuses_nonsense(halfspace, images):
+    y = torch.tensor([1, 0, 0, 1, 1])
+    cards = list(certify_many(halfspace(0.5), images, y, SIGMA, n=100, seed=1))
+    with pytest.raises(InvalidValue, match="one label; got 5 and 4"):
+        certified_accuracy(cards, y[:4], [0])
+    with pytest.raises(InvalidValue, match="one label; got 0 and 0"):
+        certified_accuracy([], [], [0])
+    with pytest.raises(InvalidValue, match="a radius must be"):
+        certified_accuracy(cards, y, [float("nan")])
+    with pytest.raises(InvalidValue, match="skipped for another label"):
+        certified_accuracy(cards, 1 - y, [0])

@@ -1,0 +1,1 @@
+"""Measures over many images, each with its conditions."""

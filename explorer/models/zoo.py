@@ -15,11 +15,12 @@ from safetensors.torch import load as parse
 from safetensors.torch import save
 from torch import Tensor
 
-from explorer.core import BadCheckpoint, Classifier, UnknownName
+from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
 
+PRECISIONS = ("float16", "float32")  # of stored weights
 LARGEST_FILE = 512 * 2**20  # bytes; far above anything here, far below what would exhaust memory
 
 
@@ -75,10 +76,14 @@ def card(name: str) -> Card:
 
 def load(name: str, device: torch.device | str = "cpu") -> Classifier:
     """The model of this name, frozen, in eval mode, float32. Raises UnknownName or BadCheckpoint."""
-    path = _card_path(name)
-    about = _read_card(path)
+    return load_file(_card_path(name), device)
+
+
+def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier:
+    """As `load`, for a card anywhere on the disk (`.../<dataset>/<name>.json`, its weights beside it)."""
+    about = _read_card(card_path)
     model = empty(about)
-    tensors = _read_weights(path.parent / about.file, about)
+    tensors = _read_weights(card_path.parent / about.file, about)
     _fill(model, tensors, about.name)
     return model.freeze().to(device)
 
@@ -93,8 +98,14 @@ def empty(about: Card) -> Classifier:
 
 
 def write(folder: Path, about: Card, model: Classifier) -> Card:
-    """Save weights (float16, batch-norm statistics and buffers float32) and card; returns the card with hash and size."""
-    data = save({name: _stored(name, tensor) for name, tensor in model.state_dict().items()})
+    """Save weights and card; returns the card with hash and size.
+
+    The card's `precision` rules: "float16" (batch-norm statistics and buffers stay float32) or "float32".
+    """
+    if about.precision not in PRECISIONS:
+        raise InvalidValue(f"precision must be one of {', '.join(PRECISIONS)}; got {about.precision!r}.")
+    half = about.precision == "float16"
+    data = save({name: _stored(name, tensor, half) for name, tensor in model.state_dict().items()})
     stem = about.name.split("/")[-1]
     facts = asdict(about) | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "file": f"{stem}.safetensors"}
     done = Card(**facts)
@@ -109,8 +120,8 @@ def write_card(folder: Path, about: Card) -> None:
     write_atomically(folder / f"{about.name.split('/')[-1]}.json", text.encode() + b"\n")
 
 
-def _stored(name: str, tensor: Tensor) -> Tensor:
-    keep = not tensor.is_floating_point() or "running_" in name or name in ("mean", "std")
+def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
+    keep = not half or not tensor.is_floating_point() or "running_" in name or name in ("mean", "std")
     return tensor.detach().cpu().contiguous() if keep else tensor.detach().cpu().half().contiguous()
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -30,4 +29,3 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise BadCheckpoint(f"The checkpoint {path.name} cannot be read ({type(error).__name__}); delete it to start over.") from error
-

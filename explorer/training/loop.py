@@ -234,5 +234,6 @@ class _Run:
     def result(self) -> Result:
         model = self.averaged.model
         model.load_state_dict(self.best)
-        source = f"{self.recipe.dataset} train, {len(self.labels)} of 50,000 images" if self.recipe.dataset == "cifar10" else ""
+        spec = dataset(self.recipe.dataset)
+        source = f"{spec.title} train, {len(self.labels):,} of {spec.rows['train']:,} images"
         return Result(model.freeze(), self.best_epoch, self.history, self.seconds, len(self.labels), source, len(self.held_y))

@@ -1,0 +1,1 @@
+"""Arrays in, figures out; theme.py owns the colours."""

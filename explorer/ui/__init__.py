@@ -1,0 +1,1 @@
+"""The only room that knows Streamlit: forms, caching, streaming, the trace player."""

@@ -1,0 +1,51 @@
+"""The trace player: one recorded walk, played and dragged through in the browser, with no message to the server.
+
+One Streamlit component (custom components v2) that gets the whole walk once as bytes (`packing`) and draws every view
+from the one current frame: original, signed perturbation and adversarial image, scores per class, the margin over the
+steps and the path through the map of the model's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from explorer.core.trace import Trace, Walkway
+from explorer.ui.trace_player.packing import pack
+
+if TYPE_CHECKING:
+    from streamlit.components.v2.bidi_component import ComponentResult
+
+_HERE = Path(__file__).parent
+_mount = st.components.v2.component(
+    "trace_player", **{kind: (_HERE / f"player.{kind}").read_text("utf-8") for kind in ("html", "css", "js")}
+)
+
+
+def trace_player(
+    trace: Trace,
+    walkway: Walkway | None,
+    captions: Sequence[str],
+    *,
+    key: str,
+    live: bool = False,
+    autoplay: bool = True,
+    title: str = "",
+) -> ComponentResult:
+    """Show `trace`; `captions` holds one plain sentence per frame.
+
+    While an attack runs, call it again with the same `key`, `live=True` and the longer trace: the player stays where it
+    is, follows the newest frame until the user takes the slider, and shows "step t of planned". A finished trace is
+    played once from its first frame when it first appears (`autoplay`), then rests on its last; a reader who asked
+    their system for less motion gets the first frame that reached the goal, at rest. A trace that does not continue
+    the one on show counts as a new one. The player reports nothing back, so it never causes a rerun.
+
+    Raises InvalidValue where captions, walkway and trace disagree about the number of frames.
+    """
+    return _mount(key=key, data=pack(trace, walkway, captions, live=live, autoplay=autoplay, title=title))
+
+
+__all__ = ["trace_player"]

@@ -1,0 +1,155 @@
+"""A trace as the bytes that the trace player reads: a small JSON head, then the arrays one after another.
+
+Layout (little-endian): `TRC1` | uint32 length of the head | head (UTF-8 JSON) | arrays, each starting at a multiple of
+8 bytes. The head names every array's dtype, shape and offset (from the first byte of the message).
+
+Pixels travel as the bytes a screen can show: `image` is the frame, `delta` the signed perturbation already amplified
+around mid-grey 128. Every other number (logits, loss, norms) travels as float32, unrounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from explorer.core.errors import InvalidValue
+from explorer.core.trace import Trace, Walkway
+from explorer.plots.theme import class_color, class_shape
+
+MAGIC = b"TRC1"
+GREY = 128  # the byte that means "unchanged"
+MANTISSAS = (8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.2, 1.0)
+
+
+def amplification(largest: float) -> float | None:
+    """The factor that `delta` is shown with: 0.5 / largest, rounded down to a clean number, so that nothing clips.
+
+    `largest` is the largest absolute change of any pixel in the whole walk, in [0, 1]. None if nothing changed.
+    """
+    if not largest > 0:
+        return None
+    exact = 0.5 / largest * (1 + 1e-6)  # float32 pixels: 0.1 may arrive as 0.10000001
+    power = 10.0 ** math.floor(math.log10(exact))
+    mantissa = next(m for m in MANTISSAS if m <= exact / power)
+    return float(f"{mantissa * power:.6g}")
+
+
+def pack(
+    trace: Trace,
+    walkway: Walkway | None,
+    captions: Sequence[str],
+    *,
+    live: bool = False,
+    autoplay: bool = True,
+    title: str = "",
+) -> bytes:
+    """One message with everything the player shows. `captions` has one sentence per frame.
+
+    Raises InvalidValue where captions, walkway and trace disagree about the number of frames, or the image is
+    neither grey (1 channel) nor colour (3).
+    """
+    frames, channels = len(trace), trace.frames.shape[1]
+    if len(captions) != frames:
+        raise InvalidValue(f"captions must hold one sentence per frame ({frames}); got {len(captions)}.")
+    if walkway is not None and len(walkway.path) != frames:
+        raise InvalidValue(f"the walkway's path must have one point per frame ({frames}); got {len(walkway.path)}.")
+    if channels not in (1, 3):
+        raise InvalidValue(f"an image must have 1 or 3 channels; got {channels}.")
+
+    change = trace.perturbation
+    factor = amplification(_largest_change(trace, change))
+    arrays: dict[str, np.ndarray] = {
+        "image": _as_bytes(trace.frames * 255),  # (T,H,W,C)
+        "delta": _as_bytes(GREY + change * (255 * (factor or 0.0))),  # (T,H,W,C)
+        "logits": trace.logits.astype("<f4"),
+        "probabilities": trace.probabilities.astype("<f4"),
+        "margin": trace.margin.astype("<f4"),
+        "loss": trace.loss.astype("<f4"),
+        "linf": trace.linf.astype("<f4"),
+        "l2": trace.l2.astype("<f4"),
+        "predicted": trace.predicted.astype("<u2"),
+        "reached": trace.reached.astype("u1"),
+        "stalled": trace.stalled.astype("u1"),
+    }
+    head: dict[str, Any] = {
+        "title": title,
+        "frames": frames,
+        "planned": max(trace.planned, frames),
+        "size": [int(n) for n in (*trace.frames.shape[2:], channels)],  # H, W, C
+        "classes": list(trace.classes),
+        "colors": [class_color(k) for k in range(len(trace.classes))],
+        "shapes": [class_shape(k) for k in range(len(trace.classes))],
+        "label": int(trace.label),
+        "target": None if trace.target is None else int(trace.target),
+        "first_reached": trace.first_reached,
+        "amplification": factor,
+        "captions": list(captions),
+        "live": live,
+        "autoplay": autoplay,
+        "map": None,
+    }
+    if walkway is not None:
+        head["map"] = {"axes": list(walkway.axes), "method": walkway.method}
+        arrays |= {
+            "points": walkway.points.astype("<f4"),
+            "point_classes": walkway.point_classes.astype("u1"),
+            "centroids": walkway.centroids.astype("<f4"),
+            "path": walkway.path.astype("<f4"),
+            "progress": walkway.progress.astype("<f4"),
+            "toward": walkway.toward.astype("<u2"),
+        }
+    return _message(head, arrays)
+
+
+def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The head and the arrays of a message, as the player reads them. Raises InvalidValue if it is not one."""
+    if message[:4] != MAGIC:
+        raise InvalidValue(f"a packed trace starts with {MAGIC!r}; got {message[:4]!r}.")
+    length = int.from_bytes(message[4:8], "little")
+    head = json.loads(message[8 : 8 + length])
+    arrays = {}
+    for name, (dtype, shape, offset) in head["arrays"].items():
+        count = math.prod(shape)
+        arrays[name] = np.frombuffer(message, np.dtype(dtype), count, offset).reshape(shape)
+    return head, arrays
+
+
+def _largest_change(trace: Trace, change: np.ndarray) -> float:
+    """Largest change of a pixel in the walk; in an Linf walk never less than eps, so that the factor holds while it grows."""
+    largest = float(np.abs(change).max())
+    eps = trace.conditions.get("eps")
+    if trace.conditions.get("norm") == "linf" and isinstance(eps, int | float):
+        largest = max(largest, float(eps))
+    return largest
+
+
+def _as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """(T,C,H,W) on the scale 0..255 -> (T,H,W,C) uint8, rounded to the nearest."""
+    return np.clip(np.rint(pixels), 0, 255).astype("u1").transpose(0, 2, 3, 1)
+
+
+def _message(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """Offsets depend on the head's length and the head holds the offsets, so they count from an aligned, padded head."""
+    sizes = [array.nbytes for array in arrays.values()]
+    relative = np.concatenate([[0], np.cumsum([_aligned(n) for n in sizes])]).tolist()
+
+    def encode(start: int) -> bytes:
+        places = {
+            name: [array.dtype.str, list(array.shape), start + offset]
+            for (name, array), offset in zip(arrays.items(), relative, strict=False)
+        }
+        return json.dumps(head | {"arrays": places}, allow_nan=False, ensure_ascii=False).encode()
+
+    start = _aligned(8 + len(encode(0)) + 16 * len(arrays))  # room for the digits of the offsets
+    text = encode(start).ljust(start - 8)
+    body = b"".join(np.ascontiguousarray(a).tobytes().ljust(_aligned(a.nbytes), b"\0") for a in arrays.values())
+    return MAGIC + len(text).to_bytes(4, "little") + text + body
+
+
+def _aligned(size: int) -> int:
+    """The next multiple of 8."""
+    return -(-size // 8) * 8

@@ -1,0 +1,931 @@
+// The trace player. One current frame `t`; every view is drawn from it, at most once per animation frame.
+// Nothing here talks to the server: the whole walk arrived as one message (see packing.py for its layout).
+
+const PLOT = { left: 44, right: 14, top: 8, bottom: 24 }; // margin chart, px; the slider's track follows left and right
+const WALK_SECONDS = 3; // a whole walk at normal speed ...
+const SLOWEST = 0.5; // ... but no frame is held longer than this, seconds
+const LARGEST_IMAGE = 300; // px
+const ICONS = {
+  play: "M7 4.5v15l12-7.5z",
+  pause: "M6.5 5h4v14h-4zM13.5 5h4v14h-4z",
+  holds: "M12 3l7.5 2.8v5.4c0 4.6-3.1 8-7.5 9.8-4.4-1.8-7.5-5.2-7.5-9.8V5.8zM8.5 12l2.6 2.6 4.6-5",
+  wrong: "M12 3.5L21.5 20h-19zM12 9.5v5M12 17.3v.2",
+  fooled: "M12 2.8a9.2 9.2 0 1 0 0 18.4 9.2 9.2 0 0 0 0-18.4zM8.4 8.4l7.2 7.2M15.6 8.4l-7.2 7.2",
+};
+
+// ---------------------------------------------------------------- the message
+
+const ARRAYS = { "|u1": Uint8Array, "<u2": Uint16Array, "<f4": Float32Array };
+
+function unpack(bytes) {
+  const buffer = bytes.slice().buffer; // a copy of its own, so that typed arrays are aligned
+  const length = new DataView(buffer).getUint32(4, true);
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
+  const walk = { ...head, height: head.size[0], width: head.size[1], channels: head.size[2] };
+  for (const [name, [dtype, shape, offset]] of Object.entries(head.arrays)) {
+    walk[name] = new ARRAYS[dtype](buffer, offset, shape.reduce((a, b) => a * b, 1));
+  }
+  return walk;
+}
+
+function isPrefix(short, long) {
+  if (short.length > long.length) return false;
+  for (let i = 0; i < short.length; i++) if (short[i] !== long[i] && short[i] === short[i]) return false;
+  return true;
+}
+
+/** Does `next` show the same walk as `walk`, as far as that had come? */
+function continues(walk, next) {
+  return (
+    walk.label === next.label && walk.target === next.target && walk.classes.join() === next.classes.join() &&
+    isPrefix(walk.logits, next.logits) && isPrefix(walk.image, next.image)
+  );
+}
+
+// ---------------------------------------------------------------- words
+
+const clamp = (x, lo, hi) => Math.min(hi, Math.max(lo, x));
+const number = (x, digits) => (Number.isFinite(x) ? x.toFixed(digits).replace("-", "−") : "not finite");
+
+function percent(p, digits = 1) {
+  if (!Number.isFinite(p)) return "–";
+  const least = 0.5 * 10 ** -(digits + 2);
+  const step = (10 ** -digits).toFixed(digits);
+  if (p > 1 - least && p < 1) return `>${(100 - step).toFixed(digits)} %`;
+  if (p < least && p > 0) return `<${step} %`;
+  return `${(100 * p).toFixed(digits)} %`;
+}
+
+/** Frame 0 is the original, frame 1 where the attack starts, then one per step. */
+function stepWords(walk, t) {
+  const steps = Math.max(walk.planned - 2, 0);
+  if (t === 0) return "original image";
+  if (t === 1) return steps ? `start, 0 of ${steps} steps` : "start";
+  return `step ${t - 1} of ${steps}`;
+}
+
+function verdict(walk, t) {
+  const wrong = walk.predicted[t] !== walk.label;
+  if (walk.reached[t]) return t === 0 ? ["wrong", "wrong from the start"] : ["fooled", "fooled"];
+  return wrong ? ["wrong", walk.target === null ? "wrong" : "wrong, not the target"] : ["holds", "holds"];
+}
+
+// ---------------------------------------------------------------- drawing
+
+/** Outline of one of the ten class markers (plotly's names) around (x, y), radius r, all of about the same area. */
+function marker(path, shape, x, y, r) {
+  const polygon = (corners, turn, radius, inner) => {
+    const count = inner ? corners * 2 : corners;
+    for (let i = 0; i < count; i++) {
+      const a = turn + (i * 2 * Math.PI) / count;
+      const q = inner && i % 2 ? radius * inner : radius;
+      path[i ? "lineTo" : "moveTo"](x + q * Math.cos(a), y + q * Math.sin(a));
+    }
+    path.closePath();
+  };
+  const plus = (turn) => {
+    const [l, w] = [1.2 * r, 0.42 * r];
+    const corners = [[-w, -l], [w, -l], [w, -w], [l, -w], [l, w], [w, w], [w, l], [-w, l], [-w, w], [-l, w], [-l, -w], [-w, -w]];
+    corners.forEach(([a, b], i) => {
+      const [c, s] = [Math.cos(turn), Math.sin(turn)];
+      path[i ? "lineTo" : "moveTo"](x + a * c - b * s, y + a * s + b * c);
+    });
+    path.closePath();
+  };
+  const up = -Math.PI / 2;
+  if (shape === "square") polygon(4, Math.PI / 4, 1.25 * r);
+  else if (shape === "triangle-up") polygon(3, up, 1.35 * r);
+  else if (shape === "triangle-down") polygon(3, -up, 1.35 * r);
+  else if (shape === "diamond") polygon(4, up, 1.3 * r);
+  else if (shape === "cross") plus(0);
+  else if (shape === "x") plus(Math.PI / 4);
+  else if (shape === "star") polygon(5, up, 1.45 * r, 0.45);
+  else if (shape === "pentagon") polygon(5, up, 1.15 * r);
+  else if (shape === "hexagon") polygon(6, 0, 1.1 * r);
+  else {
+    path.moveTo(x + r, y);
+    path.arc(x, y, r, 0, 2 * Math.PI);
+  }
+}
+
+/** Size a canvas in whole device pixels; returns its context, scaled to CSS pixels and cleared. */
+function fit(canvas, width, height, ratio) {
+  const [w, h] = [Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio))];
+  if (canvas.width !== w || canvas.height !== h) {
+    canvas.width = w;
+    canvas.height = h;
+    if (canvas.style) {
+      canvas.style.width = `${w / ratio}px`;
+      canvas.style.height = `${h / ratio}px`;
+    }
+  }
+  const pen = canvas.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  return pen;
+}
+
+function haloed(pen, text, x, y, ink, halo, width = 4) {
+  pen.lineJoin = "round";
+  pen.lineWidth = width;
+  pen.strokeStyle = halo;
+  pen.strokeText(text, x, y);
+  pen.fillStyle = ink;
+  pen.fillText(text, x, y);
+}
+
+function niceTicks(lo, hi, count) {
+  const rough = (hi - lo) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((m) => m * power >= 0.75 * rough);
+  const ticks = [];
+  for (let v = Math.ceil(lo / step) * step; v <= hi + 1e-9 * step; v += step) ticks.push(Math.abs(v) < 1e-9 * step ? 0 : v);
+  return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+// ---------------------------------------------------------------- the player
+
+class Player {
+  constructor(host) {
+    this.root = host.querySelector(".player");
+    this.$ = (selector) => this.root.querySelector(selector);
+    this.$$ = (selector) => [...this.root.querySelectorAll(selector)];
+    this.body = this.$(".body");
+    this.range = this.$("input[type=range]");
+    this.canvas = Object.fromEntries(this.$$("canvas").map((c) => [c.dataset.chart ?? c.dataset.view, c]));
+    this.message = null;
+    this.walk = null;
+    this.t = 0;
+    this.drawn = -1;
+    this.playing = false;
+    this.dragging = false;
+    this.follow = false; // keep to the newest frame of a running attack
+    this.wish = false; // play once as soon as the player is in sight
+    this.inSight = false;
+    this.speed = 1;
+    this.scale = "probabilities";
+    this.stale = true; // sizes, colours or data changed: everything must be laid out again
+    this.pending = 0;
+    this.listen();
+  }
+
+  destroy() {
+    this.abort.abort();
+    this.resized.disconnect();
+    this.seen.disconnect();
+    cancelAnimationFrame(this.pending);
+  }
+
+  listen() {
+    this.abort = new AbortController();
+    const on = (target, type, run, options = {}) =>
+      target.addEventListener(type, run, { ...options, signal: this.abort.signal });
+    on(this.range, "input", () => this.take(Number(this.range.value)));
+    on(this.range, "pointerdown", () => this.hold(true));
+    for (const type of ["pointerup", "pointercancel", "change"]) on(this.range, type, () => this.hold(false));
+    on(this.root, "click", (event) => this.click(event));
+    on(this.root, "keydown", (event) => this.key(event));
+    const chart = this.canvas.margin;
+    const move = (event) => this.take(this.frameAt(event.clientX - chart.getBoundingClientRect().left));
+    on(chart, "pointerdown", (event) => {
+      chart.setPointerCapture(event.pointerId);
+      this.hold(true);
+      move(event);
+    });
+    on(chart, "pointermove", (event) => this.dragging && chart.hasPointerCapture(event.pointerId) && move(event));
+    for (const type of ["pointerup", "pointercancel"]) on(chart, type, () => this.hold(false));
+    on(window, "resize", () => this.restyle()); // also told when the zoom changes
+    on(document, "pointerdown", (event) => {
+      const inside = event.composedPath();
+      for (const tip of this.$$("details[open]")) if (!inside.includes(tip)) tip.open = false;
+    });
+    this.resized = new ResizeObserver(() => this.restyle());
+    for (const box of [this.root, ...this.$$(".chart")]) this.resized.observe(box);
+    this.seen = new IntersectionObserver(([entry]) => {
+      this.inSight = entry.isIntersecting;
+      this.startIfWished();
+    }, { threshold: 0.25 });
+    this.seen.observe(this.root);
+    document.fonts.ready.then(() => this.restyle());
+  }
+
+  // ---- what arrives from the server
+
+  receive(message) {
+    if (message !== this.message) {
+      const next = unpack(message);
+      const before = this.walk;
+      this.message = message;
+      this.walk = next;
+      if (before && continues(before, next)) this.goOn(next);
+      else this.begin(next);
+    }
+    this.restyle(); // the theme may be what changed
+  }
+
+  begin(walk) {
+    const last = walk.frames - 1;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.playing = false;
+    this.dragging = false;
+    this.follow = walk.live;
+    this.wish = !walk.live && walk.autoplay && !calm && last > 0;
+    this.t = walk.live ? last : this.wish ? 0 : calm && walk.autoplay ? (walk.first_reached ?? last) : last;
+    this.buildBars();
+    this.startIfWished();
+  }
+
+  goOn(walk) {
+    if (this.follow) this.t = walk.frames - 1;
+    if (!walk.live) this.follow = false;
+  }
+
+  startIfWished() {
+    if (this.wish && this.inSight) this.play();
+  }
+
+  // ---- moving through the walk
+
+  get last() {
+    return this.walk.frames - 1;
+  }
+
+  /** Number of frames the time axis has room for: all planned ones while the attack runs. */
+  get span() {
+    return Math.max(this.walk.live ? this.walk.planned : this.walk.frames, 2) - 1;
+  }
+
+  go(t) {
+    this.t = clamp(Math.round(t), 0, this.last);
+    this.wake();
+  }
+
+  /** The user chose a frame. */
+  take(t) {
+    this.pause();
+    this.go(t);
+    this.follow = this.walk.live && this.t === this.last;
+    this.range.value = this.t;
+  }
+
+  hold(dragging) {
+    this.dragging = dragging;
+    if (dragging) this.pause();
+    this.wake(true);
+  }
+
+  play() {
+    this.wish = false;
+    if (!this.last) return;
+    if (this.t === this.last) this.t = 0;
+    this.follow = false;
+    this.playing = true;
+    this.anchor = null;
+    this.wake(true);
+  }
+
+  pause() {
+    this.wish = false;
+    if (!this.playing) return;
+    this.playing = false;
+    this.wake(true);
+  }
+
+  advance(now) {
+    const hold = (Math.min(SLOWEST, WALK_SECONDS / this.span) * 1000) / this.speed;
+    this.anchor ??= { now, t: this.t };
+    this.t = Math.min(this.last, this.anchor.t + Math.floor((now - this.anchor.now) / hold));
+    if (this.t === this.last) {
+      this.follow = this.walk.live;
+      this.pause();
+    }
+  }
+
+  act(name) {
+    if (name === "play") this.playing ? this.pause() : this.play();
+    else this.take({ first: 0, back: this.t - 1, forward: this.t + 1, last: this.last }[name]);
+  }
+
+  click(event) {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { act, speed, scale } = button.dataset;
+    if (act) this.act(act);
+    if (speed) {
+      this.speed = Number(speed);
+      this.anchor = null;
+    }
+    if (scale) this.scale = scale;
+    for (const other of button.closest(".choice")?.children ?? []) other.setAttribute("aria-pressed", String(other === button));
+    if (event.detail) this.root.focus({ preventScroll: true }); // by pointer: leave space and arrows to the player
+    this.wake(true);
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") {
+      const tip = this.$("details[open]");
+      if (!tip) return;
+      tip.open = false;
+      tip.firstElementChild.focus();
+    } else if (event.key === " ") {
+      if (event.target.closest("button, summary")) return event.stopPropagation();
+      this.act("play");
+    } else {
+      const act = { ArrowLeft: "back", ArrowDown: "back", ArrowRight: "forward", ArrowUp: "forward", Home: "first", End: "last" }[event.key];
+      if (!act) return;
+      this.act(act);
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  // ---- drawing, once per animation frame at most
+
+  restyle() {
+    this.stale = true;
+    this.wake();
+  }
+
+  wake(force = false) {
+    if (force) this.drawn = -1;
+    if (!this.pending && this.walk) this.pending = requestAnimationFrame((now) => this.tick(now));
+  }
+
+  tick(now) {
+    this.pending = 0;
+    if (this.playing) this.advance(now);
+    if (this.stale) this.layOut();
+    if (this.t !== this.drawn) this.draw();
+    if (this.playing) this.wake();
+  }
+
+  layOut() {
+    const walk = this.walk;
+    if (!this.root.clientWidth) return; // hidden: laid out when it has a size
+    this.body.dataset.empty = "false";
+    this.readTheme();
+    this.writeFixedWords();
+    this.sizeImages();
+    this.root.style.setProperty("--plot-left", `${PLOT.left}px`);
+    this.root.style.setProperty("--plot-right", `${PLOT.right}px`);
+    this.range.max = this.span;
+    this.layOutMargin();
+    this.placeTick();
+    if (walk.map) this.layOutMap();
+    else this.clearMap();
+    this.stale = false;
+    this.drawn = -1;
+  }
+
+  readTheme() {
+    const style = getComputedStyle(this.root);
+    const resolve = (name) => {
+      const probe = document.createElement("span");
+      probe.style.color = `var(${name})`;
+      this.root.append(probe);
+      const color = getComputedStyle(probe).color;
+      probe.remove();
+      return color;
+    };
+    const size = parseFloat(getComputedStyle(this.body).fontSize);
+    this.ratio = window.devicePixelRatio || 1;
+    this.ink = {
+      text: style.color,
+      page: resolve("--st-background-color"),
+      muted: resolve("--muted"),
+      line: resolve("--line"),
+      faint: resolve("--faint"),
+      accent: resolve("--accent"),
+      warn: resolve("--st-orange-text-color"),
+      warnBack: resolve("--st-orange-background-color"),
+      size: 0.9 * size,
+      font: (weight, scale = 1) => `${weight} ${(0.9 * size * scale).toFixed(1)}px ${style.fontFamily}`,
+    };
+  }
+
+  writeFixedWords() {
+    const walk = this.walk;
+    const title = this.$(".title");
+    title.textContent = walk.title;
+    title.hidden = !walk.title;
+    const factor = walk.amplification;
+    this.$(".factor").textContent = factor === null ? "no change yet" : `shown × ${factor}`;
+    this.$(".running").hidden = !walk.live;
+    this.say("original", 0);
+    this.canvas.original.setAttribute("aria-label", `Original image: ${walk.classes[walk.label]}`);
+    this.canvas.delta.setAttribute("aria-label", "Signed perturbation, amplified around grey");
+    this.canvas.map.setAttribute("aria-label", "Path of the image through the map of the model's features");
+  }
+
+  say(view, t) {
+    const { classes, predicted, probabilities } = this.walk;
+    const k = predicted[t];
+    this.$(`[data-says="${view}"]`).textContent = `${classes[k]} ${percent(probabilities[t * classes.length + k], 0)}`;
+  }
+
+  sizeImages() {
+    const { width, height } = this.walk;
+    const operators = 2 * 1.4 * this.ink.size;
+    const room = Math.min((this.$(".trio").clientWidth - operators) / 3, LARGEST_IMAGE);
+    const scale = Math.max(1, Math.floor((room * this.ratio) / Math.max(width, height)));
+    for (const name of ["original", "delta", "image"]) {
+      const canvas = this.canvas[name];
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      canvas.style.width = `${(width * scale) / this.ratio}px`;
+      canvas.style.height = `${(height * scale) / this.ratio}px`;
+    }
+    this.pixels = new ImageData(width, height);
+    this.paint("original", this.walk.image, 0);
+  }
+
+  /** One frame of (T,H,W,C) bytes onto a canvas of exactly as many pixels; the browser enlarges it by a whole number. */
+  paint(name, bytes, t) {
+    const { data } = this.pixels;
+    const { width, height, channels } = this.walk;
+    const count = width * height;
+    const from = t * count * channels;
+    for (let i = 0; i < count; i++) {
+      const p = from + i * channels;
+      data[4 * i] = bytes[p];
+      data[4 * i + 1] = bytes[channels === 3 ? p + 1 : p];
+      data[4 * i + 2] = bytes[channels === 3 ? p + 2 : p];
+      data[4 * i + 3] = 255;
+    }
+    this.canvas[name].getContext("2d").putImageData(this.pixels, 0, 0);
+  }
+
+  // ---- bars
+
+  buildBars() {
+    const { classes, colors, shapes, label, target } = this.walk;
+    const list = this.$(".bars");
+    list.replaceChildren();
+    this.bars = classes.map((name, k) => {
+      const row = document.createElement("li");
+      row.className = "bar";
+      row.append(glyph(shapes[k], colors[k]));
+      const part = (className, parent = row) => {
+        const span = document.createElement("span");
+        span.className = className;
+        parent.append(span);
+        return span;
+      };
+      const title = part("name");
+      title.textContent = name;
+      title.title = name;
+      const track = part("track");
+      const fill = part("fill", track);
+      fill.style.background = colors[k];
+      const zero = part("zero", track);
+      const value = part("value");
+      const tags = part("tags");
+      const fixed = [k === label ? "✓ true" : "", k === target ? "◎ target" : ""].filter(Boolean);
+      list.append(row);
+      return { row, fill, zero, value, tags, fixed };
+    });
+    const room = document.createElement("li"); // invisible: reserves the width of the widest tags
+    room.className = "bar room";
+    room.setAttribute("aria-hidden", "true");
+    room.append(...[1, 2, 3, 4].map(() => document.createElement("span")), Object.assign(document.createElement("span"), {
+      className: "tags", textContent: target === null ? "✓ true ◀ model" : "◎ target ◀ model",
+    }));
+    list.append(room);
+  }
+
+  drawBars() {
+    const { classes, predicted, probabilities, logits } = this.walk;
+    const logit = this.scale === "logits";
+    const values = logit ? logits : probabilities;
+    let [lo, hi] = [0, 1];
+    if (logit) {
+      [lo, hi] = [0, 0];
+      for (const v of logits) if (Number.isFinite(v)) [lo, hi] = [Math.min(lo, v), Math.max(hi, v)]; // one scale for all frames
+      if (hi === lo) hi = lo + 1;
+    }
+    const zero = -lo / (hi - lo);
+    this.bars.forEach((bar, k) => {
+      const v = values[this.t * classes.length + k];
+      const at = Number.isFinite(v) ? (v - lo) / (hi - lo) : zero;
+      bar.fill.style.transform = `translateX(${(100 * Math.min(zero, at)).toFixed(2)}%) scaleX(${Math.abs(at - zero).toFixed(4)})`;
+      bar.zero.style.left = `${100 * zero}%`;
+      bar.zero.hidden = !logit;
+      write(bar.value, logit ? number(v, 1) : percent(v));
+      const says = predicted[this.t] === k;
+      bar.row.dataset.predicted = says;
+      write(bar.tags, [...bar.fixed, ...(says ? ["◀ model"] : [])].join(" "));
+    });
+  }
+
+  // ---- margin over the steps
+
+  xAt(t) {
+    return PLOT.left + (t / this.span) * (this.plot.width - PLOT.left - PLOT.right);
+  }
+
+  frameAt(x) {
+    return ((x - PLOT.left) / (this.plot.width - PLOT.left - PLOT.right)) * this.span;
+  }
+
+  layOutMargin() {
+    const { margin, planned } = this.walk;
+    const box = this.canvas.margin.parentElement;
+    const [width, height] = [box.clientWidth, box.clientHeight];
+    const finite = margin.filter(Number.isFinite);
+    let [lo, hi] = [Math.min(0, ...finite), Math.max(0, ...finite)];
+    if (hi === lo) [lo, hi] = [-1, 1];
+    const extent = hi - lo;
+    hi += 0.1 * extent;
+    lo -= 0.1 * extent;
+    const [top, bottom] = [PLOT.top, height - PLOT.bottom];
+    const least = (1.7 * this.ink.size) / (bottom - top); // room for a line of words on either side of zero
+    lo = Math.min(lo, (-least * hi) / (1 - least));
+    hi = Math.max(hi, (-least * lo) / (1 - least));
+    const y = (v) => bottom - ((v - lo) / (hi - lo)) * (bottom - top);
+    this.plot = { width, height, y };
+
+    const pen = fit(this.canvas["margin-back"], width, height, this.ratio);
+    const [left, right] = [PLOT.left, width - PLOT.right];
+    pen.fillStyle = this.ink.warnBack;
+    pen.fillRect(left, y(0), right - left, bottom - y(0));
+    pen.font = this.ink.font(400, 0.95);
+    pen.textBaseline = "middle";
+    const { ticks, digits } = niceTicks(lo, hi, Math.max(2, Math.floor((bottom - top) / 34)));
+    pen.textAlign = "right";
+    for (const v of ticks) {
+      pen.strokeStyle = this.ink.line;
+      pen.lineWidth = 1;
+      stroke(pen, [[left, y(v)], [right, y(v)]]);
+      pen.fillStyle = this.ink.muted;
+      pen.fillText(number(v, digits), left - 7, y(v));
+    }
+    pen.strokeStyle = this.ink.text;
+    pen.lineWidth = 1.5;
+    stroke(pen, [[left, y(0)], [right, y(0)]]);
+
+    pen.textBaseline = "alphabetic";
+    pen.fillStyle = this.ink.muted;
+    const steps = Math.max((this.walk.live ? planned : this.walk.frames) - 2, 0);
+    const marks = steps ? niceTicks(0, steps, Math.max(2, Math.floor((right - left) / 70))).ticks.filter(Number.isInteger) : [];
+    const base = height - 6;
+    pen.textAlign = "left";
+    const first = "original";
+    pen.fillText(first, left - 4, base);
+    const free = left + pen.measureText(first).width + 8;
+    pen.textAlign = "center";
+    const final = steps ? this.xAt(steps + 1) : right;
+    for (const n of marks) {
+      const x = this.xAt(n + 1);
+      const words = n === steps ? `step ${n}` : String(n);
+      if (n !== steps && x + 34 > final) continue;
+      if (n > 0 && x - pen.measureText(words).width / 2 > free) pen.fillText(words, Math.min(x, right - pen.measureText(words).width / 2 + 8), base);
+    }
+    if (steps && !marks.includes(steps)) pen.fillText(`step ${steps}`, Math.min(final, right - pen.measureText(`step ${steps}`).width / 2 + 8), base);
+
+    pen.lineJoin = "round";
+    pen.strokeStyle = this.ink.muted;
+    pen.lineWidth = 1.5;
+    stroke(pen, this.curve(0, this.last));
+    pen.font = this.ink.font(600, 0.95);
+    pen.textAlign = "right";
+    haloed(pen, "above 0: model is right", right - 6, y(0) - 0.55 * this.ink.size, this.ink.muted, this.ink.page);
+    pen.textAlign = "left";
+    pen.fillStyle = this.ink.warn;
+    pen.fillText("below 0: fooled", left + 7, y(0) + 1.25 * this.ink.size);
+    fit(this.canvas.margin, width, height, this.ratio);
+  }
+
+  curve(from, to) {
+    const points = [];
+    for (let t = from; t <= to; t++) if (Number.isFinite(this.walk.margin[t])) points.push([this.xAt(t), this.plot.y(this.walk.margin[t])]);
+    return points;
+  }
+
+  drawMargin() {
+    const { width, height, y } = this.plot;
+    const pen = fit(this.canvas.margin, width, height, this.ratio);
+    const value = this.walk.margin[this.t];
+    const x = this.xAt(this.t);
+    pen.strokeStyle = this.ink.text;
+    pen.lineWidth = 1;
+    stroke(pen, [[x, 0], [x, height - PLOT.bottom]]);
+    pen.lineJoin = "round";
+    pen.lineWidth = 3;
+    stroke(pen, this.curve(0, this.t));
+    if (!Number.isFinite(value)) return;
+    pen.beginPath();
+    pen.arc(x, y(value), 6, 0, 2 * Math.PI);
+    pen.fillStyle = this.ink.page;
+    pen.fill();
+    pen.strokeStyle = this.ink.text;
+    pen.lineWidth = 3;
+    pen.stroke();
+    pen.font = this.ink.font(700);
+    const words = (value > 0 ? "+" : "") + number(value, 1);
+    const space = pen.measureText(words).width + 14;
+    // A walk mostly falls: above and to the right of the dot, or below and to its left, the curve is out of the way.
+    const leftward = x + space > width - PLOT.right || (value < 0 && x - space > PLOT.left);
+    pen.textAlign = leftward ? "right" : "left";
+    pen.textBaseline = "middle";
+    const shift = (leftward ? 0.95 : -0.95) * this.ink.size;
+    const level = clamp(y(value) + shift, 0.7 * this.ink.size, height - PLOT.bottom - 0.6 * this.ink.size);
+    haloed(pen, words, leftward ? x - 11 : x + 11, level, this.ink.text, this.ink.page, 5);
+  }
+
+  placeTick() {
+    const { first_reached: first, target, classes } = this.walk;
+    const tick = this.$(".tick");
+    tick.hidden = first === null;
+    if (first === null) return;
+    const goal = target === null ? "first fooled" : `first taken for ${classes[target]}`;
+    const text = tick.querySelector(".tick-text");
+    text.textContent = `${goal}: ${first === 1 ? "at the start" : `step ${first - 1}`}`;
+    const x = this.xAt(first);
+    tick.style.left = `${x}px`;
+    const half = text.offsetWidth / 2;
+    text.style.marginLeft = `${clamp(x - half, 0, Math.max(0, this.plot.width - 2 * half)) - x}px`;
+  }
+
+  // ---- the map
+
+  clearMap() {
+    for (const name of ["map-back", "map"]) fit(this.canvas[name], 1, 1, 1);
+    this.chart = null;
+    write(this.$(".share"), "");
+    write(this.$(".between"), "");
+    const words = this.$(".no-map");
+    words.hidden = false;
+    words.textContent = this.walk.live ? "The map is drawn when the attack has finished." : "No map for this walk.";
+  }
+
+  layOutMap() {
+    const { points, centroids, path, map } = this.walk;
+    this.$(".no-map").hidden = true;
+    const box = this.canvas.map.parentElement;
+    const [width, height] = [box.clientWidth, box.clientHeight];
+    const pad = { left: 1.7 * this.ink.size, right: 8, top: 8, bottom: 1.7 * this.ink.size };
+    const [xs, ys] = [[Infinity, -Infinity], [Infinity, -Infinity]];
+    for (const list of [points, centroids, path]) {
+      for (let i = 0; i < list.length; i += 2) {
+        if (!Number.isFinite(list[i]) || !Number.isFinite(list[i + 1])) continue;
+        xs[0] = Math.min(xs[0], list[i]);
+        xs[1] = Math.max(xs[1], list[i]);
+        ys[0] = Math.min(ys[0], list[i + 1]);
+        ys[1] = Math.max(ys[1], list[i + 1]);
+      }
+    }
+    const inner = { w: width - pad.left - pad.right - 16, h: height - pad.top - pad.bottom - 16 };
+    const unit = Math.max(1e-9, Math.min(inner.w / (xs[1] - xs[0] || 1), inner.h / (ys[1] - ys[0] || 1))); // same scale on both axes
+    const middle = [pad.left + 8 + inner.w / 2, pad.top + 8 + inner.h / 2];
+    const x = (v) => middle[0] + (v - (xs[0] + xs[1]) / 2) * unit;
+    const y = (v) => middle[1] - (v - (ys[0] + ys[1]) / 2) * unit;
+    this.chart = { width, height, pad, x, y, axes: map.axes, layers: new Map(), shown: -1 };
+    this.chart.labels = this.placeLabels();
+    fit(this.canvas["map-back"], width, height, this.ratio);
+  }
+
+  /** Class names near their centres, pushed apart until none covers another, a centre's mark or the path. */
+  placeLabels() {
+    const { classes, centroids, path } = this.walk;
+    const { x, y, width, height, pad } = this.chart;
+    const fixed = []; // what a name must not cover
+    const some = Math.max(1, Math.floor(path.length / 2 / 12)); // of a long path a dozen points will do
+    for (const [list, r, stride] of [[centroids, 8, 1], [path, 9, some]]) {
+      for (let i = 0; i < list.length; i += 2 * stride) fixed.push({ x: x(list[i]), y: y(list[i + 1]), w: 2 * r, h: 2 * r });
+    }
+    const pen = this.canvas.map.getContext("2d");
+    pen.font = this.ink.font(700, 0.95);
+    const labels = classes.map((name, k) => {
+      const [cx, cy] = [x(centroids[2 * k]), y(centroids[2 * k + 1])];
+      return { name, k, cx, cy, x: cx, y: cy - 1.2 * this.ink.size, w: pen.measureText(name).width + 10, h: 1.35 * this.ink.size };
+    }).filter((l) => Number.isFinite(l.cx + l.cy));
+    const inside = (l) => {
+      l.x = clamp(l.x, pad.left + l.w / 2 + 2, width - pad.right - l.w / 2 - 2);
+      l.y = clamp(l.y, pad.top + l.h / 2, height - pad.bottom - l.h / 2);
+    };
+    for (let round = 0; round < 120; round++) {
+      for (const a of labels) {
+        for (const b of labels) {
+          if (a === b) continue;
+          const overX = (a.w + b.w) / 2 - Math.abs(a.x - b.x);
+          const overY = (a.h + b.h) / 2 - Math.abs(a.y - b.y);
+          if (overX <= 0 || overY <= 0) continue;
+          const axis = overY <= overX ? "y" : "x";
+          const push = 0.3 * Math.min(overX, overY) + 0.2;
+          const way = a[axis] < b[axis] || (a[axis] === b[axis] && a.k < b.k) ? 1 : -1;
+          a[axis] -= way * push;
+          b[axis] += way * push;
+        }
+        for (const b of fixed) {
+          const overX = (a.w + b.w) / 2 - Math.abs(a.x - b.x);
+          const overY = (a.h + b.h) / 2 - Math.abs(a.y - b.y);
+          if (overX <= 0 || overY <= 0) continue;
+          const axis = overY <= overX ? "y" : "x";
+          a[axis] += (a[axis] < b[axis] ? -0.25 : 0.25) * Math.min(overX, overY);
+        }
+      }
+      labels.forEach(inside);
+    }
+    return labels;
+  }
+
+  /** Everything on the map that does not move, for one class the walk may be heading for; drawn once each. */
+  mapLayer(toward) {
+    const { layers, width, height } = this.chart;
+    if (!layers.has(toward)) {
+      const layer = new OffscreenCanvas(1, 1);
+      this.drawReference(fit(layer, width, height, this.ratio), toward);
+      layers.set(toward, layer);
+    }
+    return layers.get(toward);
+  }
+
+  drawReference(pen, toward) {
+    const { points, point_classes: kinds, centroids, label, colors, shapes } = this.walk;
+    const { x, y, width, height, pad, axes, labels } = this.chart;
+    pen.strokeStyle = this.ink.line;
+    pen.lineWidth = 1;
+    pen.strokeRect(pad.left + 0.5, pad.top + 0.5, width - pad.left - pad.right - 1, height - pad.top - pad.bottom - 1);
+    pen.font = this.ink.font(400, 0.95);
+    pen.fillStyle = this.ink.muted;
+    pen.textAlign = "center";
+    pen.textBaseline = "alphabetic";
+    pen.fillText(axes[0], (pad.left + width - pad.right) / 2, height - 5);
+    pen.save();
+    pen.translate(this.ink.size, (pad.top + height - pad.bottom) / 2);
+    pen.rotate(-Math.PI / 2);
+    pen.fillText(axes[1], 0, 0);
+    pen.restore();
+
+    const size = clamp(Math.sqrt((width * height) / Math.max(kinds.length, 200)) / 7, 1.8, 3.6);
+    const named = new Set([label, toward]);
+    for (const near of [false, true]) {
+      for (let k = 0; k < colors.length; k++) {
+        if (named.has(k) !== near) continue;
+        const path = new Path2D();
+        for (let i = 0; i < kinds.length; i++) if (kinds[i] === k) marker(path, shapes[k], x(points[2 * i]), y(points[2 * i + 1]), near ? size * 1.15 : size);
+        pen.fillStyle = colors[k];
+        pen.globalAlpha = near ? 0.75 : 0.33;
+        pen.fill(path);
+      }
+    }
+    pen.globalAlpha = 1;
+    const centre = (k) => [x(centroids[2 * k]), y(centroids[2 * k + 1])];
+    pen.setLineDash([4, 4]);
+    pen.strokeStyle = this.ink.muted;
+    pen.lineWidth = 1.5;
+    if (toward !== label) stroke(pen, [centre(label), centre(toward)]);
+    pen.setLineDash([]);
+    for (const near of [false, true]) {
+      for (const l of labels) {
+        if (named.has(l.k) !== near) continue;
+        const path = new Path2D();
+        marker(path, shapes[l.k], l.cx, l.cy, near ? 7 : 5);
+        pen.lineWidth = near ? 5 : 3;
+        pen.strokeStyle = this.ink.page;
+        pen.stroke(path);
+        pen.fillStyle = colors[l.k];
+        pen.fill(path);
+        if (Math.hypot(l.x - l.cx, l.y - l.cy) > 2 * this.ink.size) {
+          pen.lineWidth = 1;
+          pen.strokeStyle = this.ink.muted;
+          stroke(pen, [[l.cx, l.cy], [l.x, l.y]]);
+        }
+        pen.textAlign = "center";
+        pen.textBaseline = "middle";
+        pen.font = this.ink.font(near ? 700 : 400, 0.95);
+        haloed(pen, l.name, l.x, l.y, near ? this.ink.text : this.ink.muted, this.ink.page, 5);
+      }
+    }
+  }
+
+  drawMap() {
+    const { path, toward, progress, predicted, classes, colors, shapes, label } = this.walk;
+    const { x, y, width, height } = this.chart;
+    const goal = toward[this.t];
+    if (this.chart.shown !== goal) {
+      const back = fit(this.canvas["map-back"], width, height, this.ratio);
+      back.setTransform(1, 0, 0, 1, 0, 0);
+      back.drawImage(this.mapLayer(goal), 0, 0);
+      this.chart.shown = goal;
+    }
+    const share = progress[this.t];
+    const known = Number.isFinite(share);
+    write(this.$(".share"), known ? `${String(Math.round(100 * share) + 0).replace("-", "−")} %` : "");
+    write(this.$(".between"), known ? `of the way from ${classes[label]}'s centre to ${classes[goal]}'s` : "");
+
+    const pen = fit(this.canvas.map, width, height, this.ratio);
+    const spots = [];
+    for (let t = 0; t <= this.last; t++) spots.push([x(path[2 * t]), y(path[2 * t + 1])]);
+    pen.lineJoin = pen.lineCap = "round";
+    const walked = spots.slice(0, this.t + 1);
+    for (const [points, color, thick] of [[spots, this.ink.page, 4], [spots, this.ink.muted, 1.2], [walked, this.ink.page, 6], [walked, this.ink.text, 3]]) {
+      pen.strokeStyle = color;
+      pen.lineWidth = thick;
+      stroke(pen, points);
+    }
+    if (this.t) {
+      pen.beginPath();
+      pen.arc(...spots[0], 5.5, 0, 2 * Math.PI);
+      pen.fillStyle = this.ink.page;
+      pen.fill();
+      pen.lineWidth = 2.5;
+      pen.strokeStyle = this.ink.text;
+      pen.stroke();
+    }
+    const here = new Path2D();
+    marker(here, shapes[predicted[this.t]], ...spots[this.t], 7.5);
+    pen.lineWidth = 7;
+    pen.strokeStyle = this.ink.page;
+    pen.stroke(here);
+    pen.lineWidth = 3.5;
+    pen.strokeStyle = this.ink.text;
+    pen.stroke(here);
+    pen.fillStyle = colors[predicted[this.t]];
+    pen.fill(here);
+  }
+
+  // ---- everything that depends on the current frame
+
+  draw() {
+    const { walk, t } = this;
+    this.drawn = t;
+    this.paint("delta", walk.delta, t);
+    this.paint("image", walk.image, t);
+    this.say("image", t);
+    this.drawBars();
+    this.drawMargin();
+    if (this.chart) this.drawMap();
+
+    const [state, words] = verdict(walk, t);
+    const badge = this.$(".verdict");
+    if (badge.dataset.state !== state || !badge.dataset.drawn) this.$(".verdict-icon path").setAttribute("d", ICONS[state]);
+    badge.dataset.state = state;
+    badge.dataset.drawn = "true";
+    write(this.$(".verdict-text"), words);
+    const step = stepWords(walk, t);
+    write(this.$(".step-text"), step);
+    const values = { linf: `${number(255 * walk.linf[t], 1)}/255`, l2: number(walk.l2[t], 2), loss: number(walk.loss[t], 2), margin: number(walk.margin[t], 2) };
+    for (const [name, value] of Object.entries(values)) write(this.$(`[data-number="${name}"]`), value);
+    write(this.$(".margin-note"), walk.stalled[t]
+      ? "⚠ zero gradient here: the attack saw no way on" : `${walk.classes[walk.label]}'s logit minus the largest other one`);
+
+    this.range.value = t;
+    this.range.style.setProperty("--played", `${(100 * t) / this.span}%`);
+    this.range.style.setProperty("--known", `${(100 * this.last) / this.span}%`);
+    this.root.dataset.frame = t;
+    const moving = this.playing || this.dragging;
+    const caption = this.$(".caption");
+    caption.setAttribute("aria-live", moving ? "off" : "polite"); // read aloud at rest, not thirty times a second
+    write(caption, walk.captions[t]);
+    if (!moving || this.dragging) this.range.setAttribute("aria-valuetext", `${step}: ${words}`);
+    const play = this.$(".play");
+    play.setAttribute("aria-label", this.playing ? "Pause" : "Play");
+    play.querySelector("path").setAttribute("d", this.playing ? ICONS.pause : ICONS.play);
+    for (const [act, off] of Object.entries({ first: t === 0, back: t === 0, forward: t === this.last, last: t === this.last })) {
+      this.$(`[data-act="${act}"]`).setAttribute("aria-disabled", String(off));
+    }
+  }
+}
+
+function stroke(pen, points) {
+  pen.beginPath();
+  points.forEach(([x, y], i) => pen[i ? "lineTo" : "moveTo"](x, y));
+  pen.stroke();
+}
+
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** A class marker as a small picture, for use beside its name. */
+function glyph(shape, color) {
+  const parts = [];
+  const pen = {
+    moveTo: (x, y) => parts.push(`M${x.toFixed(2)} ${y.toFixed(2)}`),
+    lineTo: (x, y) => parts.push(`L${x.toFixed(2)} ${y.toFixed(2)}`),
+    closePath: () => parts.push("Z"),
+    arc: (x, y, r) => parts.push(`A${r} ${r} 0 1 1 ${x - r} ${y}A${r} ${r} 0 1 1 ${x + r} ${y}Z`),
+  };
+  marker(pen, shape, 8, 8, 5.2);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", parts.join(""));
+  path.setAttribute("fill", color);
+  svg.append(path);
+  return svg;
+}
+
+const players = new WeakMap();
+
+export default function ({ data, parentElement }) {
+  let player = players.get(parentElement);
+  if (!player) players.set(parentElement, (player = new Player(parentElement)));
+  if (data) player.receive(data);
+  return () => {
+    player.destroy();
+    players.delete(parentElement);
+  };
+}

@@ -19,6 +19,7 @@ from explorer.core.statistics import wilson
 from explorer.core.steps import Outcome, Step, run
 
 from explorer.core.trace import Trace, Walkway
+
 __all__ = [
     "LOSSES",
     "NORMS",

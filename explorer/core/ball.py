@@ -41,7 +41,10 @@ class Ball:
         return _LinfRegion(x0, self.eps) if self.norm == "linf" else _L2Region(x0, self.eps)
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
-        """The nearest point of the region; exactly inside it, rounding included."""
+        """Into the region, exactly, rounding included: to the nearest point of the ball, then clipped to [0, 1].
+
+        In Linf that is the nearest point of the region; in L2 only nearly so where pixels are clipped, as is usual.
+        """
         return self.around(x0).project(x)
 
     def sample(self, x0: Tensor, rng: torch.Generator) -> Tensor:
@@ -52,13 +55,20 @@ class Ball:
         """The unit-norm direction of steepest ascent: sign(g) for Linf, g/||g|| for L2. Zero stays zero."""
         if self.norm == "linf":
             return grad.sign()
-        length = grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        largest = grad.abs().amax((1, 2, 3), keepdim=True)
+        grad = grad / torch.where(largest > 0, largest, torch.ones_like(largest))  # squares must not under- or overflow
+        length = torch.linalg.vector_norm(grad, dim=(1, 2, 3), keepdim=True)
         return grad / torch.where(length > 0, length, torch.ones_like(length))
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
-        """(N,) the norm of x - x0, computed in float64 so that it can be compared with eps."""
-        delta = (x.double() - x0.double()).flatten(1)
+        """(N,) the norm of x - x0, in float64 so that it can be compared with eps (on the CPU if x is on MPS)."""
+        delta = (_exact(x) - _exact(x0)).flatten(1)
         return delta.abs().amax(1) if self.norm == "linf" else delta.norm(dim=1)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """x in float64, on the CPU where the device has none (MPS)."""
+    return x.double() if x.device.type != "mps" else x.cpu().double()
 
 
 class Region:
@@ -81,11 +91,12 @@ class Region:
 class _LinfRegion(Region):
     def __init__(self, x0: Tensor, eps: float):
         super().__init__(x0, eps)
-        exact = x0.double()
+        exact = _exact(x0)
         low, high = (exact - eps).clamp(min=0).to(x0.dtype), (exact + eps).clamp(max=1).to(x0.dtype)
         # The cast may round outward by one ulp: step back inside, so that |x - x0| <= eps holds exactly.
-        self.low = torch.where(exact - low.double() > eps, torch.nextafter(low, x0), low)
-        self.high = torch.where(high.double() - exact > eps, torch.nextafter(high, x0), high)
+        centre = exact.to(x0.dtype)
+        self.low = torch.where(exact - low.double() > eps, torch.nextafter(low, centre), low).to(x0.device)
+        self.high = torch.where(high.double() - exact > eps, torch.nextafter(high, centre), high).to(x0.device)
 
     def project(self, x: Tensor) -> Tensor:
         return x.clamp(self.low, self.high)
@@ -98,13 +109,16 @@ class _LinfRegion(Region):
 class _L2Region(Region):
     def __init__(self, x0: Tensor, eps: float):
         super().__init__(x0, eps)
-        # Rounding x0 + delta to float32 moves each pixel by at most 2^-25: keep that much away from the surface.
-        self.radius = max(eps - math.sqrt(x0[0].numel()) * 2.0**-24, 0.5 * eps) if len(x0) else eps
+        # Rounding x0 + delta to float32 moves each pixel by at most 2^-25, rounding delta * shrink its length by a
+        # factor of at most 1 + 2^-23: keep that much away from the surface.
+        self.radius = max((eps - math.sqrt(x0.shape[1:].numel()) * 2.0**-25) * (1 - 2.0**-22), 0.5 * eps)
 
     def project(self, x: Tensor) -> Tensor:
         delta = x - self.x0
-        length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        shrink = (self.radius / length).clamp(max=1)  # length 0 gives inf, clamped to 1
+        length = torch.linalg.vector_norm(
+            _exact(delta), dim=(1, 2, 3), keepdim=True
+        )  # in float32 it may be short by 1e-5
+        shrink = (self.radius / length).clamp(max=1).to(delta)  # length 0 gives inf, clamped to 1
         return (self.x0 + delta * shrink).clamp(0, 1)  # clipping moves every pixel toward x0: still in the ball
 
     def sample(self, rng: torch.Generator) -> Tensor:
@@ -112,5 +126,5 @@ class _L2Region(Region):
         direction = torch.randn(shape, generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
         direction = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         u = torch.rand(shape[0], generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
-        radius = self.radius * u ** (1 / self.x0[0].numel())
+        radius = self.radius * u ** (1 / shape[1:].numel())
         return self.project(self.x0 + direction * radius.view(-1, 1, 1, 1))

@@ -32,12 +32,15 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._discovered = False
 
-    def register(self, key: str, *, title: str, paper: str = "", group: str = "", summary: str = "") -> Callable[[type], type]:
+    def register(
+        self, key: str, *, title: str, paper: str = "", group: str = "", summary: str = ""
+    ) -> Callable[[type], type]:
         """Class decorator. Registering a key twice is an error, not an overwrite."""
 
         def keep(cls: type) -> type:
-            if key in self._entries and self._entries[key].cls.__qualname__ != cls.__qualname__:
-                raise ValueError(f"{self.kind} {key!r} is registered twice: {self._entries[key].cls} and {cls}")
+            known = self._entries.get(key)
+            if known and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise ValueError(f"{self.kind} {key!r} is registered twice: {known.cls} and {cls}")
             self._entries[key] = Entry(key, cls, title, paper, group, summary)
             return cls
 

@@ -38,7 +38,7 @@ class Outcome:
     loss: Tensor  # (N,)
     forwards: Tensor  # (N,)
     backwards: Tensor  # (N,)
-    stalled_share: float  # share of all visited points whose gradient was zero or not finite
+    stalled_share: float  # share of all gradients that were zero or not finite
 
 
 def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
@@ -47,23 +47,24 @@ def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
     A point that reaches the goal beats one that does not; among equals the higher loss wins, or, for a
     minimal-distance attack (`minimal=True`), the smaller distance. Raises ValueError on an empty walk.
     """
-    best: Step | None = None
+    last: Step | None = None
     x = success = distance = loss = None
     stalled = seen = 0
     for step in walk:
         stalled += int(step.stalled.sum())
-        seen += step.stalled.numel()
-        if best is None:
+        seen += int((step.backwards > (0 if last is None else last.backwards)).sum())
+        if last is None:
             x, success, distance, loss = step.x.clone(), step.reached.clone(), step.distance.clone(), step.loss.clone()
         else:
-            rank = step.distance < distance if minimal else step.loss > loss
+            rank = (step.distance < distance).to(loss.device) if minimal else (step.loss > loss) | loss.isnan()
             better = (step.reached & ~success) | ((step.reached == success) & rank)
             if bool(better.any()):
-                x[better], success[better] = step.x[better], step.reached[better]
-                distance[better], loss[better] = step.distance[better], step.loss[better]
-        best = step
-    if best is None:
+                x[better], success[better], loss[better] = step.x[better], step.reached[better], step.loss[better]
+                beside = better.to(distance.device)  # float64, so perhaps not on the model's device
+                distance[beside] = step.distance[beside]
+        last = step
+    if last is None:
         raise ValueError("the walk yielded no step")
     if not torch.isfinite(x).all():
         raise FloatingPointError("the attack produced pixels that are not finite")
-    return Outcome(x, success, distance, loss, best.forwards, best.backwards, stalled / max(seen, 1))
+    return Outcome(x, success, distance, loss, last.forwards, last.backwards, stalled / max(seen, 1))

@@ -28,7 +28,9 @@ class Trace:
     target: int | None  # the class asked for, None if any wrong class will do
     classes: tuple[str, ...]
     planned: int
-    conditions: dict[str, Any] = field(default_factory=dict)  # model, attack, hyper-parameters, norm, eps, seed, image ...
+    conditions: dict[str, Any] = field(
+        default_factory=dict
+    )  # model, attack, hyper-parameters, norm, eps, seed, image ...
 
     def __len__(self) -> int:
         return len(self.frames)

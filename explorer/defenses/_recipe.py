@@ -32,7 +32,9 @@ class Recipe(Hyper):
     label_smoothing: float = param(0.1, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     ema: float = param(0.998, "weight averaging", lo=0.0, hi=0.99999, help="Decay of the averaged weights (EMA).")
     seed: int = param(0, "seed", lo=0, hi=2**31 - 1, help="Seeds the initial weights, the order and every draw.")
-    start: str = param("", "start from", help="A model of the zoo whose weights the run starts from; empty: from scratch.")
+    start: str = param(
+        "", "start from", help="A model of the zoo whose weights the run starts from; empty: from scratch."
+    )
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         """Registered name and keyword arguments (beyond mean, std, shape and classes, which the dataset gives)."""
@@ -84,7 +86,9 @@ def noisy_single_step(
     return (start + eps * input_gradient(model, start, y, rng).sign()).clamp(0, 1)
 
 
-def pgd_images(model: Classifier, x: Tensor, y: Tensor, ball: Ball, steps: int, rel_step: float, rng: torch.Generator) -> Tensor:
+def pgd_images(
+    model: Classifier, x: Tensor, y: Tensor, ball: Ball, steps: int, rel_step: float, rng: torch.Generator
+) -> Tensor:
     """The last iterate of PGD from a random start, as Madry et al. train on; no forward pass beyond the gradients."""
     region = ball.around(x)
     adversarial = region.sample(rng)

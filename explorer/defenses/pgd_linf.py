@@ -59,8 +59,12 @@ class PgdLinf(AdversarialRecipe):
     lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
     finish_steps: int = param(3, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    finish_share: float = param(0.17, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
-    start: str = param("cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none.")
+    finish_share: float = param(
+        0.17, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps."
+    )
+    start: str = param(
+        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

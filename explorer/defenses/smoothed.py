@@ -26,7 +26,9 @@ class Smoothed025(Recipe):
     smoke = {"epochs": 1, "width": 8}
 
     epochs: int = param(22, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    sigma: float = param(0.25, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation.")
+    sigma: float = param(
+        0.25, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
+    )
     label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 

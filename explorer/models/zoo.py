@@ -94,7 +94,9 @@ def empty(about: Card) -> Classifier:
     try:
         return ARCHITECTURES[about.architecture](spec.mean, spec.std, spec.shape, len(spec.classes), **about.arguments)
     except TypeError as error:
-        raise BadCheckpoint(f"The card of {about.name} has arguments that {about.architecture} does not take.") from error
+        raise BadCheckpoint(
+            f"The card of {about.name} has arguments that {about.architecture} does not take."
+        ) from error
 
 
 def write(folder: Path, about: Card, model: Classifier) -> Card:
@@ -107,7 +109,11 @@ def write(folder: Path, about: Card, model: Classifier) -> Card:
     half = about.precision == "float16"
     data = save({name: _stored(name, tensor, half) for name, tensor in model.state_dict().items()})
     stem = about.name.split("/")[-1]
-    facts = asdict(about) | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "file": f"{stem}.safetensors"}
+    facts = asdict(about) | {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "file": f"{stem}.safetensors",
+    }
     done = Card(**facts)
     write_atomically(folder / done.file, data)
     write_card(folder, done)
@@ -168,7 +174,9 @@ def _fill(model: Classifier, tensors: dict[str, Tensor], name: str) -> None:
     wanted = model.state_dict()
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or extra:
-        raise BadCheckpoint(f"The weights of {name} do not fit its architecture: missing {missing[:3]}, unexpected {extra[:3]}.")
+        raise BadCheckpoint(
+            f"The weights of {name} do not fit its architecture: missing {missing[:3]}, unexpected {extra[:3]}."
+        )
     for key, tensor in tensors.items():
         if tensor.shape != wanted[key].shape:
             raise BadCheckpoint(

@@ -64,7 +64,9 @@ def build(recipe: Recipe, device: torch.device) -> Classifier:
         source = zoo.load(recipe.start, device="cpu").state_dict()
         mine = {key: value.shape for key, value in model.state_dict().items()}
         if mine != {key: value.shape for key, value in source.items()}:
-            raise BadCheckpoint(f"{recipe.start} cannot start this run: its architecture differs from {name} {arguments}.")
+            raise BadCheckpoint(
+                f"{recipe.start} cannot start this run: its architecture differs from {name} {arguments}."
+            )
         model.load_state_dict(source)
     return model.to(device=device, memory_format=torch.channels_last)
 
@@ -131,7 +133,9 @@ class _Run:
         order = torch.randperm(len(self.labels), generator=self.rng, device=self.rng.device)
         for index in range(self.per_epoch):
             if should_stop is not None and should_stop():
-                raise Cancelled(f"Training was stopped in epoch {self.epoch + 1}; it can go on from epoch {self.epoch}.")
+                raise Cancelled(
+                    f"Training was stopped in epoch {self.epoch + 1}; it can go on from epoch {self.epoch}."
+                )
             rows = order[index * self.recipe.batch : (index + 1) * self.recipe.batch]
             update = self.epoch * self.per_epoch + index
             loss = self._update(rows, self.learning_rate(update))
@@ -162,7 +166,9 @@ class _Run:
     def _finish_epoch(self, began: float, loss: float, progress) -> None:
         self.averaged.model.eval()
         with self._autocast():
-            scores = self.recipe.score(self.averaged.model, self.held_x, self.held_y, seeded(self.recipe.seed, self.device))
+            scores = self.recipe.score(
+                self.averaged.model, self.held_x, self.held_y, seeded(self.recipe.seed, self.device)
+            )
         self.epoch += 1
         took = time.monotonic() - began
         self.seconds += took
@@ -213,7 +219,9 @@ class _Run:
             return
         tensors, facts = load_state(path)
         if {key: facts.get(key) for key in self._identity()} != self._identity():
-            raise BadCheckpoint(f"The folder {self.folder} holds a run of another recipe or other values; choose another.")
+            raise BadCheckpoint(
+                f"The folder {self.folder} holds a run of another recipe or other values; choose another."
+            )
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
@@ -236,4 +244,6 @@ class _Run:
         model.load_state_dict(self.best)
         spec = dataset(self.recipe.dataset)
         source = f"{spec.title} train, {len(self.labels):,} of {spec.rows['train']:,} images"
-        return Result(model.freeze(), self.best_epoch, self.history, self.seconds, len(self.labels), source, len(self.held_y))
+        return Result(
+            model.freeze(), self.best_epoch, self.history, self.seconds, len(self.labels), source, len(self.held_y)
+        )

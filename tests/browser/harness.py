@@ -134,7 +134,7 @@ def main() -> None:
     if mode == "live":
         whole = walk(steps)
 
-        @st.fragment(run_every=0.25)
+        @st.fragment(run_every=0.15)
         def running() -> None:
             seen = st.session_state.get("seen", 0) + 1
             st.session_state.seen = min(seen, len(whole))

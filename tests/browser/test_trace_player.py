@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,28 @@ def url(serve: Any) -> str:
     return serve(HARNESS)
 
 
-@pytest.fixture
-def resting(open_page: Any, url: str) -> Player:
+@pytest.fixture(scope="module")
+def shared(browser: Any, url: str) -> Iterator[Player]:
     """A finished walk for a reader who wants little motion: nothing plays by itself."""
-    player = Player(open_page(url, reduced_motion="reduce"))
-    player.page.wait_for_load_state("networkidle")
-    return player
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(url)
+    yield Player(page)
+    context.close()
+
+
+@pytest.fixture
+def resting(shared: Player) -> Player:
+    """The same page for many tests, brought back to how it started."""
+    shared.page.set_viewport_size({"width": 1280, "height": 900})
+    shared.page.get_by_role("button", name="probabilities").click()
+    shared.slider.fill(str(FIRST_FOOLED))
+    shared.wait_frame(FIRST_FOOLED)
+    return shared
 
 
 def test_a_finished_walk_plays_once_and_rests_on_its_last_frame(open_page, url):
     player = Player(open_page(url))
-    player.page.wait_for_function("() => true")
     seen = {player.frame()}
     player.page.get_by_role("button", name="Pause").wait_for(timeout=SLOW)
     for _ in range(200):
@@ -94,12 +106,13 @@ def test_a_finished_walk_plays_once_and_rests_on_its_last_frame(open_page, url):
     assert player.frame() == FRAMES - 1, "it must not start again by itself"
 
 
-def test_little_motion_means_the_first_fooled_frame_at_rest(resting):
-    assert resting.frame() == FIRST_FOOLED
-    resting.page.wait_for_timeout(600)
-    assert resting.frame() == FIRST_FOOLED
-    assert resting.text(".verdict-text") == "fooled"
-    assert resting.text(".tick-text") == "first fooled: step 9"
+def test_little_motion_means_the_first_fooled_frame_at_rest(shared):
+    """First of those that share a page: nobody has touched it yet."""
+    assert shared.frame() == FIRST_FOOLED
+    shared.page.wait_for_timeout(600)
+    assert shared.frame() == FIRST_FOOLED
+    assert shared.text(".verdict-text") == "fooled"
+    assert shared.text(".tick-text") == "first fooled: step 9"
 
 
 def test_dragging_sends_nothing_and_drops_few_frames(open_page, url, record_property):
@@ -224,7 +237,7 @@ def test_every_control_is_reached_by_tab_with_a_visible_focus(resting):
     for name in ("First frame", "One step back", "Play", "One step forward", "Last frame", "Step of the attack",
                  "Half speed", "probabilities", "logits", "What is the margin?", "How to read the map"):  # fmt: skip
         assert name in names
-    assert all(outline == "solid" for _, outline in reached)
+    assert [name for name, outline in reached if outline != "solid"] == []
 
 
 def test_buttons_step_and_the_chart_can_be_dragged(resting):
@@ -258,35 +271,45 @@ def test_bars_show_logits_or_probabilities(resting):
 
 
 def test_a_running_attack_grows_in_place_and_respects_the_user(open_page, url):
-    page = open_page(f"{url}/?mode=live&steps=60", reduced_motion="reduce")
+    page = open_page(f"{url}/?mode=live&steps=40", reduced_motion="reduce")
     player = Player(page)
     player.root.evaluate("root => { root.marked = true; }")
     assert player.text(".running") == "running"
-    page.wait_for_function("() => true")
     early = player.frame()
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(800)
     assert player.frame() > early, "it follows the newest frame"
-    assert re.search(r"of 60", player.text(".step-text"))
+    assert re.search(r"of 40", player.text(".step-text"))
 
     player.slider.fill("1")
     player.wait_frame(1)
-    page.wait_for_timeout(1200)
+    page.wait_for_timeout(800)
     assert player.frame() == 1, "once the user has taken the slider it stays"
     page.get_by_role("button", name="Last frame").click()
-    page.wait_for_timeout(1200)
+    page.wait_for_timeout(800)
     assert player.frame() > early + 1, "at the newest frame it follows again"
 
     player.root.locator(".running").wait_for(state="hidden", timeout=60_000)
-    player.wait_frame(61)
+    player.wait_frame(41)
     assert player.root.evaluate("root => root.marked === true"), "the same element from first to last"
     page.wait_for_timeout(500)
-    assert player.frame() == 61
+    assert player.frame() == 41
 
 
 @pytest.mark.parametrize("width", [1180, 1280, 1920])
-@pytest.mark.parametrize("mode", ["finished", "grey"])
-def test_images_are_enlarged_by_whole_numbers_and_nothing_sticks_out(open_page, url, width, mode):
-    player = Player(open_page(f"{url}/?mode={mode}", viewport={"width": width, "height": 1000}, reduced_motion="reduce"))
+def test_images_are_enlarged_by_whole_numbers_and_nothing_sticks_out(resting, width):
+    resting.page.set_viewport_size({"width": width, "height": 1000})
+    check_layout(resting)
+
+
+def test_a_grey_targeted_walk_marks_its_target(open_page, url):
+    player = Player(open_page(f"{url}/?mode=grey", reduced_motion="reduce"))
+    check_layout(player)
+    assert player.text(".tick-text") == "first taken for dress: step 9"
+    assert "◎ target" in player.root.locator(".bar", has_text="dress").locator(".tags").inner_text()
+
+
+def check_layout(player: Player) -> None:
+    """Pixels enlarged by a whole number; no element outside the player, no word cut off."""
     player.page.wait_for_timeout(300)
     got = player.root.evaluate("""root => {
         const outer = root.getBoundingClientRect();
@@ -306,7 +329,7 @@ def test_images_are_enlarged_by_whole_numbers_and_nothing_sticks_out(open_page, 
     assert got["cut"] == []
 
 
-def test_class_names_are_text_not_markup(resting):
+def test_class_names_are_text_not_markup():
     """Names and captions reach the page through textContent only."""
     source = (Path(__file__).parents[2] / "explorer/ui/trace_player/player.js").read_text("utf-8")
     assert "innerHTML" not in source

@@ -1,0 +1,286 @@
+"""The controls of the Attack page: they read and write session state, and make one AttackRequest of it."""
+
+from __future__ import annotations
+
+import secrets
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import streamlit as st
+import torch
+
+from explorer.attacks import ATTACKS
+from explorer.core import BadImage, ExplorerError
+from explorer.data import DATASETS, Upload, dataset, load, read_upload
+from explorer.engine import AttackRequest, predict_work
+from explorer.models import zoo
+from explorer.ui.forms import form_for, remember, set_form
+from explorer.ui.gallery import Thumb, gallery
+from explorer.ui.pictures import to_png, to_url
+from explorer.ui.session import engine, session_id, still_open
+
+PER_PAGE = 18
+ANY = "any wrong class"
+EVERY = "all classes"
+DEFAULT = AttackRequest(dataset="cifar10", image=0, model="cifar10/baseline", attack="pgd")
+
+
+def first_request() -> tuple[AttackRequest, str | None]:
+    """What the address bar asks for, else the default; with one sentence if the address could not be followed."""
+    query = st.query_params.to_dict()
+    if not query:
+        return _default(), None
+    try:
+        return AttackRequest.from_query(query).validated(), None
+    except ExplorerError as error:
+        return _default(), f"The link could not be followed: {error}"
+
+
+def _default() -> AttackRequest:
+    known = [card.name for card in zoo.cards()]
+    return DEFAULT if DEFAULT.model in known else DEFAULT.changed(model=known[0], dataset=known[0].split("/")[0])
+
+
+def show(request: AttackRequest) -> None:
+    """Make all controls show this request. Call it before they are drawn."""
+    state = st.session_state
+    state["dataset"], state["image"], state["model"] = request.dataset, request.image, request.model
+    state["attack"], state["norm"], state["seed"] = request.attack, request.norm, request.seed
+    state[_eps_key(request.norm)] = request.eps * 255 if request.norm == "linf" else request.eps
+    state["target"] = ANY if request.target is None else dataset(request.dataset).classes[request.target]
+    set_form(ATTACKS[request.attack], request.attack, dict(request.hyper))
+
+
+def image_panel() -> None:
+    """Which picture: by class, next, random, one the model gets right, or one's own."""
+    state = st.session_state
+    st.subheader("Picture", anchor=False)
+    keep("dataset", "cifar10")
+    offered = sorted({card.dataset for card in zoo.cards()})
+    if len(offered) > 1:
+        st.selectbox(
+            "Dataset", offered, key="dataset", format_func=lambda d: DATASETS[d].title, on_change=_dataset_changed
+        )
+    name = state["dataset"]
+    classes = dataset(name).classes
+    keep("class", EVERY)
+    st.selectbox(
+        "Class", [EVERY, *classes], key="class", on_change=partial(_jump, "first"), label_visibility="collapsed"
+    )
+    rows = _rows(name, state["class"])
+    position = rows.index(state["image"]) if state["image"] in rows else 0
+    page = position // PER_PAGE
+    shown = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
+    clicked = gallery(_thumbs(name, tuple(shown)), _number(state["image"]), key="gallery", label="Pictures to attack")
+    if clicked is not None and clicked in rows and clicked != state["image"]:
+        state["image"] = clicked
+        st.rerun()
+    columns = st.columns(3)
+    columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", help="The next picture")
+    columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", help="Any picture of this choice")
+    columns[2].button(
+        "Gets right",
+        on_click=_jump,
+        args=("right",),
+        width="stretch",
+        help="A random picture that this model gets right",
+    )
+    with st.expander("Use your own picture", expanded=_is_upload(state["image"])):
+        _upload_panel(name)
+
+
+def attack_panel() -> None:
+    """How hard: the ball, the attack's own hyper-parameters, the seed; with the method's formula."""
+    state = st.session_state
+    entry = ATTACKS.entry(state["attack"])
+    st.subheader(f"{entry.title} settings", anchor=False)
+    keep("norm", "linf")
+    left, right = st.columns(2)
+    left.selectbox(
+        "Norm",
+        ["linf", "l2"],
+        key="norm",
+        format_func={"linf": "Linf", "l2": "L2"}.get,
+        help="How change is measured. Linf: the largest change of any pixel. L2: the Euclidean length of all changes.",
+    )
+    for other in ATTACKS:
+        remember(other.cls, other.key)
+    keep(_eps_key("linf"), 8.0)
+    keep(_eps_key("l2"), 0.5)
+    key = _eps_key(state["norm"])
+    if state["norm"] == "linf":
+        right.number_input("eps (of 255)", 0.1, 255.0, step=1.0, format="%.4g", key=key, help=(
+            "How much any pixel may change, in 255ths of the pixel range. 8 is the usual test. Between 0.1 and 255."))  # fmt: skip
+    else:
+        right.number_input("eps (length)", 0.01, 100.0, step=0.25, format="%.4g", key=key, help=(
+            "How long the change may be, pixels in [0, 1]. 0.5 is the usual test. Between 0.01 and 100."))  # fmt: skip
+    form_for(entry.cls, entry.key)
+    keep("seed", 0)
+    st.number_input("seed", 0, 2**31 - 1, key="seed", help="Fixes every random draw: the same seed, the same walk.")
+
+
+def headline() -> bool:
+    """Model, attack, wish and button in one sentence-like row; returns whether the button was pressed."""
+    state = st.session_state
+    cards = [card for card in zoo.cards() if card.dataset == state["dataset"]]
+    titles = {card.name: card.title for card in cards}
+    columns = st.columns([3, 3, 2.4, 1.5], vertical_alignment="bottom")
+    if state.get("model") not in titles:
+        state["model"] = cards[0].name
+    keep("model", cards[0].name)
+    keep("attack", "pgd")
+    keep("target", ANY)
+    columns[0].selectbox("Fool this model", list(titles), key="model", format_func=titles.get)
+    columns[1].selectbox(
+        "with this attack",
+        ATTACKS.keys(),
+        key="attack",
+        format_func=lambda k: f"{ATTACKS.entry(k).title} · {ATTACKS.entry(k).group}",
+    )
+    classes = [c for i, c in enumerate(dataset(state["dataset"]).classes) if i != _true_label()]
+    if state["target"] not in (ANY, *classes):
+        state["target"] = ANY
+    columns[2].selectbox("so that it sees", [ANY, *classes], key="target", help="Any wrong class is the easier wish.")
+    return columns[3].button("Attack", type="primary", icon=":material/bolt:", width="stretch")
+
+
+def current_request() -> AttackRequest:
+    """What the controls say, checked; raises ExplorerError with one sentence."""
+    state = st.session_state
+    norm = state["norm"]
+    number = state[_eps_key(norm)]
+    eps = float(Fraction(repr(float(number))) / 255) if norm == "linf" else float(number)
+    cls = ATTACKS[state["attack"]]
+    hyper = {p.name: state[f"{state['attack']}.{p.name}"] for p in cls.params()}
+    target = None if state["target"] == ANY else dataset(state["dataset"]).classes.index(state["target"])
+    return AttackRequest(
+        dataset=state["dataset"],
+        image=state["image"],
+        model=state["model"],
+        attack=state["attack"],
+        hyper={name: value for name, value in hyper.items() if value != cls.__dataclass_fields__[name].default},
+        norm=norm,
+        eps=eps,
+        target=target,
+        seed=int(state["seed"]),
+    ).validated()
+
+
+def pixels_of(request: AttackRequest) -> tuple[torch.Tensor, int | None]:
+    """(1,C,H,W) and the true class of the requested picture (None: an upload whose class nobody has told)."""
+    if _is_upload(request.image):
+        upload: Upload = st.session_state["uploads"][request.image]
+        return upload.pixels[None], st.session_state.get(f"label.{request.image}")
+    images = sample(request.dataset)
+    return images.x[request.image][None], int(images.y[request.image])
+
+
+@st.cache_resource(show_spinner=False)
+def sample(name: str):
+    """The bundled pictures of a dataset, decoded once per process; read only."""
+    return load(name, split="test", source="sample")
+
+
+def keep(key: str, default) -> None:
+    """Give a widget its default once, and keep its value while the widget is not on the page."""
+    st.session_state[key] = st.session_state.get(key, default)
+
+
+def _eps_key(norm: str) -> str:
+    return f"eps.{norm}"
+
+
+def _is_upload(image: int | str) -> bool:
+    return isinstance(image, str)
+
+
+def _number(image: int | str) -> int | None:
+    return None if _is_upload(image) else image
+
+
+def _true_label() -> int | None:
+    state = st.session_state
+    if _is_upload(state["image"]):
+        return state.get(f"label.{state['image']}")
+    return int(sample(state["dataset"]).y[state["image"]])
+
+
+def _rows(name: str, wanted: str) -> list[int]:
+    labels = sample(name).y
+    if wanted == EVERY:
+        return list(range(len(labels)))
+    return torch.nonzero(labels == dataset(name).classes.index(wanted)).flatten().tolist()
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _thumbs(name: str, rows: tuple[int, ...]) -> list[Thumb]:
+    images = sample(name)
+    return [
+        Thumb(row, to_url(images.x[row].numpy()), f"{images.classes[images.y[row]]}, picture {row}") for row in rows
+    ]
+
+
+def _jump(where: str) -> None:
+    state = st.session_state
+    rows = _rows(state["dataset"], state["class"])
+    if where == "first":
+        state["image"] = rows[0]
+    elif where == "next":
+        at = rows.index(state["image"]) if state["image"] in rows else -1
+        state["image"] = rows[(at + 1) % len(rows)]
+    elif where == "random":
+        state["image"] = secrets.choice(rows)
+    else:
+        _jump_to_right(rows)
+
+
+def _jump_to_right(rows: list[int]) -> None:
+    state = st.session_state
+    images = sample(state["dataset"])
+    order = np.random.default_rng().permutation(rows)[:64].tolist()
+    ticket = engine().submit(session_id(), predict_work(engine(), state["model"], images.x[order]), alive=still_open())
+    ticket.wait(10)
+    if ticket.latest is None:
+        state["notice"] = ticket.error or "The model is busy; try again in a moment."
+        return
+    right = [row for row, seen in zip(order, ticket.latest.tolist(), strict=True) if seen == int(images.y[row])]
+    if right:
+        state["image"] = right[0]
+    else:
+        state["notice"] = "This model got none of 64 such pictures right; choose another class or model."
+
+
+def _dataset_changed() -> None:
+    st.session_state["class"], st.session_state["target"] = EVERY, ANY
+    st.session_state["image"] = 0
+
+
+def _upload_panel(name: str) -> None:
+    state = st.session_state
+    file = st.file_uploader("PNG, JPEG or WebP, up to 5 MB", type=["png", "jpg", "jpeg", "webp"], key="upload")
+    if file is None:
+        return
+    try:
+        upload = read_upload(file.getvalue(), file.name, dataset(name).shape)
+    except BadImage as error:
+        st.error(str(error), icon=":material/block:")
+        return
+    picture = AttackRequest.upload_name(upload.pixels)
+    state.setdefault("uploads", {})[picture] = upload
+    left, right = st.columns(2)
+    left.image(upload.preview, caption="your picture", width="stretch")
+    right.image(
+        to_png(upload.pixels.numpy(), 8),
+        caption=f"what the model sees, {upload.pixels.shape[2]} x {upload.pixels.shape[1]}",
+        width="stretch",
+    )
+    for note in upload.notes:
+        st.caption(note)
+    classes = dataset(name).classes
+    unknown = "not in the list: use the model's guess"
+    choice = st.selectbox("It shows", [unknown, *classes], key=f"shows.{picture}")
+    state[f"label.{picture}"] = None if choice == unknown else classes.index(choice)
+    if state["image"] != picture and st.button("Use this picture", type="primary", width="stretch"):
+        state["image"] = picture
+        st.rerun()

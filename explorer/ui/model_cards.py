@@ -1,0 +1,106 @@
+"""The Models page: a table of what was measured, and each card in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from explorer.models import zoo
+from explorer.models.zoo import Card
+
+MINUTE = 60
+
+
+def overview() -> None:
+    """One row a model: what it is for, its size, and its headline measures, each with its 95 % interval."""
+    st.subheader("Models", anchor=False)
+    st.markdown(
+        "Accuracy is the share of test images classified right. *Under attack* counts an image only if it is classified "
+        "right **and** no attack within the stated distance changed that. In brackets: the 95 % interval."
+    )
+    rows = [_row(card) for card in zoo.cards()]
+    st.dataframe(
+        rows, hide_index=True, width="stretch", column_config={"What it is": st.column_config.TextColumn(width="large")}
+    )
+
+
+def details() -> None:
+    """One card, whole."""
+    cards = {card.name: card for card in zoo.cards()}
+    chosen = st.selectbox("Look at one model", list(cards), format_func=lambda name: f"{cards[name].title} ({name})")
+    if chosen is None:
+        return
+    card = cards[chosen]
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("What was measured", anchor=False)
+        st.dataframe([_measure(m) for m in card.measures], hide_index=True, width="stretch")
+        for note in dict.fromkeys(m["note"] for m in card.measures if m.get("note")):
+            st.caption(note)
+    with right:
+        st.subheader("How it was made", anchor=False)
+        st.markdown(card.summary)
+        st.code(card.command, language="bash")
+        st.dataframe(_facts(card), hide_index=True, width="stretch")
+    if card.history:
+        st.subheader("Held-out accuracy while it was trained", anchor=False)
+        series = [key for key in ("clean", "robust", "noisy") if key in card.history[0]]
+        curve = [{"epoch": e["epoch"], **{s: 100 * e[s] for s in series}} for e in card.history]
+        st.line_chart(curve, x="epoch", y=series, y_label="accuracy, %", x_label="epoch", height=260)
+
+
+def _row(card: Card) -> dict[str, Any]:
+    return {
+        "Model": card.title,
+        "What it is": card.summary,
+        "Parameters": f"{card.parameters / 1e6:.2f} M",
+        "Clean": _headline(card, "clean"),
+        "Under PGD, Linf 8/255": _headline(card, "white-box", "adaptive", norm="linf"),
+        "Under PGD, L2 0.5": _headline(card, "white-box", "adaptive", norm="l2"),
+        "Certified at L2 0.25": _headline(card, "certified"),
+    }
+
+
+def _headline(card: Card, *kinds: str, norm: str | None = None) -> str:
+    """The lowest fitting measure: the strongest attack counts."""
+    fitting = [m for m in card.measures if m["kind"] in kinds and (norm is None or m.get("norm") == norm)]
+    if kinds == ("certified",):
+        fitting = [m for m in fitting if m.get("eps") == 0.25]
+    return _interval(min(fitting, key=lambda m: m["accuracy"])) if fitting else "not measured"
+
+
+def _interval(m: dict[str, Any]) -> str:
+    return f"{100 * m['accuracy']:.1f} % [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
+
+
+def _measure(m: dict[str, Any]) -> dict[str, Any]:
+    hyper = ", ".join(f"{k}={v}" for k, v in (m.get("hyper") or {}).items())
+    eps = "" if m.get("eps") is None else f"{m.get('norm') or 'l2'} {_eps(m)}"
+    return {
+        "Kind": m["kind"],
+        "Accuracy, 95 % interval": _interval(m),
+        "Images": m["n"],
+        "Attack": " ".join(part for part in (m.get("attack") or "", hyper) if part),
+        "Radius": eps,
+        "Made on": m.get("source_model") or "this model",
+        "Seed": m.get("seed"),
+    }
+
+
+def _eps(m: dict[str, Any]) -> str:
+    eps = m["eps"]
+    return f"{eps * 255:g}/255" if m.get("norm") == "linf" else f"{eps:g}"
+
+
+def _facts(card: Card) -> list[dict[str, str]]:
+    training = card.training
+    facts = {
+        "architecture": f"{card.architecture}, {', '.join(f'{k}={v}' for k, v in card.arguments.items())}",
+        "parameters": f"{card.parameters:,}",
+        "random at test time": "yes" if card.stochastic else "no",
+        "recipe": f"{card.recipe} (hash {card.recipe_hash[:12]})",
+        "weights": f"{card.bytes / 2**20:.1f} MiB, {card.precision}, sha256 {card.sha256[:12]}…",
+        **{key.replace("_", " "): str(value) for key, value in training.items()},
+    }
+    return [{"": key, "value": value} for key, value in facts.items()]

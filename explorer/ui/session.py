@@ -1,0 +1,32 @@
+"""This browser session, and the one engine all sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+from streamlit.runtime import exists, get_instance
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.engine import Engine
+
+
+@st.cache_resource(show_spinner=False)
+def engine() -> Engine:
+    """The engine of this process: the device, the loaded models, the queue."""
+    return Engine()
+
+
+def session_id() -> str:
+    """Names this browser tab's session in the engine's queue."""
+    context = get_script_run_ctx()
+    return context.session_id if context is not None else "no session"
+
+
+def still_open() -> Callable[[], bool]:
+    """A function, callable from any thread, that says whether this browser tab is still connected."""
+    me = session_id()
+    if not exists():
+        return lambda: True
+    runtime = get_instance()
+    return lambda: runtime.is_active_session(me)

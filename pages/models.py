@@ -1,0 +1,6 @@
+"""The models: what each one is, how it was made, and what was measured on it."""
+
+from explorer.ui import model_cards
+
+model_cards.overview()
+model_cards.details()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from explorer.data import sample
+from explorer.data import bundled
 from explorer.data.loading import balanced, raw
 from explorer.data.specs import DATASETS
 
@@ -16,11 +16,11 @@ PER_CLASS = 200
 SEED = 0  # of `balanced`, which chooses the images and their order: every prefix of the sample is balanced
 
 
-def build(name: str, folder: Path = sample.SAMPLE) -> None:
+def build(name: str, folder: Path = bundled.FOLDER) -> None:
     """Write one dataset's sample; raises DataUnavailable where the full test set is missing."""
     pixels, labels, classes = raw(name, "test", source="full")
     rows = balanced(labels, PER_CLASS * len(classes), SEED)
-    sample.write(DATASETS[name], folder, pixels[rows].numpy(), labels[rows].numpy(), rows.numpy())
+    bundled.write(DATASETS[name], folder, pixels[rows].numpy(), labels[rows].numpy(), rows.numpy())
 
 
 if __name__ == "__main__":

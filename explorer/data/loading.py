@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from explorer.core import DataUnavailable, InvalidValue, seeded
-from explorer.data import originals, parquet, sample
+from explorer.data import bundled, originals, parquet
 from explorer.data.folders import data_folders
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, check_split, dataset
@@ -125,14 +125,15 @@ _reading = threading.Lock()  # two sessions that ask at once decode once
 
 def _find_full(spec: Dataset, split: str) -> _Place | None:
     for root in data_folders():
+        layout: Layout = "parquet"
         try:
-            files = parquet.shards(root / spec.name, split)
-        except Corrupt as problem:
-            raise _unusable(spec, split, "parquet", problem) from problem
-        if files:
-            return _place(spec, split, "parquet", root, files)
-        if files := originals.files(root, spec.name):
-            return _place(spec, split, "torchvision", root, files)
+            if files := parquet.shards(root / spec.name, split):
+                return _place(spec, split, layout, root, files)
+            layout = "torchvision"
+            if files := originals.files(root, spec.name):
+                return _place(spec, split, layout, root, files)
+        except (Corrupt, OSError) as problem:
+            raise _unusable(spec, split, layout, problem) from problem
     return None
 
 
@@ -143,11 +144,11 @@ def _find_sample(spec: Dataset, split: str, source: str) -> _Place:
             f"The full {split} set of {spec.title} is needed and {why}: "
             f"run `python -m explorer data download {spec.name}`, or set EXPLORER_DATA to a folder that holds it."
         )
-    files = sample.files(spec.name, sample.SAMPLE)
+    files = bundled.files(spec.name, bundled.FOLDER)
     for file in files:
         if not file.is_file():
             raise DataUnavailable(f"The bundled sample {file} is missing: install the project again.")
-    return _place(spec, split, "sample", sample.SAMPLE, files)
+    return _place(spec, split, "sample", bundled.FOLDER, files)
 
 
 def _place(spec: Dataset, split: str, layout: Layout, root: Path, files: tuple[Path, ...]) -> _Place:
@@ -160,7 +161,7 @@ def _read(place: _Place) -> _Table:
     spec = dataset(place.name)
     try:
         if place.layout == "sample":
-            pixels, labels, index = sample.read(spec, place.root)
+            pixels, labels, index = bundled.read(spec, place.root)
         else:
             if place.layout == "parquet":
                 pixels, labels = parquet.read(place.files, spec)
@@ -182,7 +183,7 @@ def _check_counts(spec: Dataset, split: str, labels: np.ndarray) -> None:
         raise Corrupt("its classes are not equally many, so its labels are damaged")
 
 
-def _unusable(spec: Dataset, split: str, layout: Layout, problem: Corrupt) -> DataUnavailable:
+def _unusable(spec: Dataset, split: str, layout: Layout, problem: Exception) -> DataUnavailable:
     again = f"run `python -m explorer data download {spec.name}`"
     remedy = {
         "sample": "install the project again",

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from explorer.core import DataUnavailable, InvalidValue, UnknownName
-from explorer.data import DATASETS, build_sample, load, parquet, raw, sample
+from explorer.data import DATASETS, build_sample, bundled, load, parquet, raw
 
 TINY = {"train": 40, "test": 20}
 
@@ -97,7 +97,7 @@ def test_sample_looks_like_the_dataset(name: str) -> None:
 
 
 def test_samples_are_under_eight_megabytes_together() -> None:
-    assert sum(file.stat().st_size for name in DATASETS for file in sample.files(name, sample.SAMPLE)) < 8_000_000
+    assert sum(file.stat().st_size for name in DATASETS for file in bundled.files(name, bundled.FOLDER)) < 8_000_000
 
 
 @pytest.mark.parametrize("k", [10, 50, 1000])
@@ -108,9 +108,9 @@ def test_every_prefix_of_the_sample_is_balanced(k: int) -> None:
 
 def test_a_damaged_sample_says_install_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "sample"
-    shutil.copytree(sample.SAMPLE, copy)
-    monkeypatch.setattr(sample, "SAMPLE", copy)
-    sheet, description = sample.files("cifar10", copy)
+    shutil.copytree(bundled.FOLDER, copy)
+    monkeypatch.setattr(bundled, "FOLDER", copy)
+    sheet, description = bundled.files("cifar10", copy)
     about = json.loads(description.read_text())
     about["labels"][7] = (about["labels"][7] + 1) % 10
     whole = sheet.read_bytes()
@@ -134,14 +134,14 @@ def test_building_the_sample_again_gives_the_images_of_its_index(
     data_folder: Path, tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_sample, "PER_CLASS", 1)
-    monkeypatch.setattr(sample, "COLUMNS", 5)
+    monkeypatch.setattr(bundled, "COLUMNS", 5)
     pixels, labels = write_split(data_folder, "cifar10", "test")
     for attempt in ("one", "two"):
         build_sample.build("cifar10", tmp_path / attempt)
-    found, found_labels, index = sample.read(DATASETS["cifar10"], tmp_path / "one")
+    found, found_labels, index = bundled.read(DATASETS["cifar10"], tmp_path / "one")
     assert sorted(found_labels.tolist()) == list(range(10))
     assert (found == pixels[index]).all() and (found_labels == labels[index]).all()
-    for one, two in zip(*(sample.files("cifar10", tmp_path / attempt) for attempt in ("one", "two")), strict=True):
+    for one, two in zip(*(bundled.files("cifar10", tmp_path / attempt) for attempt in ("one", "two")), strict=True):
         assert one.read_bytes() == two.read_bytes()
 
 
@@ -306,6 +306,14 @@ def test_a_missing_shard(data_folder: Path, tiny: None) -> None:
     write_split(data_folder, "cifar10", "test", shards=3)
     (data_folder / "cifar10" / "test-00001-of-00003.parquet").unlink()
     damaged("holds 2 of the test files where .* promises 00003")
+
+
+def test_a_link_to_nowhere(data_folder: Path, tiny: None) -> None:
+    write_split(data_folder, "cifar10", "test")
+    file = data_folder / "cifar10" / "test-00000-of-00001.parquet"
+    file.unlink()
+    file.symlink_to(data_folder / "gone")
+    damaged("No such file")
 
 
 def test_wrong_contents(data_folder: Path, tiny: None) -> None:

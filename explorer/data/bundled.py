@@ -16,7 +16,7 @@ from PIL import Image
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset
 
-SAMPLE = Path(__file__).parent / "sample"
+FOLDER = Path(__file__).parent / "sample"
 COLUMNS = 50  # tiles in a row of the sheet
 
 

@@ -123,4 +123,5 @@ def _start(script: str, env: dict[str, str], log: Path) -> tuple[subprocess.Pope
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
     process.kill()
-    raise RuntimeError(f"streamlit run {script} did not start within {START_SECONDS} s:\n{log.read_text(errors='replace')}")
+    said = log.read_text(errors="replace")
+    raise RuntimeError(f"streamlit run {script} did not start within {START_SECONDS} s:\n{said}")

@@ -1,4 +1,4 @@
-"""A Streamlit page with nothing but a trace player on a made-up, smooth walk. `?mode=` finished | live | grey | nomap."""
+"""A Streamlit page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, grey, nomap."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def picture(side: int, channels: int) -> np.ndarray:
     return (np.rint(image * 255) / 255).astype(np.float32)[:channels]
 
 
-def walk(steps: int = 20, side: int = 32, channels: int = 3, classes: tuple[str, ...] = CLASSES, target: int | None = None) -> Trace:
+def walk(
+    steps: int = 20, side: int = 32, channels: int = 3, classes: tuple[str, ...] = CLASSES, target: int | None = None
+) -> Trace:
     """A walk of `steps` steps (+ original and start) as an attack would leave it."""
     rng = np.random.default_rng(0)
     frames = steps + 2
@@ -111,13 +113,10 @@ def captions(trace: Trace) -> list[str]:
     for t in range(len(trace)):
         k = int(trace.predicted[t])
         sure = f"{100 * trace.probabilities[t, k]:.0f} % sure"
-        if t == 0:
-            sentences.append(f"The untouched image: the model takes this {trace.classes[FROG]} for a {trace.classes[k]}, {sure}.")
-        else:
-            sentences.append(
-                f"After {t - 1} of {trace.planned - 2} steps the model takes this {trace.classes[FROG]} for a "
-                f"{trace.classes[k]}, {sure}; no pixel moved by more than {255 * trace.linf[t]:.0f}/255."
-            )
+        says = f"the model takes this {trace.classes[FROG]} for a {trace.classes[k]}, {sure}"
+        moved = f"no pixel moved by more than {255 * trace.linf[t]:.0f}/255"
+        before = "The untouched image: " if t == 0 else f"After {t - 1} of {trace.planned - 2} steps "
+        sentences.append(before + says + (f"; {moved}." if t else "."))
     return sentences
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+LOG = logging.getLogger(__name__)
 HARNESS = Path(__file__).with_name("harness.py")
 FRAMES = 22  # 20 steps, the start and the original
 FIRST_FOOLED = 10
@@ -115,7 +117,7 @@ def test_little_motion_means_the_first_fooled_frame_at_rest(shared):
     assert shared.text(".tick-text") == "first fooled: step 9"
 
 
-def test_dragging_sends_nothing_and_drops_few_frames(open_page, url, record_property):
+def test_dragging_sends_nothing_and_drops_few_frames(open_page, url):
     page = open_page(reduced_motion="reduce")
     sent: list[Any] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
@@ -156,9 +158,11 @@ def test_dragging_sends_nothing_and_drops_few_frames(open_page, url, record_prop
     median, p95 = gaps[len(gaps) // 2], gaps[int(0.95 * len(gaps))]
     work = sorted(page.evaluate("() => window.work"))
     draw = work[len(work) // 2]
-    report = f"{len(work)} drawings, median {draw:.1f} ms, longest {work[-1]:.1f} ms; {len(gaps)} animation frames: median {median:.1f} ms, 95 % within {p95:.1f} ms, {dropped} dropped"
-    record_property("drag", report)
-    print(report)
+    report = (
+        f"{len(work)} drawings, median {draw:.1f} ms, longest {work[-1]:.1f} ms; {len(gaps)} animation frames: "
+        f"median {median:.1f} ms, 95 % within {p95:.1f} ms, {dropped} dropped"
+    )
+    LOG.info(report)  # to see it: pytest --log-cli-level=INFO
     assert len(work) >= FRAMES - 1
     assert draw < 8, report  # half of what 60 frames a second leave
     assert median < 25, report
@@ -270,6 +274,17 @@ def test_bars_show_logits_or_probabilities(resting):
     assert "✓ true" in row.locator(".tags").inner_text()
 
 
+def test_colours_follow_the_theme_without_a_word_to_the_server(resting):
+    before, frame = resting.pictures(), resting.frame()
+    resting.page.emulate_media(color_scheme="dark")
+    resting.page.wait_for_timeout(800)
+    after = resting.pictures()
+    resting.page.emulate_media(color_scheme="light")
+    assert {name for name in after if after[name] != before[name]} >= {"margin-back", "margin", "map-back", "map"}
+    assert after["image"] == before["image"]
+    assert resting.frame() == frame
+
+
 def test_a_running_attack_grows_in_place_and_respects_the_user(open_page, url):
     page = open_page(f"{url}/?mode=live&steps=40", reduced_motion="reduce")
     player = Player(page)
@@ -317,10 +332,12 @@ def check_layout(player: Player) -> None:
             c => [c.getBoundingClientRect().width / c.width, getComputedStyle(c).imageRendering]);
         const out = [...root.querySelectorAll('.body *')].filter(e => {
             const box = e.getBoundingClientRect();
-            return box.width && !e.closest('.info p, .bar.room, svg') && (box.left < outer.left - 1 || box.right > outer.right + 1);
+            return box.width && !e.closest('.info p, .bar.room, svg') &&
+                (box.left < outer.left - 1 || box.right > outer.right + 1);
         }).map(e => e.className || e.tagName);
         const cut = [...root.querySelectorAll('.bar .name, .bar .value, .bar .tags, .numbers dd, .label')]
-            .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map(e => e.textContent);
+            .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
+            .map(e => e.textContent);
         return { scales, out, cut };
     }""")
     assert len({scale for scale, _ in got["scales"]}) == 1

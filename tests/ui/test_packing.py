@@ -13,7 +13,9 @@ from explorer.ui.trace_player.packing import GREY, amplification, pack, unpack
 EPS = 8 / 255
 
 
-def make_trace(frames: int = 5, channels: int = 3, side: int = 7, classes: int = 10, eps: float = EPS, **changes) -> Trace:
+def make_trace(
+    frames: int = 5, channels: int = 3, side: int = 7, classes: int = 10, eps: float = EPS, **changes
+) -> Trace:
     rng = np.random.default_rng(0)
     original = rng.uniform(0.2, 0.8, (channels, side, side))
     delta = rng.uniform(-eps, eps, (frames, channels, side, side))
@@ -110,7 +112,16 @@ def test_the_message_of_a_longer_walk_begins_with_the_same_frames():
 
 @pytest.mark.parametrize(
     ("largest", "factor"),
-    [(8 / 255, 15), (np.float32(8 / 255), 15), (0.5, 1), (1.0, 0.5), (0.1, 5), (np.float32(0.1), 5), (0.001, 500), (3e-5, 15_000)],
+    [
+        (8 / 255, 15),
+        (np.float32(8 / 255), 15),
+        (0.5, 1),
+        (1.0, 0.5),
+        (0.1, 5),
+        (np.float32(0.1), 5),
+        (0.001, 500),
+        (3e-5, 15_000),
+    ],
 )
 def test_amplification_is_clean_and_never_clips(largest, factor):
     assert amplification(float(largest)) == factor

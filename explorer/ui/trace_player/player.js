@@ -5,6 +5,7 @@ const PLOT = { left: 44, right: 14, top: 8, bottom: 24 }; // margin chart, px; t
 const WALK_SECONDS = 3; // a whole walk at normal speed ...
 const SLOWEST = 0.5; // ... but no frame is held longer than this, seconds
 const LARGEST_IMAGE = 300; // px
+const MANY = 16; // more classes than this: the bars scroll
 const ICONS = {
   play: "M7 4.5v15l12-7.5z",
   pause: "M6.5 5h4v14h-4zM13.5 5h4v14h-4z",
@@ -461,6 +462,7 @@ class Player {
     const { classes, colors, shapes, label, target } = this.walk;
     const list = this.$(".bars");
     list.replaceChildren();
+    list.classList.toggle("many", classes.length > MANY);
     this.bars = classes.map((name, k) => {
       const row = document.createElement("li");
       row.className = "bar";
@@ -686,8 +688,10 @@ class Player {
 
   /** Class names near their centres, pushed apart until none covers another, a centre's mark or the path. */
   placeLabels() {
-    const { classes, centroids, path } = this.walk;
+    const { classes, centroids, path, label, toward, predicted } = this.walk;
     const { x, y, width, height, pad } = this.chart;
+    const few = classes.length <= MANY; // else only classes that play a part in this walk are named
+    const met = new Set([label, ...toward, ...predicted]);
     const fixed = []; // what a name must not cover
     const some = Math.max(1, Math.floor(path.length / 2 / 12)); // of a long path a dozen points will do
     for (const [list, r, stride] of [[centroids, 8, 1], [path, 9, some]]) {
@@ -698,7 +702,7 @@ class Player {
     const labels = classes.map((name, k) => {
       const [cx, cy] = [x(centroids[2 * k]), y(centroids[2 * k + 1])];
       return { name, k, cx, cy, x: cx, y: cy - 1.2 * this.ink.size, w: pen.measureText(name).width + 10, h: 1.35 * this.ink.size };
-    }).filter((l) => Number.isFinite(l.cx + l.cy));
+    }).filter((l) => Number.isFinite(l.cx + l.cy) && (few || met.has(l.k)));
     const inside = (l) => {
       l.x = clamp(l.x, pad.left + l.w / 2 + 2, width - pad.right - l.w / 2 - 2);
       l.y = clamp(l.y, pad.top + l.h / 2, height - pad.bottom - l.h / 2);

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from fractions import Fraction
 from functools import partial
 
-import numpy as np
 import streamlit as st
 import torch
 
 from explorer.attacks import ATTACKS
 from explorer.core import BadImage, ExplorerError
-from explorer.data import DATASETS, Upload, dataset, load, read_upload
-from explorer.engine import AttackRequest, predict_work
+from explorer.data import DATASETS, dataset, load, read_upload
+from explorer.engine import AttackRequest
+from explorer.engine.predicting import predict_work
 from explorer.models import zoo
 from explorer.ui.forms import form_for, remember, set_form
 from explorer.ui.gallery import Thumb, gallery
@@ -23,7 +23,8 @@ from explorer.ui.session import engine, session_id, still_open
 PER_PAGE = 18
 ANY = "any wrong class"
 EVERY = "all classes"
-DEFAULT = AttackRequest(dataset="cifar10", image=0, model="cifar10/baseline", attack="pgd")
+FAVOURITE = "cifar10/baseline"  # shown first: it falls at once
+UNTOLD = "not in the list, or unknown"
 
 
 def first_request() -> tuple[AttackRequest, str | None]:
@@ -32,14 +33,20 @@ def first_request() -> tuple[AttackRequest, str | None]:
     if not query:
         return _default(), None
     try:
-        return AttackRequest.from_query(query).validated(), None
+        request = AttackRequest.from_query(query).within()
+        if request.is_upload:
+            engine().upload(request.image)  # raises if that picture is not here
+        return request, None
     except ExplorerError as error:
-        return _default(), f"The link could not be followed: {error}"
+        return _default(), f"The link could not be followed. {error}"
 
 
 def _default() -> AttackRequest:
     known = [card.name for card in zoo.cards()]
-    return DEFAULT if DEFAULT.model in known else DEFAULT.changed(model=known[0], dataset=known[0].split("/")[0])
+    model = FAVOURITE if FAVOURITE in known else known[0]
+    name = model.split("/")[0]
+    frog = dataset(name).classes.index("frog") if name == "cifar10" else 0
+    return AttackRequest(dataset=name, image=int(torch.nonzero(sample(name).y == frog)[0]), model=model)
 
 
 def show(request: AttackRequest) -> None:
@@ -49,7 +56,9 @@ def show(request: AttackRequest) -> None:
     state["attack"], state["norm"], state["seed"] = request.attack, request.norm, request.seed
     state[_eps_key(request.norm)] = request.eps * 255 if request.norm == "linf" else request.eps
     state["target"] = ANY if request.target is None else dataset(request.dataset).classes[request.target]
-    set_form(ATTACKS[request.attack], request.attack, dict(request.hyper))
+    set_form(ATTACKS[request.attack], request.attack, request.hyper)
+    if request.is_upload:
+        state[_shows_key(request.image)] = UNTOLD if request.label is None else request.classes[request.label]
 
 
 def image_panel() -> None:
@@ -150,30 +159,21 @@ def current_request() -> AttackRequest:
     state = st.session_state
     norm = state["norm"]
     number = state[_eps_key(norm)]
-    eps = float(Fraction(repr(float(number))) / 255) if norm == "linf" else float(number)
+    eps = float(number) / 255 if norm == "linf" else float(number)
     cls = ATTACKS[state["attack"]]
     hyper = {p.name: state[f"{state['attack']}.{p.name}"] for p in cls.params()}
-    target = None if state["target"] == ANY else dataset(state["dataset"]).classes.index(state["target"])
     return AttackRequest(
         dataset=state["dataset"],
         image=state["image"],
         model=state["model"],
         attack=state["attack"],
-        hyper={name: value for name, value in hyper.items() if value != cls.__dataclass_fields__[name].default},
+        hyper=hyper,
         norm=norm,
         eps=eps,
-        target=target,
-        seed=int(state["seed"]),
-    ).validated()
-
-
-def pixels_of(request: AttackRequest) -> tuple[torch.Tensor, int | None]:
-    """(1,C,H,W) and the true class of the requested picture (None: an upload whose class nobody has told)."""
-    if _is_upload(request.image):
-        upload: Upload = st.session_state["uploads"][request.image]
-        return upload.pixels[None], st.session_state.get(f"label.{request.image}")
-    images = sample(request.dataset)
-    return images.x[request.image][None], int(images.y[request.image])
+        target=None if state["target"] == ANY else state["target"],
+        seed=state["seed"],
+        label=_true_label() if _is_upload(state["image"]) else None,
+    ).within()
 
 
 @st.cache_resource(show_spinner=False)
@@ -202,7 +202,8 @@ def _number(image: int | str) -> int | None:
 def _true_label() -> int | None:
     state = st.session_state
     if _is_upload(state["image"]):
-        return state.get(f"label.{state['image']}")
+        shows = state.get(_shows_key(state["image"]), UNTOLD)
+        return None if shows == UNTOLD else dataset(state["dataset"]).classes.index(shows)
     return int(sample(state["dataset"]).y[state["image"]])
 
 
@@ -238,7 +239,7 @@ def _jump(where: str) -> None:
 def _jump_to_right(rows: list[int]) -> None:
     state = st.session_state
     images = sample(state["dataset"])
-    order = np.random.default_rng().permutation(rows)[:64].tolist()
+    order = secrets.SystemRandom().sample(rows, min(64, len(rows)))
     ticket = engine().submit(session_id(), predict_work(engine(), state["model"], images.x[order]), alive=still_open())
     ticket.wait(10)
     if ticket.latest is None:
@@ -266,21 +267,25 @@ def _upload_panel(name: str) -> None:
     except BadImage as error:
         st.error(str(error), icon=":material/block:")
         return
-    picture = AttackRequest.upload_name(upload.pixels)
-    state.setdefault("uploads", {})[picture] = upload
+    picture = "upload:" + hashlib.sha256(upload.pixels.numpy().tobytes()).hexdigest()[:16]
+    engine().keep_upload(picture, upload.pixels)
     left, right = st.columns(2)
     left.image(upload.preview, caption="your picture", width="stretch")
-    right.image(
-        to_png(upload.pixels.numpy(), 8),
-        caption=f"what the model sees, {upload.pixels.shape[2]} x {upload.pixels.shape[1]}",
-        width="stretch",
-    )
+    size = f"{upload.pixels.shape[2]} x {upload.pixels.shape[1]}"
+    right.image(to_png(upload.pixels.numpy(), 8), caption=f"what the model sees, {size}", width="stretch")
     for note in upload.notes:
         st.caption(note)
-    classes = dataset(name).classes
-    unknown = "not in the list: use the model's guess"
-    choice = st.selectbox("It shows", [unknown, *classes], key=f"shows.{picture}")
-    state[f"label.{picture}"] = None if choice == unknown else classes.index(choice)
+    keep(_shows_key(picture), UNTOLD)
+    st.selectbox(
+        "It shows",
+        [UNTOLD, *dataset(name).classes],
+        key=_shows_key(picture),
+        help="The true class. If it is unknown, the attack turns away from what the model sees at first.",
+    )
     if state["image"] != picture and st.button("Use this picture", type="primary", width="stretch"):
         state["image"] = picture
         st.rerun()
+
+
+def _shows_key(picture: str) -> str:
+    return f"shows.{picture}"

@@ -26,4 +26,4 @@ def prepare() -> None:
 
 def footer() -> None:
     """One quiet line: where it runs, and which version."""
-    st.caption(f"Robustness Explorer {__version__} · computing on {engine().describe()}")
+    st.caption(f"Robustness Explorer {__version__} · computing on {engine().description}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 
 import streamlit as st
 
 from explorer.attacks import ATTACKS
-from explorer.engine import AttackRequest, Ticket, attack_work, captions
+from explorer.core import ExplorerError
+from explorer.engine import AttackRequest, Snapshot, Ticket, attack_work, captions
 from explorer.models import zoo
-from explorer.ui import controls
+from explorer.ui import verdicts
 from explorer.ui.session import engine, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
 POLL = 0.15  # seconds between two looks at a running attack
+PATIENCE = 0.3  # seconds a drawing may wait for the first frame
 
 
 def start(request: AttackRequest) -> None:
@@ -22,38 +26,41 @@ def start(request: AttackRequest) -> None:
     previous: Ticket | None = state.get("ticket")
     if previous is not None:
         previous.cancel()
-    x0, label = controls.pixels_of(request)
-    work = attack_work(engine(), request, x0, label)
-    state["ticket"] = engine().submit(session_id(), work, alive=still_open())
     state["shown"] = request
-    if not isinstance(request.image, str):
+    try:
+        state["ticket"] = engine().submit(session_id(), attack_work(engine(), request), alive=still_open())
+    except ExplorerError as error:
+        state["ticket"], state["notice"] = None, str(error)
+    if not request.is_upload:
         st.query_params.from_dict(request.to_query())
+
+
+def is_shown(request: AttackRequest) -> bool:
+    """Whether the walk on the stage is this request's (eps compared as the page shows it)."""
+    shown: AttackRequest | None = st.session_state.get("shown")
+    return shown is not None and dataclasses.replace(request, eps=shown.eps) == shown and abs(request.eps - shown.eps) < 1e-9
 
 
 def watch() -> None:
     """The stage; looks at a running attack again and again, and stands still when it has ended."""
-    ticket: Ticket | None = st.session_state.get("ticket")
+    ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
     if ticket is None:
         return
-    running = ticket.state in ("queued", "running")
+    running = not ticket.finished
     st.fragment(_stage, run_every=POLL if running else None, key="stage")(ticket, running)
 
 
-def _stage(ticket: Ticket, was_running: bool) -> None:
-    if ticket.latest is None:
-        ticket.wait_for_first(0.2)
-    snapshot = ticket.latest
-    running = ticket.state in ("queued", "running")
-    if snapshot is None:
-        _waiting(ticket)
-    else:
+def _stage(ticket: Ticket[Snapshot], was_running: bool) -> None:
+    _await_first(ticket)
+    finished, snapshot = ticket.finished, ticket.latest
+    if snapshot is not None:
         request: AttackRequest = st.session_state["shown"]
-        card = zoo.card(request.model)
-        lines = captions(snapshot.trace, snapshot.result, card.stochastic)
-        trace_player(snapshot.trace, snapshot.walkway, lines, key="player", live=running)
-    if running:
-        if st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
-            ticket.cancel()
+        lines = captions(snapshot.trace, snapshot.result, zoo.card(request.model).stochastic)
+        trace_player(
+            snapshot.trace, snapshot.walkway, lines, key="player", live=not finished, title=request.title()
+        )
+    if not finished:
+        _while_running(ticket)
     elif was_running:
         st.rerun()  # draws this stage once more without polling, and everything that waits for the result
     if ticket.state == "failed":
@@ -62,18 +69,30 @@ def _stage(ticket: Ticket, was_running: bool) -> None:
         st.info("Stopped. What was computed until then is shown.", icon=":material/stop_circle:")
 
 
-def _waiting(ticket: Ticket) -> None:
-    if ticket.state == "queued" and ticket.position:
-        st.info(f"Waiting for the device: {ticket.position} ahead of you.", icon=":material/hourglass:")
-    elif ticket.state in ("queued", "running"):
-        st.info("Loading the model.", icon=":material/hourglass:")
+def _await_first(ticket: Ticket[Snapshot]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while ticket.latest is None and not ticket.finished and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _while_running(ticket: Ticket[Snapshot]) -> None:
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    snapshot = ticket.latest
+    if snapshot is None:
+        waiting = f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Loading the model."
+        left.progress(0.0, text=waiting)
+    else:
+        done, planned = len(snapshot.trace), snapshot.trace.planned
+        left.progress(min(done / planned, 1.0), text=f"{done} of {planned} frames")
+    if right.button("Cancel", icon=":material/stop_circle:", key="cancel", width="stretch"):
+        ticket.cancel()
 
 
 def outcome() -> None:
     """What the finished attack showed, under which conditions, and how the method works."""
-    ticket: Ticket | None = st.session_state.get("ticket")
+    ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
     request: AttackRequest | None = st.session_state.get("shown")
-    if request is None:
+    if ticket is None or request is None:
         return
     left, right = st.columns(2, gap="large")
     with left:
@@ -82,17 +101,23 @@ def outcome() -> None:
         _method(request)
 
 
-def _result(ticket: Ticket, request: AttackRequest) -> None:
+def _result(ticket: Ticket[Snapshot], request: AttackRequest) -> None:
     st.subheader("What happened", anchor=False)
     snapshot = ticket.latest
-    if ticket.state != "done" or snapshot is None or snapshot.result is None:
-        st.write("The verdict comes when the attack has ended.")
+    if snapshot is None or snapshot.result is None:
+        st.caption("The verdict comes when the attack has ended.")
         return
-    for line in snapshot.result.sentences():
-        st.markdown(f"- {line}")
+    trace, result, stochastic = snapshot.trace, snapshot.result, zoo.card(request.model).stochastic
+    reached, sentence = verdicts.headline(trace, result, request)
+    (st.error if reached else st.success)(sentence, icon=":material/gpp_bad:" if reached else ":material/gpp_good:")
+    if doubt := verdicts.warning(request, stochastic):
+        st.warning(doubt, icon=":material/help:")
+    st.markdown("\n".join(f"- {line}" for line in verdicts.details(trace, result, request, stochastic)))
     with st.expander("All conditions, and the same attack as Python"):
-        st.code(request.to_python(), language="python")
-        st.code(json.dumps(snapshot.result.conditions, indent=1, ensure_ascii=False, default=str), language="json")
+        st.code(request.to_python(trace.label), language="python")
+        st.code(json.dumps(result.conditions, indent=1, ensure_ascii=False), language="json")
+    if request.is_upload:
+        st.caption("The address bar cannot carry your own picture: a link to this walk works only for sample pictures.")
 
 
 def _method(request: AttackRequest) -> None:
@@ -100,4 +125,12 @@ def _method(request: AttackRequest) -> None:
     st.subheader(f"How {entry.title} works", anchor=False)
     st.markdown(entry.summary)
     st.latex(entry.cls.formula)
+    st.markdown(SYMBOLS)
     st.caption(f"Source: {entry.paper}")
+
+
+SYMBOLS = r"""
+$x$ is the picture, $y$ its class, $L$ the model's loss (large when the model is wrong), $\nabla_x L$ how the loss
+grows with each pixel, $\varepsilon$ (eps) how far the attack may go. In L∞ no pixel may change by more than
+$\varepsilon$; in L2 the length of the whole change may not exceed it.
+"""

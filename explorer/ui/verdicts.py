@@ -1,0 +1,80 @@
+"""What a finished attack means, in sentences: every number as measured, with its conditions."""
+
+from __future__ import annotations
+
+from explorer.core import Trace
+from explorer.engine import AttackRequest, Result, eps_text
+
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+
+
+def headline(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool, str]:
+    """Whether the attack reached its goal on fresh looks, and one sentence that says so."""
+    verdict = result.verdict
+    reached = bool(verdict.reached[0])
+    sees, true = trace.classes[int(verdict.predicted[0])], trace.classes[trace.label]
+    within = f"within {NORM_NAMES[request.norm]} {eps_text(request.eps)}"
+    if not bool(verdict.inside[0]):
+        return False, f"The result lies outside the allowed distance ({within}) and does not count."
+    if reached:
+        return True, f"**Fooled.** The model now sees {_a(sees)} instead of {_a(true)}, {within}."
+    if trace.target is not None:
+        wish = trace.classes[trace.target]
+        return False, f"**Not reached.** The model sees {_a(sees)}, not {_a(wish)}, {within}. {_NO_PROOF}"
+    return False, f"**Holds.** The model still sees {_a(sees)}, {within}. {_NO_PROOF}"
+
+
+_NO_PROOF = "That this walk found nothing is no proof that nothing is there."
+
+
+def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bool) -> list[str]:
+    """The facts behind the headline, one sentence each."""
+    verdict, about = result.verdict, result.conditions
+    lines = []
+    if stochastic:
+        share = round(float(verdict.share[0]) * verdict.draws)
+        lines.append(
+            f"This model draws at random at every look: of {verdict.draws} fresh looks at the result, "
+            f"{share} {'was' if share == 1 else 'were'} as the attack wished."
+        )
+    lines.append(
+        f"Largest change of any pixel: {_floor_levels(float(verdict.linf[0]))}/255. Length of the change (L2): "
+        f"{float(verdict.l2[0]):.3f}. Inside the allowed distance and the pixel range, checked in double precision."
+    )
+    lines.append(_saved(bool(verdict.reached[0]), bool(verdict.reached_8bit[0])))
+    if about["stalled_share"] > 0:
+        lines.append(
+            f"At {about['stalled_share']:.0%} of the visited points the gradient was zero or not finite; "
+            "there the attack took a random step."
+        )
+    lines.append(
+        f"White-box: the attack used this model's own gradients, in {about['forwards']:,} forward and "
+        f"{about['backwards']:,} backward passes ({about['seconds']:.2g} s on {about['device']}), seed {request.seed}."
+    )
+    return lines
+
+
+def warning(request: AttackRequest, stochastic: bool) -> str | None:
+    """What makes the result look stronger than it is, if anything."""
+    if stochastic and request.draws == 1:
+        return (
+            "This model is random, and the attack looked at one draw per step: its gradients point at a moving target. "
+            "A model that holds here is not robust yet. Set *draws per step* to 20 for an adaptive attack."
+        )
+    return None
+
+
+def _saved(reached: bool, reached_8bit: bool) -> str:
+    if reached and reached_8bit:
+        return "It survives being saved as an ordinary 8-bit picture."
+    if reached:
+        return "**Rounding undoes it:** saved as an ordinary 8-bit picture, the result no longer fools the model."
+    return "Rounded to 8 bits, as in a saved picture, the outcome is " + ("different: fooled." if reached_8bit else "the same.")
+
+
+def _floor_levels(linf: float) -> str:
+    return f"{linf * 255:.2f}".rstrip("0").rstrip(".")
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

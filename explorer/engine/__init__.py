@@ -1,0 +1,28 @@
+"""The one place that owns the device: models loaded once, requests advanced in turn, attacks recorded.
+
+`engine.submit(session, attack_work(engine, request))` gives a ticket whose `latest` is the newest Snapshot.
+"""
+
+from explorer.engine.captions import captions
+from explorer.engine.device import DEVICES, choose, describe
+from explorer.engine.engine import Busy, Engine, Failed, Ticket
+from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
+from explorer.engine.tracing import Result, Snapshot, attack_work
+
+__all__ = [
+    "DEVICES",
+    "PAGE",
+    "AttackRequest",
+    "Budget",
+    "Busy",
+    "Engine",
+    "Failed",
+    "Result",
+    "Snapshot",
+    "Ticket",
+    "attack_work",
+    "captions",
+    "choose",
+    "describe",
+    "eps_text",
+]

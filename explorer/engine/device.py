@@ -1,0 +1,41 @@
+"""Which device computes, and what it is called."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from explorer.core import InvalidValue
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose(name: str = "auto") -> torch.device:
+    """The device of this name; "auto" takes CUDA, else MPS, else the CPU. Raises InvalidValue if it is not there."""
+    if name not in DEVICES:
+        raise InvalidValue(f"device must be one of {', '.join(DEVICES)}; got {name!r}.")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in present.items() if there)
+    if not present[name]:
+        others = " or ".join(kind for kind, there in present.items() if there)
+        raise InvalidValue(f"device {name!r} is not there, as PyTorch sees this computer: choose auto or {others}.")
+    return torch.device(name)
+
+
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe(device: torch.device, threads: int | None = None) -> str:
+    """For people: "CPU, 2 threads" or "NVIDIA H200"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU (MPS)"
+    threads = threads or torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"

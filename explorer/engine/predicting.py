@@ -1,0 +1,23 @@
+"""What a model takes some pictures for, as work for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from explorer.core import randomness, seeded
+from explorer.engine.engine import Engine
+
+
+def predict_work(engine: Engine, model: str, x: Tensor, seed: int = 0) -> Callable[[], Iterator[Tensor]]:
+    """Work whose one item is the class (N,) of each picture x (N,C,H,W); one draw for a stochastic model."""
+
+    def work() -> Iterator[Tensor]:
+        network = engine.model(model)
+        with torch.no_grad(), randomness(seeded(seed)):
+            seen = network(x.to(engine.device)).argmax(1).cpu()
+        yield seen
+
+    return work

@@ -1,0 +1,307 @@
+"""A walk written down: one image, one model, one attack, frame by frame, and the last word on its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import explorer
+from explorer.certify.noise import derived_seed
+from explorer.core import LOSSES, Classifier, Goal, InvalidValue, Step, Trace, Walkway, randomness, seeded
+from explorer.data import dataset, raw
+from explorer.engine.engine import Engine
+from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
+from explorer.evaluation.verdict import Verdict, verify
+from explorer.features import Plane, walkway
+from explorer.models import zoo
+
+FIRST_LOOK, LAST_WORD = 1, 2  # streams of randomness beside the attack's own, so that neither disturbs it
+PASSES_KEPT = 64  # between two steps; a step's image is looked for among them
+
+
+class Tap(nn.Module):
+    """A classifier that remembers the features of its latest passes, so that no pass is spent twice.
+
+    To an attack it is the model: callable, with all of the model's own names.
+    """
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        self._passes: deque[tuple[Tensor, Tensor]] = deque(maxlen=PASSES_KEPT)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits, features = self.model.both(pixels)
+        self._passes.append((pixels.detach(), features.detach()))
+        return logits
+
+    def take(self, x: Tensor) -> Tensor | None:
+        """(D,) features at x (1,C,H,W), the mean over its draws since the last `take`; None if it was not looked at."""
+        rows = [features[(pixels == x).flatten(1).all(1)] for pixels, features in self._passes]
+        self._passes.clear()
+        found = torch.cat(rows) if rows else None
+        return found.float().mean(0) if found is not None and len(found) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What came of it."""
+
+    best: int  # the frame that counts
+    verdict: Verdict  # of that frame, on fresh draws; tensors of one entry, on the CPU
+    conditions: dict[str, Any]  # everything needed to repeat and to judge it, as plain values
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The walk so far, whole; `result` stands in the last one, the map once the model's plane is known."""
+
+    trace: Trace
+    walkway: Walkway | None
+    result: Result | None
+    seconds: float  # of computing, so far
+
+
+class _Record:
+    """Arrays with room for the planned frames. Rows are written once, so that slices handed out never change."""
+
+    def __init__(self, x0: Tensor, goal: Goal, label: int, classes: tuple[str, ...], planned: int, conditions: dict):
+        self.goal, self.label, self.classes = goal, label, classes
+        self.length, self.planned = 0, planned
+        self.conditions = conditions | {"starts": []}  # frames at which a try begins
+        self._original = x0[0].cpu().double().numpy()
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def add(self, x: Tensor, logits: Tensor, features: Tensor, loss: float, reached: bool, stalled: bool) -> None:
+        """One frame: x (C,H,W), logits (K,), features (D,). Raises FloatingPointError if one is not finite."""
+        frame = x.detach().float().cpu().numpy()
+        change = frame - self._original
+        row = {
+            "frames": frame,
+            "logits": logits.detach().float().cpu().numpy(),
+            "features": features.detach().float().cpu().numpy(),
+            "loss": np.float32(loss),
+            "linf": np.abs(change).max(),
+            "l2": np.sqrt((change**2).sum()),
+            "reached": np.bool_(reached),
+            "stalled": np.bool_(stalled),
+        }
+        for name in ("frames", "logits", "features"):
+            if not np.isfinite(row[name]).all():
+                raise FloatingPointError(f"the {name} of step {self.length} are not finite")
+        for name, value in row.items():
+            self._room(name, value)[self.length] = value
+        self.length += 1
+
+    def begin_try(self) -> None:
+        self.conditions = self.conditions | {"starts": [*self.conditions["starts"], self.length]}
+
+    def trace(self) -> Trace:
+        arrays = {name: array[: self.length] for name, array in self._arrays.items()}
+        target = int(self.goal.labels[0]) if self.goal.is_targeted else None
+        return Trace(
+            **arrays,
+            label=self.label,
+            target=target,
+            classes=self.classes,
+            planned=max(self.planned, self.length),
+            conditions=self.conditions,
+        )
+
+    def _room(self, name: str, value: np.ndarray) -> np.ndarray:
+        array = self._arrays.get(name)
+        if array is None:
+            array = np.empty((self.planned, *value.shape), value.dtype)
+        elif len(array) == self.length:  # a walk longer than it said
+            array = np.concatenate([array, np.empty_like(array)])
+        self._arrays[name] = array
+        return array
+
+
+class Recorder:
+    """One walk: go through `record` to its end, then ask `finish` for the result."""
+
+    def __init__(self, model: Classifier, x0: Tensor, request: AttackRequest, conditions: dict[str, Any]):
+        """x0 (1,C,H,W) on the model's device; `conditions` is what the caller knows beyond the request."""
+        self.model, self.x0, self.request = model, x0, request
+        self.trace: Trace | None = None  # the newest
+        self._tap = Tap(model)
+        self._conditions = conditions
+        self._goal: Goal | None = None
+        self._last: Step | None = None
+
+    def record(self) -> Iterator[Trace]:
+        """The trace after one look at the untouched image, then after each step of the attack.
+
+        Raises FloatingPointError if the model answers with numbers that are not finite, and InvalidValue if it takes
+        an upload without a label for the very class that was asked for.
+        """
+        record = self._first_look()
+        self.trace = record.trace()
+        yield self.trace
+        attack, rng = self.request.method, seeded(self.request.seed)
+        for step in attack.walk(self._tap, self.x0, self._goal, self.request.ball, rng):
+            if self._last is None or step.restart != self._last.restart:
+                record.begin_try()
+            record.planned = step.total + 2
+            reached, stalled = bool(step.reached), bool(step.stalled)
+            record.add(step.x[0], step.logits[0], self._features(step.x), float(step.loss), reached, stalled)
+            self._last, self.trace = step, record.trace()
+            yield self.trace
+        self.trace = dataclasses.replace(self.trace, planned=len(self.trace))
+
+    def finish(self, seconds: float, device: str) -> Result:
+        """The last word on the walk, on draws the attack has not seen. Its conditions join the trace's."""
+        trace, best = self.trace, self.trace.best
+        x = torch.from_numpy(trace.frames[best : best + 1].copy()).to(self.x0.device)
+        rng = seeded(derived_seed(self.request.seed, LAST_WORD))
+        verdict = verify(self.model, x, self.x0, self._goal, self.request.ball, rng)
+        tensors = {name: value.cpu() for name, value in vars(verdict).items() if isinstance(value, Tensor)}
+        conditions = trace.conditions | {
+            "best": best,
+            "forwards": int(self._last.forwards[0]),
+            "backwards": int(self._last.backwards[0]),
+            "stalled_share": float(trace.stalled[1:].mean()),
+            "verdict_draws": verdict.draws,
+            "seconds": round(seconds, 3),
+            "device": device,
+            "versions": {
+                "explorer": explorer.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        self.trace = dataclasses.replace(trace, conditions=conditions)
+        return Result(best, dataclasses.replace(verdict, **tensors), conditions)
+
+    def _first_look(self) -> _Record:
+        """Frame 0, which also settles the goal."""
+        request = self.request
+        draws = request.draws if self.model.stochastic else 1
+        logits = self._look(self.x0, draws)  # (draws, K)
+        mean = logits.mean(0, keepdim=True)
+        label = int(mean.argmax()) if request.label is None else request.label
+        if request.target == label:
+            raise InvalidValue(f"target must differ from what the model sees; got {request.classes[label]!r}.")
+        aim = torch.tensor([label if request.target is None else request.target], device=self.x0.device)
+        goal = self._goal = Goal.untargeted(aim) if request.target is None else Goal.targeted(aim)
+        kind = getattr(request.method, "loss", None)
+        loss = goal.repeated(draws).loss(logits, kind if kind in LOSSES else "ce").mean()
+        conditions = self._conditions | described(request) | {"label": label}
+        record = _Record(self.x0, goal, label, request.classes, request.frames, conditions)
+        record.add(self.x0[0], mean[0], self._tap.take(self.x0), float(loss), bool(goal.reached(mean)), False)
+        return record
+
+    def _features(self, x: Tensor) -> Tensor:
+        """(D,) at x, from the attack's own passes; from one more pass if it did not look there."""
+        found = self._tap.take(x)
+        if found is None:
+            self._look(x, 1)
+            found = self._tap.take(x)
+        return found
+
+    def _look(self, x: Tensor, draws: int) -> Tensor:
+        rng = seeded(derived_seed(self.request.seed, FIRST_LOOK))
+        with torch.no_grad(), randomness(rng):
+            return self._tap(x.repeat(draws, 1, 1, 1)).float()
+
+
+def described(request: AttackRequest) -> dict[str, Any]:
+    """The request as plain values: part of every trace's conditions."""
+    return {
+        "dataset": request.dataset,
+        "image": request.image,
+        "model": request.model,
+        "attack": request.attack,
+        "hyper": request.method.to_dict(),
+        "norm": request.norm,
+        "eps": request.eps,
+        "eps_text": eps_text(request.eps),
+        "target": request.target,
+        "seed": request.seed,
+        "restarts": request.restarts,
+        "draws": request.draws,
+        "threat": "white-box",
+    }
+
+
+def attack_work(
+    engine: Engine, request: AttackRequest, budget: Budget = PAGE
+) -> Callable[[], Iterator[Snapshot | None]]:
+    """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than `budget`.
+
+    The untouched image comes first, before anything else is computed. Where the model's map is not known yet, the
+    result is shown without it before it is drawn.
+    """
+    request.within(budget)
+    return lambda: _work(engine, request)
+
+
+def _work(engine: Engine, request: AttackRequest) -> Iterator[Snapshot | None]:
+    model, map_work = engine.model(request.model), engine.plane(request.model)
+    facts = {"weights": zoo.card(request.model).sha256, "stochastic": model.stochastic}
+    recorder = Recorder(model, picture(engine, request), request, facts)
+    clock = _Clock()
+    for trace in recorder.record():
+        yield clock.stopped(Snapshot(trace, _drawn(map_work.plane, trace), None, clock.seconds))
+        clock.go()
+    result = recorder.finish(clock.seconds, engine.description)
+    trace, seconds = recorder.trace, clock.seconds
+    if map_work.plane is None:
+        yield Snapshot(trace, None, result, seconds)
+        while map_work.advance() is None:
+            yield None
+    yield Snapshot(trace, _drawn(map_work.plane, trace), result, seconds)
+
+
+def picture(engine: Engine, request: AttackRequest) -> Tensor:
+    """The request's image (1,C,H,W) float32 on the engine's device; raises InvalidValue if an upload is gone."""
+    if not request.is_upload:
+        pixels = raw(request.dataset, "test", "sample")[0][request.image].float() / 255
+    else:
+        pixels = engine.upload(request.image)
+        shape = dataset(request.dataset).shape
+        if tuple(pixels.shape) != shape:
+            raise InvalidValue(f"a picture for {request.dataset} must have shape {shape}; got {tuple(pixels.shape)}.")
+    return pixels[None].to(engine.device, torch.float32)
+
+
+def _drawn(plane: Plane | None, trace: Trace) -> Walkway | None:
+    if plane is None:
+        return None
+    counts = trace.best
+    return walkway(plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
+
+
+class _Clock:
+    """Seconds of computing: it stands while others have their turn."""
+
+    def __init__(self) -> None:
+        self._spent, self._since = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self._spent + time.perf_counter() - self._since
+
+    def stopped(self, item: Snapshot) -> Snapshot:
+        self._spent = self.seconds
+        return item
+
+    def go(self) -> None:
+        self._since = time.perf_counter()

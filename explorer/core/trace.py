@@ -60,10 +60,12 @@ class Trace:
 
     @property
     def best(self) -> int:
-        """The attacked frame that counts as the result, by the rule of `explorer.core.run`: reached first, then loss."""
+        """The attacked frame that counts as the result, by the rule of `explorer.core.run`: reached first, then loss,
+        then the earliest."""
         if len(self) == 1:
             return 0
-        return int(np.lexsort((self.loss[1:], self.reached[1:]))[-1]) + 1
+        earlier = -np.arange(len(self) - 1)
+        return int(np.lexsort((earlier, self.loss[1:], self.reached[1:]))[-1]) + 1
 
     @property
     def first_reached(self) -> int | None:

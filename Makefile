@@ -1,0 +1,26 @@
+.PHONY: help install run test check format
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## show these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/streamlit: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r requirements-dev.txt
+	@touch $(BIN)/streamlit
+
+install: $(BIN)/streamlit ## make .venv with everything in it
+
+run: $(BIN)/streamlit ## open the app
+	$(BIN)/streamlit run app.py
+
+test: $(BIN)/streamlit ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(BIN)/streamlit ## lint, and hold the rooms apart
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+
+format: $(BIN)/streamlit ## sort imports and apply safe fixes
+	$(BIN)/ruff check --fix

@@ -1,0 +1,116 @@
+"""What commands share: saying things, progress bars, JSON files, and reading `--set name=value`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from explorer.core import InvalidValue
+from explorer.core.files import write_atomically
+
+BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
+
+
+class Console:
+    """Text for people goes to standard output; to standard error when the JSON is on standard output (`--json -`)."""
+
+    def __init__(self, json_target: str | None = None):
+        self.json_target = json_target
+        self.out = sys.stderr if json_target == "-" else sys.stdout
+
+    def say(self, text: str = "") -> None:
+        print(text, file=self.out)
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Columns as wide as their longest cell."""
+        cells = [[str(cell) for cell in row] for row in [head, *rows]]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def bar(self, total: int, unit: str, start: int = 0, scale: bool = False) -> tqdm:
+        """A progress bar on standard error that appears once the work has lasted a second."""
+        return tqdm(
+            total=total, initial=start, unit=f" {unit}", unit_scale=scale, delay=BAR_AFTER, dynamic_ncols=True, leave=False
+        )
+
+    def finish(self, result: Any) -> None:
+        """Write the command's result where `--json` said."""
+        if self.json_target is None:
+            return
+        text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        if self.json_target == "-":
+            sys.stdout.write(text)
+        else:
+            save(Path(self.json_target), text.encode())
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file of the user's; raises InvalidValue where that is not possible."""
+    try:
+        write_atomically(path.expanduser(), data)
+    except OSError as error:
+        raise InvalidValue(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def check_writable(path: str | None) -> None:
+    """Refuse a place that cannot be written before the work begins, not after it."""
+    if path in (None, "-"):
+        return
+    folder = Path(path).expanduser().absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or Path(path).expanduser().is_dir():
+        raise InvalidValue(f"{path} cannot be written: it is not a file in a folder.")
+
+
+def advance(bar: tqdm) -> Callable[[int, int], None]:
+    """A `progress(done, total)` that moves this bar."""
+
+    def move(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return move
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """{"steps": "40"} of ["steps=40"]; raises InvalidValue for anything else, and for a name given twice."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InvalidValue(f"--set takes name=value; got {pair!r}.")
+        if name in found:
+            raise InvalidValue(f"--set names {name} twice.")
+        found[name] = value
+    return found
+
+
+def hyper_table(cls: type, console: Console) -> None:
+    """One row a hyper-parameter: name, default, what is allowed, help."""
+    rows = []
+    for p in cls.params():
+        allowed = ", ".join(p.choices) if p.choices else "true, false" if p.kind is bool else "text"
+        if p.lo is not None:
+            allowed = f"{_short(p.lo)} to {_short(p.hi)} {p.unit}"
+        rows.append([p.name, repr(p.default) if p.kind is str else _short(p.default), allowed, p.help])
+    console.table(["--set", "default", "allowed", ""], rows)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def interval(facts: Mapping[str, Any]) -> str:
+    """For example "43.2 % [40.1, 46.3]" of a mapping with accuracy, low and high."""
+    return f"{percent(facts['accuracy'])} [{100 * facts['low']:.1f}, {100 * facts['high']:.1f}]"

@@ -1,0 +1,150 @@
+"""`python -m explorer train`: a run ends, learns, exports, goes on after a stop, and refuses what it cannot do."""
+
+import json
+
+import pytest
+import torch
+
+from explorer.cli import main
+from explorer.core import Cancelled
+from explorer.defenses import RECIPES
+from explorer.defenses._recipe import Recipe
+from explorer.models import zoo
+from explorer.training import train
+from explorer.training.loop import CHECKPOINT, METRICS
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Fewer images than a smoke run of a person has; everything else is the same."""
+    monkeypatch.setattr(Recipe, "smoke_images", 256)
+    monkeypatch.setattr("explorer.training.export.CAST_IMAGES", 100)
+
+
+@pytest.mark.parametrize("key", RECIPES.keys())
+def test_every_recipe_has_a_smoke_run_that_learns_and_exports(key, cli, training_images, tmp_path, monkeypatch):
+    more = ("--set", "epochs=3", "--set", "batch=64", "--precision", "float32")
+    said = cli("train", key, "--smoke", *more, "--out", tmp_path / "run", "--json", tmp_path / "done.json")
+    assert said.code == 0, said.err
+    card = json.loads((tmp_path / "done.json").read_text("utf-8"))["card"]
+    assert [entry["epoch"] for entry in card["history"]] == [1, 2, 3]
+    assert card["history"][-1]["loss"] < card["history"][0]["loss"]
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "run" / "export"))
+    model = zoo.load(f"cifar10/{key}-smoke")
+    assert card == json.loads((tmp_path / f"run/export/cifar10/{key}-smoke.json").read_text("utf-8"))
+    assert torch.isfinite(model(torch.rand(2, 3, 32, 32))).all()
+    assert card["training"]["images"] == 256 and card["training"]["precision"] == "float32"
+    assert f"kept epoch {card['training']['best_epoch']} of 3" in said.out
+
+
+def test_a_stopped_run_goes_on_to_the_very_weights_of_an_uninterrupted_one(training_images, tmp_path):
+    recipe = RECIPES["lwta"](epochs=3, width=4, batch=32)  # random in training and in its score: the hardest to repeat
+    options = {"limit": 128, "bf16": False}
+    whole = train(recipe, tmp_path / "whole", **options)
+    seen = []
+
+    def stop_in_the_second_epoch():
+        seen.append(1)
+        return len(seen) > 6  # 4 updates an epoch
+
+    with pytest.raises(Cancelled, match="epoch 2; it can go on from epoch 1"):
+        train(recipe, tmp_path / "parts", should_stop=stop_in_the_second_epoch, **options)
+    parts = train(recipe, tmp_path / "parts", **options)
+    a, b = whole.model.state_dict(), parts.model.state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+    def facts(run):
+        return [{key: value for key, value in entry.items() if key != "seconds"} for entry in run.history]
+
+    assert facts(whole) == facts(parts) and whole.best_epoch == parts.best_epoch
+
+
+def test_two_seeds_give_two_models_and_one_seed_one(training_images, tmp_path):
+    def weights(seed, folder):
+        recipe = RECIPES["baseline"](epochs=1, width=4, batch=64, seed=seed)
+        return train(recipe, tmp_path / folder, limit=64, bf16=False).model.head.weight
+
+    first, again, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_ctrl_c_stops_and_the_same_command_goes_on(cli, training_images, tmp_path, monkeypatch):
+    words = ("train", "baseline", "--smoke", "--set", "epochs=2", "--out", tmp_path / "run", "--precision", "float32")
+    updates, original = [], RECIPES["baseline"].loss
+
+    def interrupted(self, *rest, **options):
+        updates.append(1)
+        if len(updates) == 4:
+            raise KeyboardInterrupt
+        return original(self, *rest, **options)
+
+    monkeypatch.setattr(RECIPES["baseline"], "loss", interrupted)
+    said = cli(*words)
+    assert (said.code, said.err.strip().splitlines()[-1]) == (130, "Stopped.")
+    assert len((tmp_path / "run" / METRICS).read_text().splitlines()) == 1
+    assert cli(*words).code == 0
+    assert len((tmp_path / "run" / METRICS).read_text().splitlines()) == 2
+    assert len(updates) == 2 + 2 + 2  # the second epoch began anew, the first did not
+
+
+def test_a_truncated_checkpoint_is_refused_in_one_sentence(cli, training_images, tmp_path):
+    words = ("train", "baseline", "--smoke", "--out", tmp_path / "run")
+    assert cli(*words).code == 0
+    checkpoint = tmp_path / "run" / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    said = cli(*words)
+    assert said.code == 2 and said.err.count("\n") == 1 and "delete it to start over" in said.err
+
+
+def test_a_folder_of_another_run_is_refused(cli, training_images, tmp_path):
+    assert cli("train", "baseline", "--smoke", "--out", tmp_path / "run").code == 0
+    said = cli("train", "baseline", "--smoke", "--set", "seed=1", "--out", tmp_path / "run")
+    assert said.code == 2 and "another recipe or other values" in said.err
+
+
+def test_without_the_training_set_one_sentence_says_what_to_do(cli, tmp_path, monkeypatch):
+    monkeypatch.delenv("EXPLORER_DATA", raising=False)
+    said = cli("train", "baseline", "--smoke", "--out", tmp_path / "run")
+    assert said.code == 2 and "python -m explorer data download cifar10" in said.err and said.err.count("\n") == 1
+
+
+def test_a_loss_that_is_not_finite_fails_in_one_sentence(cli, training_images, tmp_path, monkeypatch):
+    original = RECIPES["baseline"].loss
+    monkeypatch.setattr(RECIPES["baseline"], "loss", lambda self, *rest, **options: original(self, *rest, **options) / 0)
+    said = cli("train", "baseline", "--smoke", "--out", tmp_path / "run")
+    assert said.code == 1 and "the loss became inf in epoch 1: lower the learning rate" in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_the_list_names_every_recipe_and_its_values(cli):
+    said = cli("train", "--list", "--json", "-")
+    assert said.code == 0 and [one["key"] for one in json.loads(said.out)] == RECIPES.keys()
+    said = cli("train", "--list", "lwta")
+    assert all(p.name in said.out for p in RECIPES["lwta"].params())
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["basline"], "Did you mean 'baseline'?"),
+        (["baseline", "--set", "epohs=3"], "Did you mean 'epochs'?"),
+        (["baseline", "--set", "epochs=0"], "epochs must be a whole number in [1, 1000]; got '0'."),
+        (["baseline", "--set", "epochs"], "--set takes name=value; got 'epochs'."),
+        (["baseline", "--set", "epochs=1", "--set", "epochs=2"], "--set names epochs twice."),
+        (["baseline", "--name", "fashion_mnist/x"], "name must be cifar10/"),
+        (["baseline", "--export", "/tmp/elsewhere"], "must be called cifar10"),
+        (["baseline", "--out", "/dev/null/run"], "cannot be used"),
+        (["pgd-linf", "--set", "start=cifar10/nobody"], "Unknown model 'cifar10/nobody'"),
+        (["baseline", "--precision", "float8"], "Unknown precision 'float8'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_sentence(words, part, cli, training_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = cli("train", *words)
+    assert said.code == 2 and part in said.err
+    assert said.err.count("\n") == 1 and said.out == ""
+
+
+def test_main_reads_the_process_arguments(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["explorer", "train", "--list"])
+    assert main() == 0 and "baseline" in capsys.readouterr().out

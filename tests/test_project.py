@@ -1,0 +1,132 @@
+"""The project as a whole: what the README promises, and the rules that no single file can hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import explorer
+
+ROOT = Path(__file__).parents[1]
+LARGEST = 16 * 2**20  # bytes of one tracked file
+CODE = sorted([ROOT / "app.py", *ROOT.glob("pages/*.py"), *ROOT.glob("explorer/**/*.py")])
+DOCS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
+
+
+def readme_command(ending: str) -> str:
+    """The one command of the README that makes an environment and ends like this."""
+    found = re.findall(rf"^python3 -m venv .*{re.escape(ending)}$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert len(found) == 1, f"README.md must hold one command that ends in {ending!r}, found {len(found)}"
+    return found[0]
+
+
+@pytest.mark.parametrize("ending", ["streamlit run app.py", "-m pytest"])
+def test_the_readmes_command_names_files_and_programs_that_exist(ending):
+    command = readme_command(ending)
+    (requirements,) = re.findall(r"-r (\S+)", command)
+    assert (ROOT / requirements).is_file()
+    assert command.count("&&") == 2 and command.startswith("python3 -m venv .venv && .venv/bin/pip install -r ")
+    program = command.rpartition("&& ")[2].split()[0]
+    assert program in (".venv/bin/streamlit", ".venv/bin/python")
+
+
+def test_the_app_that_the_readme_opens_exists():
+    assert (ROOT / "app.py").is_file()
+
+
+def test_continuous_integration_runs_the_readmes_test_command():
+    script = (ROOT / ".ci/run").read_text("utf-8")
+    pattern = re.search(r"sed -n 's/(.+?)/\\1/p' README.md", script).group(1)
+    expression = pattern.replace(r"\(", "(").replace(r"\)", ")")  # sed's groups to Python's
+    assert re.findall(expression, (ROOT / "README.md").read_text("utf-8"), re.MULTILINE) == [readme_command("-m pytest")]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_has_one_exact_version(name):
+    lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text("utf-8").splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("-r ")]
+    loose = [line for line in wanted if not re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)+", line)]
+    assert wanted and not loose
+    assert {"torch==2.14.1", "torchvision==0.29.1"} <= set(wanted) or name == "requirements-dev.txt"
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+def test_every_link_in_the_documents_leads_somewhere(document):
+    links = re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8"))
+    local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+    broken = [link for link in local if not (document.parent / link).exists()]
+    assert not broken
+
+
+def test_the_changelog_knows_this_version():
+    assert re.search(rf"^## {re.escape(explorer.__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_rooms_are_kept_apart():
+    tool = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([tool, "--no-cache", "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_code_is_clean():
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def mentions(pattern: str, files: list[Path]) -> list[str]:
+    """file:line of every line of code that matches."""
+    return [
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in files
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+def test_no_pickle_is_loaded_from_a_checkpoint():
+    assert mentions(r"torch\.load\(|weights_only|pickle\.load", CODE) == []
+
+
+def test_no_process_wide_seed_is_set():
+    assert mentions(r"torch\.manual_seed\(|np\.random\.seed\(|random\.seed\(", CODE) == []
+
+
+def test_progress_is_shown_by_the_command_line_alone():
+    below = [file for file in CODE if "cli" not in file.parts and file.name not in ("__main__.py", "build_sample.py")]
+    assert mentions(r"\btqdm\b|(?<![.\w])print\(", below) == []
+
+
+def test_streamlit_is_known_to_the_pages_and_ui_alone():
+    below = [file for file in CODE if "explorer" in file.parts and "ui" not in file.parts]
+    assert len(below) > 40 and mentions(r"^\s*(import|from) streamlit\b", below) == []
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout: which files are tracked is unknown")
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def test_no_tracked_file_is_large():
+    large = [file.name for file in tracked() if file.is_file() and file.stat().st_size > LARGEST]
+    assert large == []
+
+
+def test_every_checkpoint_is_tracked_with_its_card():
+    for card in ROOT.glob("checkpoints/*/*.json"):
+        assert card.with_name(json.loads(card.read_text("utf-8"))["file"]).is_file()
+
+
+def test_no_garbage_collection_follows_a_rerun_and_nobody_is_counted():
+    ask = "from streamlit import config; print(*map(config.get_option, ['runner.postScriptGC', 'browser.gatherUsageStats']))"
+    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

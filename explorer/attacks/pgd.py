@@ -52,6 +52,7 @@ class PGD(Hyper):
     )
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        x0 = x0.detach()
         region = ball.around(x0)
         alpha = self.rel_step * ball.eps
         total = self.restarts * (self.steps + 1) - 1

@@ -17,7 +17,6 @@ from explorer.core.randomness import current_rng, randomness, seeded
 from explorer.core.registry import Entry, Registry
 from explorer.core.statistics import wilson
 from explorer.core.steps import Outcome, Step, run
-
 from explorer.core.trace import Trace, Walkway
 
 __all__ = [

@@ -48,6 +48,12 @@ def test_a_minimal_attack_keeps_the_nearest_success():
     assert outcome.x.flatten().tolist() == pytest.approx([0.1, 0.2])
 
 
+def test_of_equal_losses_the_later_wins():
+    """A confident network's cross-entropy is exactly 0 for many steps; the last of them is the farthest."""
+    outcome = run([step(i, i / 10, (False, False), (0.0, 0.0), (i / 10, i / 10)) for i in range(3)], GOAL)
+    assert outcome.x.flatten().tolist() == pytest.approx([0.2, 0.2])
+
+
 def test_a_loss_that_is_not_a_number_never_wins():
     outcome = run([
         step(0, 0.0, (False, False), (NAN, 1.0), (0.1, 0.1)),

@@ -16,5 +16,6 @@ page = st.navigation(
     ],
     position="top",
 )
-page.run()
+with frame.one_sentence_for_errors():
+    page.run()
 frame.footer()

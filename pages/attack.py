@@ -14,18 +14,14 @@ if "image" not in st.session_state:
 
 with st.sidebar:
     controls.image_panel()
-pressed = controls.headline()
+controls.headline(stage.running(), begin=stage.begin, cancel=stage.cancel)
 with st.sidebar:
     controls.attack_panel()
 try:
-    request = controls.current_request()
+    if not stage.is_shown(controls.current_request()):
+        st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
 except ExplorerError as error:
     st.error(str(error), icon=":material/error:")
-else:
-    if pressed:
-        stage.start(request)
-    elif not stage.is_shown(request):
-        st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
 if notice := st.session_state.pop("notice", None):
     st.warning(notice, icon=":material/info:")
 stage.watch()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import BadImage, ExplorerError
+from explorer.core import BadCheckpoint, BadImage, ExplorerError
 from explorer.data import DATASETS, dataset, load, read_upload
 from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
@@ -20,7 +21,7 @@ from explorer.ui.gallery import Thumb, gallery
 from explorer.ui.pictures import to_png, to_url
 from explorer.ui.session import engine, session_id, still_open
 
-PER_PAGE = 18
+PER_PAGE = 20
 ANY = "any wrong class"
 EVERY = "all classes"
 FAVOURITE = "cifar10/baseline"  # shown first: it falls at once
@@ -43,6 +44,8 @@ def first_request() -> tuple[AttackRequest, str | None]:
 
 def _default() -> AttackRequest:
     known = [card.name for card in zoo.cards()]
+    if not known:
+        raise BadCheckpoint("There is no model to attack: the folder checkpoints/ holds no readable card. Get it again.")
     model = FAVOURITE if FAVOURITE in known else known[0]
     name = model.split("/")[0]
     frog = dataset(name).classes.index("frog") if name == "cifar10" else 0
@@ -85,16 +88,10 @@ def image_panel() -> None:
     if clicked is not None and clicked in rows and clicked != state["image"]:
         state["image"] = clicked
         st.rerun()
-    columns = st.columns(3)
-    columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", help="The next picture")
-    columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", help="Any picture of this choice")
-    columns[2].button(
-        "Gets right",
-        on_click=_jump,
-        args=("right",),
-        width="stretch",
-        help="A random picture that this model gets right",
-    )
+    columns = st.columns(2)
+    columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", icon=":material/navigate_next:")
+    columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", icon=":material/shuffle:")
+    st.button("One this model gets right", on_click=_jump, args=("right",), width="stretch", icon=":material/check:")
     with st.expander("Use your own picture", expanded=_is_upload(state["image"])):
         _upload_panel(name)
 
@@ -129,8 +126,8 @@ def attack_panel() -> None:
     st.number_input("seed", 0, 2**31 - 1, key="seed", help="Fixes every random draw: the same seed, the same walk.")
 
 
-def headline() -> bool:
-    """Model, attack, wish and button in one sentence-like row; returns whether the button was pressed."""
+def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None]) -> None:
+    """Model, attack and wish in one sentence-like row, and the button that calls `begin`, or `cancel` while it runs."""
     state = st.session_state
     cards = [card for card in zoo.cards() if card.dataset == state["dataset"]]
     titles = {card.name: card.title for card in cards}
@@ -151,7 +148,12 @@ def headline() -> bool:
     if state["target"] not in (ANY, *classes):
         state["target"] = ANY
     columns[2].selectbox("so that it sees", [ANY, *classes], key="target", help="Any wrong class is the easier wish.")
-    return columns[3].button("Attack", type="primary", icon=":material/bolt:", width="stretch")
+    if running:
+        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="cancel")
+    else:
+        columns[3].button(
+            "Attack", type="primary", icon=":material/bolt:", on_click=begin, width="stretch", key="begin"
+        )
 
 
 def current_request() -> AttackRequest:

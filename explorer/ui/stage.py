@@ -12,7 +12,7 @@ from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError
 from explorer.engine import AttackRequest, Snapshot, Ticket, attack_work, captions
 from explorer.models import zoo
-from explorer.ui import verdicts
+from explorer.ui import controls, verdicts
 from explorer.ui.session import engine, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
@@ -35,6 +35,25 @@ def start(request: AttackRequest) -> None:
         st.query_params.from_dict(request.to_query())
 
 
+def begin() -> None:
+    """Attack with what the controls say; a request that cannot be made becomes a notice."""
+    try:
+        start(controls.current_request())
+    except ExplorerError as error:
+        st.session_state["notice"] = str(error)
+
+
+def running() -> bool:
+    """Whether this session's attack is under way."""
+    ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
+    return ticket is not None and not ticket.finished
+
+
+def cancel() -> None:
+    """Stop this session's attack."""
+    st.session_state["ticket"].cancel()
+
+
 def is_shown(request: AttackRequest) -> bool:
     """Whether the walk on the stage is this request's (eps compared as the page shows it)."""
     shown: AttackRequest | None = st.session_state.get("shown")
@@ -46,11 +65,11 @@ def watch() -> None:
     ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
     if ticket is None:
         return
-    running = not ticket.finished
-    st.fragment(_stage, run_every=POLL if running else None, key="stage")(ticket, running)
+    polling = not ticket.finished
+    st.fragment(_stage, run_every=POLL if polling else None, key="stage")(ticket, polling)
 
 
-def _stage(ticket: Ticket[Snapshot], was_running: bool) -> None:
+def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
     _await_first(ticket)
     finished, snapshot = ticket.finished, ticket.latest
     if snapshot is not None:
@@ -59,9 +78,12 @@ def _stage(ticket: Ticket[Snapshot], was_running: bool) -> None:
         trace_player(
             snapshot.trace, snapshot.walkway, lines, key="player", live=not finished, title=request.title()
         )
-    if not finished:
-        _while_running(ticket)
-    elif was_running:
+    elif not finished:
+        st.info(
+            f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Loading the model.",
+            icon=":material/hourglass:",
+        )
+    if finished and polling:
         st.rerun()  # draws this stage once more without polling, and everything that waits for the result
     if ticket.state == "failed":
         st.error(ticket.error, icon=":material/error:")
@@ -73,19 +95,6 @@ def _await_first(ticket: Ticket[Snapshot]) -> None:
     deadline = time.monotonic() + PATIENCE
     while ticket.latest is None and not ticket.finished and time.monotonic() < deadline:
         time.sleep(0.01)
-
-
-def _while_running(ticket: Ticket[Snapshot]) -> None:
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    snapshot = ticket.latest
-    if snapshot is None:
-        waiting = f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Loading the model."
-        left.progress(0.0, text=waiting)
-    else:
-        done, planned = len(snapshot.trace), snapshot.trace.planned
-        left.progress(min(done / planned, 1.0), text=f"{done} of {planned} frames")
-    if right.button("Cancel", icon=":material/stop_circle:", key="cancel", width="stretch"):
-        ticket.cancel()
 
 
 def outcome() -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from explorer.core import InvalidValue
 from explorer.core.files import write_atomically
 
+EPS = {"linf": "8/255", "l2": "0.5"}  # where none is given
 BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
 
 

@@ -9,6 +9,10 @@ import torch
 
 from explorer.cli import main
 from explorer.data import raw
+from explorer.defenses import RECIPES
+from explorer.training import Result
+from explorer.training.export import export
+from explorer.training.loop import build
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ def training_images(monkeypatch):
 
 
 @pytest.fixture
-def no_bf16(monkeypatch):
-    """float32 is the same everywhere; bfloat16 depends on the CPU."""
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+def tiny_folder(tmp_path):
+    return tmp_path / "zoo" / "cifar10"
+
+
+@pytest.fixture
+def tiny(tiny_folder, monkeypatch):
+    """The card of cifar10/tiny: an untrained network that the zoo finds."""
+    recipe = RECIPES["baseline"](epochs=1, width=4)
+    history = [{"epoch": 1, "loss": 2.3, "seconds": 1.0, "clean": 0.1, "score": 0.1}]
+    run = Result(build(recipe, torch.device("cpu")).freeze(), 1, history, 1.0, 64, "CIFAR-10 train, 64 of 50,000 images", 16)
+    monkeypatch.setattr("explorer.training.export.CAST_IMAGES", 20)
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tiny_folder.parent))
+    return export(run, recipe, "baseline", "cifar10/tiny", tiny_folder)

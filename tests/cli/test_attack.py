@@ -1,0 +1,70 @@
+"""`python -m explorer attack`: a sentence, exact arrays, and the same walk as everywhere else."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from explorer.attacks import ATTACKS
+from explorer.core import Ball, Goal, run
+from explorer.data import load
+from explorer.models import zoo
+
+WORDS = ("attack", "--model", "cifar10/tiny", "--image", "17", "--set", "steps=3")
+
+
+def test_an_attack_is_told_in_words_and_saved_exactly(cli, tiny, tmp_path):
+    said = cli(*WORDS, "--seed", "4", "--save", tmp_path / "walk.npz")
+    assert said.code == 0, said.err
+    assert "seed 4" in said.out and "no pixel moved by more than 8/255" in said.out and "inside the ball" in said.out
+    facts = json.loads((tmp_path / "walk.json").read_text("utf-8"))
+    with np.load(tmp_path / "walk.npz", allow_pickle=False) as walk:
+        arrays = dict(walk)
+    images = load("cifar10", source="sample")
+    x, y = images.x[17:18], images.y[17:18]
+    assert np.array_equal(arrays["original"], x[0].numpy()) and arrays["frames"].shape == (5, 3, 32, 32)
+    outcome = run(
+        ATTACKS["pgd"](steps=3).walk(
+            zoo.load("cifar10/tiny"), x, Goal.untargeted(y), Ball("linf", 8 / 255), torch.Generator().manual_seed(4)
+        ),
+        Goal.untargeted(y),
+    )
+    assert np.array_equal(arrays["adversarial"], outcome.x[0].numpy())
+    assert facts["conditions"]["seed"] == 4 and facts["conditions"]["hyper"]["steps"] == 3
+    assert facts["verdict"]["inside"] and facts["verdict"]["linf"] <= 8 / 255
+
+
+def test_the_json_is_what_is_saved_and_repeats(cli, tiny, tmp_path):
+    first = json.loads(cli(*WORDS, "--json", "-").out)
+    again = json.loads(cli(*WORDS, "--json", "-", "--save", tmp_path / "walk.npz").out)
+    assert json.loads((tmp_path / "walk.json").read_text("utf-8")) == again
+    assert first["verdict"] == again["verdict"]
+
+
+def test_a_target_and_l2_are_understood(cli, tiny):
+    label = load("cifar10", source="sample").y[17]
+    target = "cat" if label != 3 else "dog"
+    said = cli(*WORDS, "--norm", "l2", "--target", target, "--json", "-")
+    conditions = json.loads(said.out)["conditions"]
+    assert conditions["norm"] == "l2" and conditions["eps"] == 0.5 and f"toward {target}" in said.err
+
+
+def test_a_picture_file_is_attacked_and_its_changes_are_told(cli, tiny, tmp_path):
+    Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)).save(tmp_path / "photo.png")
+    said = cli("attack", "--model", "cifar10/tiny", "--image", tmp_path / "photo.png", "--attack", "fgsm", "--label", "ship")
+    assert said.code == 0, said.err
+    assert "this picture" in said.out
+
+
+@pytest.mark.parametrize("damage", [b"", b"<svg/>", b"\x89PNG\r\n\x1a\n"])
+def test_a_bad_picture_file_is_one_sentence(damage, cli, tiny, tmp_path):
+    (tmp_path / "photo.png").write_bytes(damage)
+    said = cli("attack", "--model", "cifar10/tiny", "--image", tmp_path / "photo.png")
+    assert said.code == 2 and "photo.png" in said.err and said.err.count("\n") == 1
+
+
+def test_attacks_are_listed_with_their_hyper_parameters(cli):
+    assert all(key in cli("attack", "--list").out for key in ATTACKS.keys())  # noqa: SIM118
+    assert all(p.name in cli("attack", "--list", "--attack", "pgd").out for p in ATTACKS["pgd"].params())

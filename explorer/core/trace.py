@@ -61,11 +61,10 @@ class Trace:
     @property
     def best(self) -> int:
         """The attacked frame that counts as the result, by the rule of `explorer.core.run`: reached first, then loss,
-        then the earliest."""
+        then the latest."""
         if len(self) == 1:
             return 0
-        earlier = -np.arange(len(self) - 1)
-        return int(np.lexsort((earlier, self.loss[1:], self.reached[1:]))[-1]) + 1
+        return int(np.lexsort((self.loss[1:], self.reached[1:]))[-1]) + 1  # stable: of equals the last
 
     @property
     def first_reached(self) -> int | None:

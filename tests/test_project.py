@@ -57,7 +57,8 @@ def test_every_requirement_has_one_exact_version(name):
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
 def test_every_link_in_the_documents_leads_somewhere(document):
-    links = re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8"))
+    prose = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
     local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
     broken = [link for link in local if not (document.parent / link).exists()]
     assert not broken
@@ -100,8 +101,8 @@ def test_no_process_wide_seed_is_set():
 
 
 def test_progress_is_shown_by_the_command_line_alone():
-    below = [file for file in CODE if "cli" not in file.parts and file.name not in ("__main__.py", "build_sample.py")]
-    assert mentions(r"\btqdm\b|(?<![.\w])print\(", below) == []
+    below = [file for file in CODE if "cli" not in file.parts]  # `print` is refused by ruff (T20)
+    assert len(below) > 40 and mentions(r"^\s*(import|from) tqdm\b", below) == []
 
 
 def test_streamlit_is_known_to_the_pages_and_ui_alone():

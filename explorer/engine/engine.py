@@ -13,6 +13,7 @@ import gc
 import logging
 import threading
 import time
+import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -381,17 +382,17 @@ def _is_alive(job: _Job) -> bool:
 
 
 def _explained(error: BaseException) -> tuple[ExplorerError, bool]:
-    """What to tell the person waiting, and whether memory ran out. Holds no traceback, so no tensors."""
+    """What to tell the person waiting, and whether memory ran out. Neither it nor the log holds the work's tensors."""
     if isinstance(error, ExplorerError):
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None), False
     if _is_out_of_memory(error):
-        _log.warning("A job ran out of memory: %s", error)
+        _log.warning("A job ran out of memory: %s", str(error))
         return Failed("The device ran out of memory: choose fewer draws, or a smaller model."), True
     if isinstance(error, FloatingPointError):
-        _log.warning("A job met a number that is not finite: %s", error)
+        _log.warning("A job met a number that is not finite: %s", str(error))
         return Failed(f"The computation left the range of numbers and was stopped: {error}."), False
-    _log.error("A job failed", exc_info=error)
+    _log.error("A job failed: %s", "".join(traceback.format_exception(error)))
     return Failed(f"Something unexpected went wrong ({type(error).__name__}); the log says more."), False
 
 

@@ -48,7 +48,7 @@ class Tap(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits, features = self.model.both(pixels)
-        self._passes.append((pixels.detach(), features.detach()))
+        self._passes.append((pixels.detach().clone(), features.detach()))  # an attack may go on in place
         return logits
 
     def take(self, x: Tensor) -> Tensor | None:

@@ -19,7 +19,7 @@ from explorer.data import load
 from explorer.data.folders import cache_folder
 
 IMAGES = 1000
-BATCH = 50  # small, so that somebody else's attack step waits no longer than for one of these
+BATCH = 64  # images times draws in one pass: small, so that somebody else's attack step need not wait long
 DRAWS = 8  # passes averaged for a stochastic model
 
 _log = logging.getLogger(__name__)
@@ -75,16 +75,15 @@ def reference(model: Classifier, dataset: str, n: int = IMAGES, seed: int = 0, k
 
 def _batches(model: Classifier, x: Tensor, draws: int, seed: int) -> Iterator[Tensor]:
     rng = seeded(seed)
-    for batch in x.split(BATCH):
+    for batch in x.split(max(1, BATCH // draws)):
         yield _mean_features(model, batch, draws, rng)
 
 
 def _mean_features(model: Classifier, batch: Tensor, draws: int, rng: torch.Generator) -> Tensor:
     """(b,D) float32 on the CPU. Nothing is yielded while gradients are off."""
-    pixels = batch.to(model.device)
     with torch.no_grad(), randomness(rng):
-        total = sum(model.features(pixels).float() for _ in range(draws))
-    features = (total / draws).cpu()
+        seen = model.features(batch.to(model.device).repeat_interleave(draws, 0)).float()
+    features = seen.view(len(batch), draws, -1).mean(1).cpu()
     if not bool(torch.isfinite(features).all()):
         raise FloatingPointError("the model's features of the reference images are not finite")
     return features

@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from explorer.core import InvalidValue
+from explorer.engine import Engine, choose, describe
+
+
+def test_auto_takes_the_best_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose("auto").type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose("auto").type == "cuda"
+    assert choose("cpu").type == "cpu"
+
+
+def test_what_is_absent_or_unknown_is_refused_with_what_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose("auto").type == "cpu"
+    for absent in ("cuda", "mps"):
+        with pytest.raises(InvalidValue, match=f"'{absent}' is not there.*choose auto or cpu"):
+            choose(absent)
+    with pytest.raises(InvalidValue, match="one of auto, cpu, cuda, mps; got 'tpu'"):
+        choose("tpu")
+
+
+def test_described_for_people(monkeypatch):
+    assert describe(torch.device("cpu"), 1) == "CPU, 1 thread"
+    assert describe(torch.device("cpu"), 2) == "CPU, 2 threads"
+    assert "MPS" in describe(torch.device("mps"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    assert describe(torch.device("cuda")) == "NVIDIA H200"
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", 10**6])
+def test_a_thread_count_must_make_sense(threads):
+    with pytest.raises(InvalidValue, match="threads"):
+        Engine("cpu", threads=threads)

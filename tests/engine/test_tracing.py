@@ -1,0 +1,333 @@
+"""Recorded walks: what each frame holds, that nothing is computed twice, and that nobody disturbs anybody."""
+
+import hashlib
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from explorer.attacks import ATTACKS
+from explorer.core import Classifier, Goal, InvalidValue, current_rng, run, seeded
+from explorer.data import raw
+from explorer.engine import AttackRequest, Budget, attack_work
+from explorer.engine import engine as room
+from explorer.engine.predicting import predict_work
+from explorer.engine.tracing import Recorder, Tap, picture
+
+SOON = 60
+LABEL = int(raw("cifar10", "test", "sample")[1][17])
+OTHER = (LABEL + 1) % 10
+ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")
+
+
+def request(**changes):
+    return AttackRequest(
+        **({"dataset": "cifar10", "image": 17, "model": "cifar10/tiny", "hyper": {"steps": 4}} | changes)
+    )
+
+
+def snapshots(engine, asked, session="a"):
+    return list(engine.submit(session, attack_work(engine, asked)).events())
+
+
+def final(engine, asked):
+    return snapshots(engine, asked)[-1]
+
+
+def work_items(engine, asked):
+    """All items, none missed: the work gone through by hand."""
+    return list(attack_work(engine, asked)())
+
+
+@pytest.fixture(autouse=True)
+def small_reference(monkeypatch):
+    gathering = room.Gathering
+    monkeypatch.setattr(room, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
+
+
+class Watched(Classifier):
+    """A small network that counts its passes; `noise` makes it stochastic."""
+
+    def __init__(self, noise=0.0):
+        super().__init__([0.5] * 3, [0.25] * 3, (3, 32, 32), 10)
+        self.stochastic, self.noise, self.images = noise > 0, noise, 0
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 5, stride=4), nn.Tanh(), nn.Flatten())
+        self.head = nn.Linear(6 * 49, 10)
+        rng = torch.Generator().manual_seed(3)
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=rng) * 0.2
+        self.freeze()
+
+    def embed(self, normalised):
+        self.images += len(normalised)
+        seen = self.body(normalised)
+        return seen + self.noise * torch.randn(seen.shape, generator=current_rng(seen.device)) if self.noise else seen
+
+
+def recorded(model, asked):
+    x0 = raw("cifar10", "test", "sample")[0][17:18].float() / 255
+    recorder = Recorder(model, x0, asked, {})
+    return recorder, list(recorder.record())
+
+
+# The tap
+
+
+def test_a_tap_is_the_model_to_an_attack():
+    model = Watched()
+    tap, x = Tap(model), torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(tap(x), model(x))
+    assert (tap.num_classes, tap.input_shape, tap.stochastic, tap.device) == (10, (3, 32, 32), False, model.device)
+    assert not tap.training and torch.equal(tap.features(x), model.features(x))
+    with pytest.raises(AttributeError):
+        tap.nonsense
+
+
+def test_a_tap_gives_the_features_of_the_very_pass_and_means_over_draws():
+    model = Watched(noise=1.0)
+    tap, x = Tap(model), torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    logits = tap(torch.cat([x[:1], x[1:], x[:1]]))
+    seen = tap.take(x[:1])
+    assert torch.allclose(model.head(seen), (logits[0] + logits[2]) / 2, atol=1e-5)
+    assert tap.take(x[:1]) is None  # taken once
+
+
+# One walk
+
+
+def test_frames_hold_what_the_model_itself_says(engine):
+    trace = final(engine, request()).trace
+    model = engine.model("cifar10/tiny")
+    x = torch.from_numpy(trace.frames.copy())
+    with torch.no_grad():
+        logits, features = zip(*(model.both(frame[None]) for frame in x), strict=True)
+    assert len(trace) == trace.planned == 6
+    assert np.allclose(trace.logits, torch.cat(logits).numpy(), atol=1e-5)
+    assert np.allclose(trace.features, torch.cat(features).numpy(), atol=1e-5)
+    goal = Goal.untargeted(torch.tensor([LABEL]))
+    assert np.allclose(trace.loss, [float(goal.loss(one)) for one in logits], atol=1e-5)
+    assert trace.reached.tolist() == [bool(goal.reached(one)) for one in logits]
+    assert np.array_equal(trace.frames[0] * 255, raw("cifar10", "test", "sample")[0][17].numpy())
+    delta = trace.frames.astype(np.float64) - trace.frames[0]
+    assert np.array_equal(trace.linf, np.abs(delta).max((1, 2, 3))) and (trace.linf <= 8 / 255).all()
+    assert np.allclose(trace.l2, np.sqrt((delta**2).sum((1, 2, 3))))
+    assert (trace.label, trace.target, trace.linf[0]) == (LABEL, None, 0)
+
+
+def test_the_untouched_image_comes_first_and_alone(engine):
+    first = next(iter(attack_work(engine, request())()))
+    assert len(first.trace) == 1 and first.trace.planned == 6
+    assert first.walkway is None and first.result is None and first.seconds > 0
+
+
+def test_the_walk_grows_frame_by_frame_and_what_was_shown_never_changes(engine):
+    items = [item for item in work_items(engine, request()) if item is not None]
+    assert [len(item.trace) for item in items] == [1, 2, 3, 4, 5, 6, 6, 6]
+    for earlier, later in pairwise(items):
+        for name in ARRAYS:
+            assert np.array_equal(getattr(earlier.trace, name), getattr(later.trace, name)[: len(earlier.trace)])
+    assert [item.result is not None for item in items] == [False] * 6 + [True] * 2
+    assert [item.walkway is not None for item in items] == [False] * 7 + [True]
+    assert all(a.seconds <= b.seconds for a, b in pairwise(items))
+
+
+def test_the_map_is_drawn_from_the_first_frame_once_it_is_known(engine):
+    final(engine, request())
+    items = work_items(engine, request(target=OTHER))
+    assert len(items) == 7 and all(len(item.walkway.path) == len(item.trace) for item in items)
+    walk = items[-1].walkway
+    assert walk.points.shape == (100, 2) and walk.centroids.shape == (10, 2) and set(walk.toward) == {OTHER}
+
+
+@pytest.mark.parametrize(("noise", "hyper"), [(0.0, {}), (0.0, {"restarts": 2}), (0.5, {"draws": 5})])
+def test_no_pass_is_spent_twice(noise, hyper):
+    model = Watched(noise)
+    asked = request(hyper={"steps": 4} | hyper)
+    recorder, traces = recorded(model, asked)
+    assert model.images == asked.draws * len(traces[-1])  # one look at each frame, the untouched image included
+    result = recorder.finish(1.0, "CPU")
+    assert result.conditions["forwards"] == asked.draws * (len(traces[-1]) - 1)
+
+
+def test_a_stochastic_model_is_averaged_over_the_draws_asked_for():
+    one, many = (recorded(Watched(2.0), request(hyper={"steps": 1, "draws": draws}))[1][0] for draws in (1, 64))
+    exact = recorded(Watched(), request(hyper={"steps": 1}))[1][0]
+    assert np.abs(many.logits - exact.logits).mean() < 0.5 * np.abs(one.logits - exact.logits).mean()
+    weight, bias = Watched().head.weight.numpy(), Watched().head.bias.numpy()
+    assert np.allclose(many.features @ weight.T + bias, many.logits, atol=1e-3)  # the same draws
+
+
+@pytest.mark.parametrize("hyper", [{}, {"random_start": False}, {"loss": "margin"}, {"restarts": 3}, {"draws": 3}])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("model", ["cifar10/tiny", "cifar10/tiny-lwta"])
+def test_the_same_result_as_the_attack_run_by_itself(engine, model, norm, hyper):
+    asked = request(model=model, norm=norm, eps=8 / 255 if norm == "linf" else 0.5, hyper={"steps": 4} | hyper, seed=5)
+    end = final(engine, asked)
+    x0 = picture(engine, asked)
+    goal = Goal.untargeted(torch.tensor([LABEL]))
+    walk = ATTACKS["pgd"](**asked.hyper).walk(engine.model(model), x0, goal, asked.ball, seeded(5))
+    outcome = run(walk, goal)
+    assert torch.equal(outcome.x[0], torch.from_numpy(end.trace.frames[end.result.best].copy()))
+    assert bool(outcome.success) == bool(end.trace.reached[end.result.best])
+
+
+def test_the_script_gives_the_same_image(engine, capsys):
+    for asked in (request(seed=3), request(target=OTHER, attack="fgsm", hyper={}), request(norm="l2", eps="1/3")):
+        names = {}
+        exec(compile(asked.to_python(), "script", "exec"), names)
+        end = final(engine, asked)
+        assert np.array_equal(names["outcome"].x[0].numpy(), end.trace.frames[end.result.best])
+    assert "tensor" in capsys.readouterr().out
+
+
+def test_restarts_are_marked_and_planned(engine):
+    trace = final(engine, request(hyper={"steps": 2, "restarts": 3})).trace
+    assert len(trace) == trace.planned == 10 and trace.conditions["starts"] == [1, 4, 7]
+
+
+def test_the_result_carries_its_conditions(engine):
+    end = final(engine, request(norm="l2", eps=0.5, target=OTHER, seed=9))
+    conditions = json.loads(json.dumps(end.result.conditions))
+    known = {"dataset": "cifar10", "image": 17, "model": "cifar10/tiny", "attack": "pgd", "norm": "l2", "eps": 0.5}
+    known |= {"target": OTHER, "label": LABEL, "seed": 9, "forwards": 5, "backwards": 4, "device": "CPU, 1 thread"}
+    assert known.items() <= conditions.items()
+    assert conditions["hyper"]["steps"] == 4 and len(conditions["weights"]) == 64 and conditions["seconds"] > 0
+    assert conditions["versions"]["torch"] == torch.__version__ and 0 <= conditions["stalled_share"] <= 1
+    assert end.trace.conditions == end.result.conditions
+    verdict = end.result.verdict
+    assert bool(verdict.inside) and float(verdict.l2) == pytest.approx(end.trace.l2[end.result.best])
+    assert verdict.draws == 1 and int(verdict.predicted) == end.trace.predicted[end.result.best]
+
+
+def test_a_request_beyond_the_budget_is_refused_before_it_is_queued(engine):
+    big = request(hyper={"steps": 1000, "restarts": 20})
+    with pytest.raises(InvalidValue, match="at most"):
+        attack_work(engine, big)
+    attack_work(engine, big, Budget(passes=10**6, frames=10**6))
+
+
+def test_a_longer_walk_than_announced_still_fits():
+    class Longer(type(request().method)):
+        def walk(self, *args):
+            yield from super().walk(*args)
+            yield from super().walk(*args)
+
+    asked = request()
+    object.__setattr__(asked, "__class__", type("Stretched", (AttackRequest,), {"method": Longer(steps=4)}))
+    _, traces = recorded(Watched(), asked)
+    assert len(traces[-1]) == 11 and np.array_equal(traces[5].frames, traces[-1].frames[:6])
+
+
+def test_an_attack_that_shows_an_image_it_did_not_look_at():
+    class Blind(type(request().method)):
+        def walk(self, model, x0, goal, ball, rng):
+            for step in super().walk(model, x0, goal, ball, rng):
+                model(x0 * 0)
+                step.x.mul_(0.5)
+                yield step
+
+    asked = request(hyper={"steps": 1})
+    object.__setattr__(asked, "__class__", type("Blinded", (AttackRequest,), {"method": Blind(steps=1)}))
+    model = Watched()
+    _, traces = recorded(model, asked)
+    with torch.no_grad():
+        expected = model.features(torch.from_numpy(traces[-1].frames.copy()))
+    assert np.allclose(traces[-1].features, expected.numpy(), atol=1e-5)
+
+
+def test_numbers_that_are_not_finite_stop_the_walk():
+    model = Watched()
+    model.head.bias[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="logits of step 0"):
+        recorded(model, request())
+
+
+# Uploads
+
+
+def upload(engine, shape=(3, 32, 32), **changes):
+    key = "upload:" + "ab" * 8
+    engine.keep_upload(key, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+    return request(image=key, **changes)
+
+
+def test_an_upload_without_a_label_is_what_the_model_takes_it_for(engine):
+    trace = final(engine, upload(engine)).trace
+    assert trace.label == trace.predicted[0] == trace.conditions["label"]
+    assert final(engine, upload(engine, label="truck")).trace.label == 9
+    ticket = engine.submit("a", attack_work(engine, upload(engine, target=trace.label)))
+    assert ticket.wait(SOON) and "target must differ from what the model sees" in ticket.error
+
+
+def test_uploads_that_are_gone_or_have_another_shape(engine):
+    for asked in (request(image="upload:00000000"), upload(engine, shape=(1, 28, 28))):
+        ticket = engine.submit("a", attack_work(engine, asked))
+        assert ticket.wait(SOON) and ticket.state == "failed" and "Traceback" not in ticket.error
+
+
+# Together
+
+
+def fingerprint(model):
+    state = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        state.update(name.encode() + tensor.numpy().tobytes())
+    modes = [m.training for m in model.modules()]
+    return state.hexdigest(), modes, [p.grad for p in model.parameters()], [p.requires_grad for p in model.parameters()]
+
+
+def test_ten_sessions_at_once_get_what_they_get_alone_and_leave_no_mark(make_engine):
+    asked = [
+        request(seed=k, image=17 + k, model=f"cifar10/tiny{'-lwta' if k % 2 else ''}", norm=("linf", "l2")[k % 3 == 0])
+        for k in range(8)
+    ]
+    asked += [request(attack="fgsm", hyper={}), request(target=OTHER, hyper={"steps": 4, "draws": 3})]
+    alone = make_engine()
+    serial = [final(alone, one) for one in asked]
+    engine = make_engine()
+    models = [engine.model(name) for name in ("cifar10/tiny", "cifar10/tiny-lwta")]
+    before, state = [fingerprint(model) for model in models], torch.get_rng_state()
+    tickets = [engine.submit(f"session {k}", attack_work(engine, one)) for k, one in enumerate(asked)]
+    assert all(ticket.wait(SOON) for ticket in tickets)
+    for ticket, expected in zip(tickets, serial, strict=True):
+        got = ticket.latest
+        for name in ARRAYS:
+            assert np.array_equal(getattr(got.trace, name), getattr(expected.trace, name))
+        assert np.array_equal(got.walkway.path, expected.walkway.path)
+        assert np.array_equal(got.walkway.points, expected.walkway.points)
+        assert got.result.best == expected.result.best
+        assert torch.equal(got.result.verdict.share, expected.result.verdict.share)
+    assert [fingerprint(model) for model in models] == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_ten_sessions_share_one_map(engine, monkeypatch):
+    made, gathering = [], room.Gathering
+    monkeypatch.setattr(room, "Gathering", lambda *a, **k: made.append(1) or gathering(*a, **k))
+    tickets = [engine.submit(f"s{k}", attack_work(engine, request(seed=k))) for k in range(10)]
+    assert all(t.wait(SOON) for t in tickets) and len(made) == 1
+    first, *others = (t.latest.walkway.points for t in tickets)
+    assert all(np.shares_memory(first, other) for other in others)
+
+
+def test_an_attack_cancelled_half_way_leaves_the_model_as_it_was(engine):
+    model = engine.model("cifar10/tiny")
+    before = fingerprint(model)
+    ticket = engine.submit("a", attack_work(engine, request(hyper={"steps": 1000})))
+    for item in ticket.events():
+        if len(item.trace) > 3:
+            break
+    ticket.cancel()
+    assert ticket.wait(1) and ticket.state == "cancelled" and 3 < len(ticket.latest.trace) < 1002
+    assert fingerprint(model) == before
+
+
+def test_classes_of_many_pictures_as_one_item(engine):
+    x = raw("cifar10", "test", "sample")[0][:6].float() / 255
+    (seen,) = engine.submit("a", predict_work(engine, "cifar10/tiny", x)).events()
+    assert torch.equal(seen, engine.model("cifar10/tiny")(x).argmax(1))
+    draws = [next(engine.submit("a", predict_work(engine, "cifar10/tiny-lwta", x)).events()) for _ in range(2)]
+    assert torch.equal(*draws)

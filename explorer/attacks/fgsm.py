@@ -26,7 +26,12 @@ class FGSM(Hyper):
     """x0 + eps * sign(gradient of the loss at x0); in L2, eps * gradient / ||gradient||. Two steps: start and end."""
 
     budget: ClassVar[str] = "fixed"
-    formula: ClassVar[str] = r"x_{adv} = x + \varepsilon\,\mathrm{sign}(\nabla_x L(x, y))"
+    formula: ClassVar[str] = r"x_{adv} = x + \varepsilon\,\mathrm{sign}\big(\nabla_x L(x, y)\big)"
+    explanation: ClassVar[str] = (
+        r"Ask the model once which way its loss grows with every pixel, and move each pixel by the whole $\varepsilon$ "
+        r"that way. (In L2: along the slope itself, scaled to length $\varepsilon$.) It works as far as the loss is "
+        r"a straight slope over that distance, so what survives it may still fall to many small steps."
+    )
     presets = {"weak": {}, "standard": {}, "strong": {"loss": "margin"}}
 
     draws: int = param(

@@ -31,7 +31,12 @@ class PGD(Hyper):
     """
 
     budget: ClassVar[str] = "fixed"
-    formula: ClassVar[str] = r"x_{t+1} = \Pi_{B(x_0,\varepsilon)\cap[0,1]}\big(x_t + \alpha\,d(\nabla_x L(x_t, y))\big)"
+    formula: ClassVar[str] = r"x_{t+1} = \Pi\,\big[\,x_t + \alpha\, d\big(\nabla_x L(x_t, y)\big)\big]"
+    explanation: ClassVar[str] = (
+        r"Start at a random point near the picture. Ask the model which way its loss grows, take a small step of length "
+        r"$\alpha$ in the steepest direction $d$ (in L∞ the sign of every pixel's slope), and let $\Pi$ pull the result "
+        r"back to the nearest picture that is allowed. Repeat."
+    )
     presets = {
         "weak": {"steps": 5, "rel_step": 0.5},
         "standard": {"steps": 20, "rel_step": 0.125},

@@ -100,7 +100,9 @@ def attack_panel() -> None:
     """How hard: the ball, the attack's own hyper-parameters, the seed; with the method's formula."""
     state = st.session_state
     entry = ATTACKS.entry(state["attack"])
-    st.subheader(f"{entry.title} settings", anchor=False)
+    st.subheader(f"{entry.title}", anchor=False)
+    st.caption(entry.summary)
+    st.latex(entry.cls.formula)
     keep("norm", "linf")
     left, right = st.columns(2)
     left.selectbox(

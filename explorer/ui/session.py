@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import streamlit as st
@@ -13,8 +14,11 @@ from explorer.engine import Engine
 
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
-    """The engine of this process: the device, the loaded models, the queue."""
-    return Engine()
+    """The engine of this process: the device, the loaded models, the queue.
+
+    It takes all cores, or as many threads as EXPLORER_THREADS says: fewer are faster where others use the machine too.
+    """
+    return Engine(threads=int(os.environ.get("EXPLORER_THREADS", 0)) or None)
 
 
 def session_id() -> str:

@@ -134,12 +134,14 @@ def _method(request: AttackRequest) -> None:
     st.subheader(f"How {entry.title} works", anchor=False)
     st.markdown(entry.summary)
     st.latex(entry.cls.formula)
+    st.markdown(entry.cls.explanation)
     st.markdown(SYMBOLS)
     st.caption(f"Source: {entry.paper}")
 
 
 SYMBOLS = r"""
-$x$ is the picture, $y$ its class, $L$ the model's loss (large when the model is wrong), $\nabla_x L$ how the loss
+$x$ is the picture, $y$ its class, $L$ the model's loss: large when the model is wrong. $\nabla_x L$ says how the loss
 grows with each pixel, $\varepsilon$ (eps) how far the attack may go. In L∞ no pixel may change by more than
-$\varepsilon$; in L2 the length of the whole change may not exceed it.
+$\varepsilon$; in L2 the length of the whole change may not exceed it. With a chosen class, the loss of that class is
+pushed down instead.
 """

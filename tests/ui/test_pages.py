@@ -1,0 +1,133 @@
+"""Every page runs without a browser: its first view, its controls, its refusals."""
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.attacks import ATTACKS
+from explorer.models import zoo
+
+ENTRY = str(Path(__file__).parents[1] / "entry.py")
+PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
+
+
+def open_app(query: dict[str, str] | None = None) -> AppTest:
+    app = AppTest.from_file(ENTRY, default_timeout=60)
+    for key, value in (query or {}).items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def finished(app: AppTest) -> AppTest:
+    ticket = app.session_state["ticket"]
+    assert ticket.wait(60)
+    return app.run()
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(element.value for kind in (app.markdown, app.error, app.success, app.warning, app.info) for element in kind)
+
+
+@pytest.fixture(scope="module")
+def played() -> AppTest:
+    return finished(open_app())
+
+
+def test_the_page_opens_with_an_attack_already_played(played):
+    assert not played.exception
+    assert "Fooled." in texts(played) or "Holds." in texts(played)
+    assert played.query_params["model"] == played.session_state["model"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_runs(page):
+    path = Path(__file__).parents[2] / "pages" / f"{page}.py"
+    app = AppTest.from_string(f"import runpy; runpy.run_path({str(path)!r})", default_timeout=60).run()
+    assert not app.exception
+    assert app.subheader or app.title  # it says something
+
+
+@pytest.mark.parametrize("attack", ATTACKS.keys())
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_attack_plays_in_both_norms(attack, norm):
+    query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": attack, "norm": norm, "eps": "0.1"}
+    app = finished(open_app(query))
+    assert not app.exception
+    assert "White-box" in texts(app)
+    assert app.session_state["norm"] == norm and app.session_state["attack"] == attack
+
+
+def test_changed_settings_are_announced_and_played_on_the_button(played):
+    app = finished(open_app())
+    app.number_input(key="pgd.steps").set_value(3).run()
+    assert "settings have changed" in texts(app)
+    app.button(key="begin").click().run()
+    finished(app)
+    assert len(app.session_state["ticket"].latest.trace) == 5  # picture, start, three updates
+    assert "settings have changed" not in texts(app)
+
+
+def test_a_link_plays_the_very_same_walk():
+    query = {"data": "cifar10", "image": "7", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf",
+             "eps": "0.03", "with": "steps:4", "seed": "11"}  # fmt: skip
+    first, second = finished(open_app(query)), finished(open_app(query))
+    traces = [app.session_state["ticket"].latest.trace for app in (first, second)]
+    assert (traces[0].frames == traces[1].frames).all() and (traces[0].logits == traces[1].logits).all()
+    assert "settings have changed" not in texts(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"model": "cifar10/nothing"}, "nothing"),
+        ({"attack": "pgdd"}, "pgdd"),
+        ({"eps": "8"}, "eps"),
+        ({"eps": "lots"}, "eps"),
+        ({"image": "999999"}, "image"),
+        ({"norm": "l7"}, "norm"),
+        ({"with": "steps:1000000000"}, "steps"),
+        ({"with": "steps:1000,restarts:100"}, "steps"),
+        ({"target": "unicorn"}, "unicorn"),
+        ({"seed": "-1"}, "seed"),
+        ({"image": "upload:0123456789abcdef"}, "upload"),
+        ({"data": "imagenet"}, "imagenet"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_says_why_and_the_app_goes_on(change, word):
+    query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf", "eps": "8/255"}
+    app = open_app(query | change)
+    assert not app.exception
+    (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
+    assert word in sentence
+    assert "White-box" in texts(finished(app))
+
+
+def test_next_and_class_choose_pictures(played):
+    app = finished(open_app())
+    app.selectbox(key="class").set_value("cat").run()
+    first = app.session_state["image"]
+    next(b for b in app.button if b.label == "Next").click().run()
+    assert app.session_state["image"] > first
+    assert not app.exception
+
+
+def test_a_picture_the_model_gets_right_is_found():
+    app = finished(open_app())
+    next(b for b in app.button if "gets right" in b.label).click().run()
+    app.button(key="begin").click().run()
+    trace = finished(app).session_state["ticket"].latest.trace
+    assert trace.predicted[0] == trace.label
+
+
+def test_cancel_stops_within_a_second():
+    query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf", "eps": "8/255",
+             "with": "steps:900"}  # fmt: skip
+    app = open_app(query)
+    ticket = app.session_state["ticket"]
+    assert not ticket.finished
+    asked = time.monotonic()
+    app.button(key="cancel").click().run()
+    assert ticket.wait(10) and time.monotonic() - asked < 5
+    assert ticket.state == "cancelled"

@@ -1,0 +1,97 @@
+"""The sentences about a finished attack say what the verdict says, and no more."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.core import Trace
+from explorer.engine import AttackRequest, Result
+from explorer.evaluation.verdict import Verdict
+from explorer.ui import verdicts
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FROG, CAT = 6, 3
+
+
+@pytest.fixture(scope="module")
+def request_():
+    return AttackRequest(dataset="cifar10", image=2, model="cifar10/baseline", seed=5)
+
+
+def trace(target=None):
+    rows = np.zeros((3, 10), np.float32)
+    return Trace(
+        frames=np.zeros((3, 3, 32, 32), np.float32),
+        logits=rows,
+        features=rows,
+        loss=np.zeros(3, np.float32),
+        linf=np.zeros(3),
+        l2=np.zeros(3),
+        reached=np.zeros(3, bool),
+        stalled=np.zeros(3, bool),
+        label=FROG,
+        target=target,
+        classes=CLASSES,
+        planned=3,
+    )
+
+
+def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, stalled=0.0):
+    about = {"stalled_share": stalled, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"}
+    verdict = Verdict(
+        reached=torch.tensor([reached]),
+        reached_8bit=torch.tensor([saved]),
+        predicted=torch.tensor([sees]),
+        predicted_8bit=torch.tensor([sees]),
+        inside=torch.tensor([inside]),
+        linf=torch.tensor([8 / 255], dtype=torch.float64),
+        l2=torch.tensor([1.25], dtype=torch.float64),
+        draws=draws,
+        share=torch.tensor([share], dtype=torch.float64),
+    )
+    return Result(best=2, verdict=verdict, conditions=about)
+
+
+def test_a_fooled_model_is_named_with_both_classes_and_the_distance(request_):
+    reached, sentence = verdicts.headline(trace(), result(), request_)
+    assert reached
+    assert "a cat instead of a frog" in sentence and "L∞ 8/255" in sentence
+
+
+def test_a_model_that_holds_is_not_called_robust(request_):
+    reached, sentence = verdicts.headline(trace(), result(sees=FROG, reached=False, saved=False), request_)
+    assert not reached
+    assert "still sees a frog" in sentence and "no proof" in sentence
+
+
+def test_a_missed_target_says_what_is_seen_instead(request_):
+    reached, sentence = verdicts.headline(trace(target=CAT), result(sees=5, reached=False), request_)
+    assert not reached
+    assert "sees a dog, not a cat" in sentence
+
+
+def test_a_result_outside_the_ball_does_not_count(request_):
+    reached, sentence = verdicts.headline(trace(), result(inside=False), request_)
+    assert not reached and "does not count" in sentence
+
+
+def test_rounding_that_undoes_the_attack_is_said(request_):
+    kept = "\n".join(verdicts.details(trace(), result(), request_, stochastic=False))
+    lost = "\n".join(verdicts.details(trace(), result(saved=False), request_, stochastic=False))
+    assert "survives being saved" in kept and "Rounding undoes it" in lost
+
+
+def test_costs_seed_and_zero_gradients_are_told(request_):
+    text = "\n".join(verdicts.details(trace(), result(stalled=0.25), request_, stochastic=False))
+    for part in ("21 forward", "20 backward", "seed 5", "25%", "White-box", "8/255", "1.250"):
+        assert part in text
+
+
+def test_a_random_model_shows_its_share_of_draws_and_warns_of_a_single_one(request_):
+    text = "\n".join(verdicts.details(trace(), result(share=0.7, draws=20), request_, stochastic=True))
+    assert "of 20 fresh looks at the result, 14 were" in text
+    assert "not robust yet" in verdicts.warning(request_, stochastic=True)
+    assert verdicts.warning(dataclasses.replace(request_, hyper={"draws": 20}), stochastic=True) is None
+    assert verdicts.warning(request_, stochastic=False) is None

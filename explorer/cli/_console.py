@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from tqdm import tqdm
 
 from explorer.core import InvalidValue
 from explorer.core.files import write_atomically
+from explorer.data import Images, load
+from explorer.evaluation.measure import merged
+from explorer.models import zoo
 
 EPS = {"linf": "8/255", "l2": "0.5"}  # where none is given
 BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
@@ -106,6 +110,30 @@ def hyper_table(cls: type, console: Console) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def whole(name: str, value: str, low: int, high: int) -> int:
+    """A whole number in [low, high]; raises InvalidValue."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise InvalidValue(f"{name} must be a whole number in [{low}, {high}]; got {value!r}.")
+    return number
+
+
+def images_of(name: str, n: int | None) -> tuple[Images, str]:
+    """Test images of a dataset, from the full set where there is one, and in words how they were chosen."""
+    images = load(name, n=n)
+    return images, f"all {len(images):,}" if n is None else f"{n:,}, evenly from all classes, drawn with seed 0"
+
+
+def write_measures(card: zoo.Card, measures: list[dict[str, Any]], console: Console) -> None:
+    """Put measures into the card on disk; those under the same conditions are replaced."""
+    found = zoo.card_path(card.name)
+    zoo.write_card(found.parent, replace(card, measures=merged(card.measures, measures)))
+    console.say(f"Wrote {len(measures)} measure{'' if len(measures) == 1 else 's'} into {found}.")
 
 
 def percent(share: float) -> str:

@@ -71,12 +71,12 @@ def cards() -> list[Card]:
 
 def card(name: str) -> Card:
     """The card of one model; raises UnknownName or BadCheckpoint."""
-    return _read_card(_card_path(name))
+    return _read_card(card_path(name))
 
 
 def load(name: str, device: torch.device | str = "cpu") -> Classifier:
     """The model of this name, frozen, in eval mode, float32. Raises UnknownName or BadCheckpoint."""
-    return load_file(_card_path(name), device)
+    return load_file(card_path(name), device)
 
 
 def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier:
@@ -135,7 +135,8 @@ def _card_paths() -> list[Path]:
     return [path for root in roots() if root.is_dir() for path in sorted(root.glob("*/*.json"))]
 
 
-def _card_path(name: str) -> Path:
+def card_path(name: str) -> Path:
+    """Where the card of one model lies; raises UnknownName."""
     known = {f"{path.parent.name}/{path.stem}": path for path in _card_paths()}
     if name not in known:
         raise UnknownName("model", name, known)

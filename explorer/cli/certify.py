@@ -1,0 +1,150 @@
+"""Prove L2 radii by randomized smoothing (Cohen et al., arXiv:1902.02918): CERTIFY, or PREDICT with --predict.
+
+  python -m explorer certify cifar10/smoothed-0.25 --images 500
+  python -m explorer certify cifar10/smoothed-0.25 --sigma 0.25 --n 100000 --images 20 --json certificates.json
+  python -m explorer certify cifar10/smoothed-0.25 --predict --images 200
+
+An image counts as certified at a radius if the smoothed model provably gives the right class to every image within that
+L2 distance; each proof fails with probability at most alpha. Images whose selected class is wrong are not estimated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from explorer.certify import (
+    Certificate,
+    CertifiedAccuracy,
+    CertifyParams,
+    PredictParams,
+    certified_accuracy,
+    certify_many,
+    predict,
+)
+from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH
+from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_measures
+from explorer.core import wilson
+from explorer.data import Images
+from explorer.engine import choose
+from explorer.evaluation.measure import Measure, count
+from explorer.models import zoo
+from explorer.training.export import hardware_of
+
+RADII = (0.0, 0.25, 0.5, 0.75)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    p = CertifyParams
+    parser.add_argument("name", help="which model; `python -m explorer models` lists them")
+    parser.add_argument("--sigma", help="noise's standard deviation, in pixel units (default: the card's)")
+    parser.add_argument("--n", help=f"draws that vote on each image (default: {p.n}; with --predict {PredictParams.n})")
+    parser.add_argument("--n0", help=f"draws that select the class (default: {p.n0})")
+    parser.add_argument("--alpha", help=f"how often a proof may fail (default: {p.alpha})")
+    parser.add_argument("--images", default="500", help="how many test images (default: %(default)s)")
+    parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network that is certified")
+    parser.add_argument("--predict", action="store_true", help="PREDICT each image instead of certifying it")
+    parser.add_argument("--write", action="store_true", help="put the certified accuracies into the model's card")
+
+
+def run(options: argparse.Namespace, console: Console) -> Any:
+    card = zoo.card(options.name)
+    asked = {"sigma": options.sigma or card.sigma or CertifyParams.sigma, "n": options.n, "alpha": options.alpha}
+    if not options.predict:
+        asked["n0"] = options.n0
+    cls = PredictParams if options.predict else CertifyParams
+    values = cls.from_dict({name: value for name, value in asked.items() if value is not None}).to_dict()
+    seed = whole("seed", options.seed, 0, 2**53 - 1)
+    images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
+    model = zoo.load(card.name, choose(options.device))
+    shared = {"seed": seed, "precision": options.precision}
+    if options.predict:
+        return _predict(model, images, chosen, values, shared, card, console)
+    shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
+    return _certify(model, images, chosen, values, shared, card, options.write, console)
+
+
+def _certify(model, images: Images, chosen: str, values, shared, card: zoo.Card, write: bool, console: Console) -> Any:
+    began = time.monotonic()
+    with console.bar(len(images) * (values["n0"] + values["n"]), "draws", scale=True) as bar:
+        found = list(certify_many(model, images.x, images.y, **values, **shared, progress=advance(bar)))
+    seconds = time.monotonic() - began
+    table = certified_accuracy(found, images.y, RADII)
+    console.say(f"{card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
+    console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", interval(asdict(row))] for row in table])
+    facts = {**summary(found, images), "hardware": hardware_of(model.device), "seconds": round(seconds, 1)}
+    console.say(
+        f"average certified radius {facts['acr']:.3f}; of {len(images)} images {facts['abstained']} abstained "
+        f"and {facts['wrong']} had another class selected"
+    )
+    console.say(
+        f"sigma {values['sigma']:g}, n0 {values['n0']:,}, n {values['n']:,}, alpha {values['alpha']:g}, seed {shared['seed']}, "
+        f"{shared['precision']}, not sound in floating point; {chosen}, {images.source}; {seconds:.0f} s"
+    )
+    measures = [_measure(row, facts, images, chosen, values, shared) for row in table]
+    if write:
+        write_measures(card, measures, console)
+    return {
+        "model": card.name, "weights": card.sha256, **values, **shared, **facts, "images": len(images), "chosen": chosen,
+        "measures": measures, "certificates": [_plain(c, images, i) for i, c in enumerate(found)],
+    }  # fmt: skip
+
+
+def summary(found: Sequence[Certificate], images: Images) -> dict[str, Any]:
+    """Average certified radius (0 for an image that is not certified right), abstentions, wrong selections."""
+    labels = images.y.tolist()
+    right = [c.radius if c.label == label else 0.0 for c, label in zip(found, labels, strict=True)]
+    wrong = sum(c.selected != label for c, label in zip(found, labels, strict=True))
+    return {"acr": sum(right) / len(right), "abstained": sum(c.abstained for c in found), "wrong": wrong}
+
+
+def _measure(row: CertifiedAccuracy, facts, images: Images, chosen: str, values, shared) -> dict[str, Any]:
+    """What the card stores about one radius."""
+    measure = Measure(
+        kind="certified",
+        **count(row.certified, row.n),
+        seed=shared["seed"],
+        batch=shared["batch"],
+        data=f"{images.name} {images.split}, {images.source}",
+        chosen=chosen,
+        precision=shared["precision"],
+        device=facts["hardware"],
+        seconds=facts["seconds"],
+        verdict_draws=values["n"],
+        norm="l2",
+        eps=row.radius,
+        sigma=values["sigma"],
+        draws=values["n"],
+        note=f"smoothed; average certified radius {facts['acr']:.3f}, {facts['abstained']} abstentions; "
+        "not sound in floating point",
+    )
+    return measure.to_dict() | {"n0": values["n0"], "alpha": values["alpha"]}
+
+
+def _plain(certificate: Certificate, images: Images, row: int) -> dict[str, Any]:
+    return {"index": int(images.index[row]), "true_label": int(images.y[row]), **asdict(certificate)}
+
+
+def _predict(model, images: Images, chosen: str, values, shared, card: zoo.Card, console: Console) -> Any:
+    found = []
+    with console.bar(len(images) * values["n"], "draws", scale=True) as bar:
+        for row, image in enumerate(images.x):
+            found.append(predict(model, image, **values, **shared | {"seed": derived_seed(shared["seed"], IMAGES, row)}))
+            bar.update(values["n"])
+    labels = images.y.tolist()
+    right = sum(p.label == label for p, label in zip(found, labels, strict=True))
+    abstained = sum(p.label is None for p in found)
+    low, high = wilson(right, len(found))
+    facts = {"accuracy": right / len(found), "low": low, "high": high, "abstained": abstained}
+    console.say(f"{card.name}, smoothed: predicted right {interval(facts)}, abstained {percent(abstained / len(found))}")
+    console.say(
+        f"sigma {values['sigma']:g}, n {values['n']:,}, alpha {values['alpha']:g}, seed {shared['seed']}, "
+        f"{shared['precision']}; {chosen}, {images.source}"
+    )
+    rows = [{"index": int(images.index[i]), "true_label": labels[i], **asdict(p)} for i, p in enumerate(found)]
+    return {"model": card.name, "weights": card.sha256, **values, **shared, **facts, "chosen": chosen, "predictions": rows}

@@ -1,0 +1,142 @@
+"""Measure a model over many test images; each number comes with its 95 % interval and its conditions.
+
+  python -m explorer evaluate cifar10/pgd-linf
+  python -m explorer evaluate cifar10/pgd-linf --attack pgd --norm l2 --eps 0.5 --set steps=50 --n 500
+  python -m explorer evaluate cifar10/lwta --attack pgd --craft-on cifar10/baseline
+  python -m explorer evaluate cifar10/pgd-linf --clean
+
+Without --attack or --clean it makes the standard measures that a model's card holds. An image counts as robust if it is
+classified right and the attack does not change that.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from explorer.attacks import ATTACKS
+from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_measures
+from explorer.core import Ball, InvalidValue, parse_number
+from explorer.engine import choose, eps_text
+from explorer.evaluation import Measure, clean_accuracy, robust_accuracy, standard_measures
+from explorer.models import zoo
+
+MOST = 10_000  # images of a test set
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="which model; `python -m explorer models` lists them")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--standard", action="store_true", help="the standard measures (the default)")
+    what.add_argument("--clean", action="store_true", help="clean accuracy alone, on all test images unless --n is given")
+    what.add_argument("--attack", help="one attack; `python -m explorer attack --list` shows them")
+    parser.add_argument("--norm", default="linf", help="with --attack: linf or l2 (default: %(default)s)")
+    parser.add_argument("--eps", help=f"with --attack, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="with --attack: a hyper-parameter")
+    parser.add_argument("--craft-on", metavar="MODEL", help="with --attack: make the images on that model (transfer)")
+    parser.add_argument("--n", help="how many test images an attack gets (default: 1000)")
+    parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32",
+        help="of the attack; the verdict is always in float32 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--write", action="store_true", help="put the measures into the model's card")
+
+
+def run(options: argparse.Namespace, console: Console) -> Any:
+    card, device = zoo.card(options.name), choose(options.device)
+    seed, bf16 = whole("seed", options.seed, 0, 2**53 - 1), options.precision == "bfloat16"
+    if options.attack is None and (options.set or options.eps or options.craft_on or options.norm != "linf"):
+        raise InvalidValue("--set, --eps, --norm and --craft-on belong to --attack, which is missing.")
+    n = None if options.n is None else whole("n", options.n, 1, MOST)
+    if options.clean:
+        work = _clean(card, device, n, seed)
+    elif options.attack is not None:
+        work = _attacked(card, device, n or 1000, seed, bf16, options)
+    else:
+        asked = {} if n is None else {"n": n, "averaged_n": min(n, 500)}
+        work = _standard(card, device, seed, bf16, asked)
+    found = []
+    console.say(f"{card.name}: {card.title}")
+    with console.bar(0, "images") as bar:
+
+        def show(label: str, done: int, total: int) -> None:
+            bar.set_description_str(label, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        for measure in work(show):
+            bar.clear()
+            bar.n = 0
+            console.say(sentence(measure))
+            found.append(measure.to_dict())
+    if options.write:
+        write_measures(card, found, console)
+    return {"model": card.name, "weights": card.sha256, "measures": found}
+
+
+Show = Callable[[str, int, int], None]
+Work = Callable[[Show], Iterator[Measure]]
+
+
+def _standard(card: zoo.Card, device: Any, seed: int, bf16: bool, asked: dict[str, int]) -> Work:
+    return lambda show: standard_measures(card.name, device=device, seed=seed, bf16=bf16, progress=show, **asked)
+
+
+def _clean(card: zoo.Card, device: Any, n: int | None, seed: int) -> Work:
+    images, chosen = images_of(card.dataset, n)
+    model = zoo.load(card.name, device)
+
+    def work(show: Show) -> Iterator[Measure]:
+        yield clean_accuracy(model, images, seed=seed, chosen=chosen, progress=lambda *done: show("clean", *done))
+
+    return work
+
+
+def _attacked(card: zoo.Card, device: Any, n: int, seed: int, bf16: bool, options: argparse.Namespace) -> Work:
+    attack = ATTACKS[options.attack].from_dict(settings(options.set))
+    ball = Ball(options.norm, eps_of(options.norm, options.eps))
+    source = {}
+    if options.craft_on is not None:
+        if zoo.card(options.craft_on).dataset != card.dataset:
+            raise InvalidValue(f"{options.craft_on} was made for other images than {card.name}.")
+        source = {"craft_on": zoo.load(options.craft_on, device), "source_model": options.craft_on}
+    images, chosen = images_of(card.dataset, n)
+    model = zoo.load(card.name, device)
+
+    def work(show: Show) -> Iterator[Measure]:
+        yield robust_accuracy(
+            model, images, attack, ball, seed=seed, bf16=bf16, chosen=chosen, **source,
+            progress=lambda *done: show(options.attack, *done),
+        )  # fmt: skip
+
+    return work
+
+
+def eps_of(norm: str, text: str | None) -> float:
+    """The eps asked for, or the norm's usual one; raises InvalidValue for what is no number."""
+    text = EPS.get(norm, "0.5") if text is None else text  # an unknown norm is Ball's to refuse
+    try:
+        return parse_number(text)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
+
+
+def sentence(measure: Measure) -> str:
+    """One line: the number, its interval, and under which conditions it holds."""
+    facts = measure.to_dict()
+    what = measure.kind
+    if measure.attack is not None:
+        hyper = ", ".join(f"{name}={value}" for name, value in measure.hyper.items())
+        made = f", made on {measure.source_model}" if measure.source_model else ""
+        what = f"{measure.kind} {measure.attack} ({hyper}), {measure.norm} {eps_text(measure.eps)}{made}"
+    if measure.kind == "noisy":
+        what = f"under Gaussian noise of sigma {measure.sigma:g}"
+    extra = [f"seed {measure.seed}", measure.precision, f"{measure.chosen}, {measure.data}", f"{measure.seconds:.0f} s"]
+    if measure.accuracy_8bit is not None:
+        extra.insert(0, f"{percent(measure.accuracy_8bit)} when rounded to 8 bits")
+        extra.insert(1, f"{percent(measure.zero_gradient_share)} zero gradients")
+    if measure.note:
+        extra.append(measure.note)
+    return f"{interval(facts)}  n={measure.n:,}  {what}; {'; '.join(extra)}"

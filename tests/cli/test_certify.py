@@ -1,0 +1,62 @@
+"""`python -m explorer certify`: certified accuracies with their conditions, and the card that keeps them."""
+
+import json
+
+import pytest
+
+from explorer.certify import certify
+from explorer.data import load
+from explorer.models import zoo
+
+WORDS = ("certify", "cifar10/tiny", "--images", "10", "--n0", "10", "--n", "60", "--sigma", "0.5")
+
+
+def test_certificates_are_those_of_the_library_and_are_summed_up(cli, tiny, tmp_path):
+    said = cli(*WORDS, "--seed", "3", "--json", tmp_path / "c.json")
+    assert said.code == 0, said.err
+    facts = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    images, model = load("cifar10", n=10), zoo.load("cifar10/tiny")
+    for image, label, one in zip(images.x, images.y.tolist(), facts["certificates"], strict=True):
+        again = certify(model, image, 0.5, n0=10, n=60, seed=one["seed"], true_label=label)
+        assert (one["true_label"], one["label"], one["radius"]) == (label, again.label, again.radius)
+    right = [one["radius"] for one in facts["certificates"] if one["label"] == one["true_label"]]
+    assert facts["acr"] == pytest.approx(sum(right) / 10)
+    shares = [sum(radius >= at for radius in right) / 10 for at in (0, 0.25, 0.5, 0.75)]
+    assert [measure["accuracy"] for measure in facts["measures"]] == shares
+    assert "sigma 0.5, n0 10, n 60, alpha 0.001, seed 3" in said.out and "average certified radius" in said.out
+
+
+def test_the_card_keeps_the_newest_measure_of_each_radius(cli, tiny):
+    assert cli(*WORDS, "--write").code == 0
+    assert cli(*WORDS, "--write", "--seed", "1").code == 0
+    measures = zoo.card("cifar10/tiny").measures
+    assert [(m["kind"], m["eps"], m["seed"]) for m in measures] == [("certified", r, 1) for r in (0, 0.25, 0.5, 0.75)]
+    assert cli(*WORDS, "--write", "--alpha", "0.01").code == 0  # another question
+    assert len(zoo.card("cifar10/tiny").measures) == 8
+    assert zoo.card("cifar10/tiny").sha256 == tiny.sha256
+
+
+def test_predict_abstains_or_answers(cli, tiny):
+    facts = json.loads(cli(*WORDS[:4], "--predict", "--n", "50", "--json", "-").out)
+    answers = [(one["label"], one["true_label"]) for one in facts["predictions"]]
+    assert len(answers) == 10 and facts["abstained"] == sum(label is None for label, _ in answers)
+    assert facts["accuracy"] == sum(label == truth for label, truth in answers) / 10
+    assert len({one["seed"] for one in facts["predictions"]}) == 10  # no two images share their noise
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
+        (["cifar10/tiny", "--sigma", "0"], "sigma must be a number in"),
+        (["cifar10/tiny", "--n", "0"], "n must be a whole number"),
+        (["cifar10/tiny", "--alpha", "0.7"], "alpha must be a number in"),
+        (["cifar10/tiny", "--images", "0"], "images must be a whole number in [1, 10000]"),
+        (["cifar10/tiny", "--images", "9000"], "the full set"),
+        (["cifar10/tiny", "--seed", "x"], "seed must be a whole number"),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(words, part, cli, tiny, monkeypatch):
+    monkeypatch.delenv("EXPLORER_DATA", raising=False)
+    said = cli("certify", *words)
+    assert said.code == 2 and part in said.err and said.err.count("\n") == 1

@@ -1,0 +1,87 @@
+"""`python -m explorer evaluate` and `bench`: numbers with all their conditions."""
+
+import json
+
+import pytest
+
+from explorer.attacks import ATTACKS
+from explorer.core import Ball
+from explorer.data import load
+from explorer.evaluation import robust_accuracy
+from explorer.models import zoo
+
+ONE = ("evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--eps", "2/255", "--n", "20")
+
+
+@pytest.fixture(autouse=True)
+def no_full_set(monkeypatch):
+    monkeypatch.delenv("EXPLORER_DATA", raising=False)
+
+
+def test_one_attack_gives_the_librarys_number_and_says_its_conditions(cli, tiny, tmp_path):
+    said = cli(*ONE, "--seed", "5", "--json", tmp_path / "m.json")
+    assert said.code == 0, said.err
+    (found,) = json.loads((tmp_path / "m.json").read_text("utf-8"))["measures"]
+    images = load("cifar10", n=20)
+    again = robust_accuracy(zoo.load("cifar10/tiny"), images, ATTACKS["pgd"](steps=2), Ball("linf", 2 / 255), seed=5)
+    assert {**found, "seconds": 0, "chosen": ""} == {**again.to_dict(), "seconds": 0, "chosen": ""}
+    for part in ("n=20", "pgd (steps=2", "linf 2/255", "seed 5", "float32", "20, evenly from all classes", "bundled sample"):
+        assert part in said.out
+    low, high = 100 * found["low"], 100 * found["high"]
+    assert f"{100 * found['accuracy']:.1f} % [{low:.1f}, {high:.1f}]" in said.out
+
+
+def test_the_standard_measures_go_into_the_card(cli, tiny):
+    said = cli("evaluate", "cifar10/tiny", "--n", "4", "--write")
+    assert said.code == 0, said.err
+    kinds = [(m["kind"], m["attack"], m["norm"], m["n"]) for m in zoo.card("cifar10/tiny").measures]
+    assert kinds == [
+        ("clean", None, None, 2000),
+        ("white-box", "fgsm", "linf", 4),
+        ("white-box", "pgd", "linf", 4),
+        ("white-box", "pgd", "l2", 4),
+    ]
+    assert "n=2,000" in cli("models").out
+
+
+def test_transfer_names_the_model_it_was_made_on(cli, tiny):
+    said = cli(*ONE, "--craft-on", "cifar10/tiny")
+    assert said.code == 0 and "transfer pgd" in said.out and "made on cifar10/tiny" in said.out
+
+
+def test_clean_alone(cli, tiny):
+    (found,) = json.loads(cli("evaluate", "cifar10/tiny", "--clean", "--n", "30", "--json", "-").out)["measures"]
+    assert (found["kind"], found["n"]) == ("clean", 30)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["evaluate"], "required: name"),
+        (["evaluate", "cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
+        (["evaluate", "cifar10/tiny", "--attack", "fsgm"], "Did you mean 'fgsm'?"),
+        (["evaluate", "cifar10/tiny", "--set", "steps=3"], "belong to --attack"),
+        (["evaluate", "cifar10/tiny", "--attack", "pgd", "--clean"], "not allowed with"),
+        ([*ONE, "--eps", "8"], "Did you mean 8/255?"),
+        ([*ONE, "--norm", "l1"], "norm must be one of linf, l2"),
+        ([*ONE, "--n", "0"], "n must be a whole number in [1, 10000]; got '0'."),
+        ([*ONE, "--n", "5000"], "data download cifar10"),
+        ([*ONE, "--craft-on", "cifar10/nobody"], "Unknown model 'cifar10/nobody'"),
+        (["bench", "cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
+        (["bench", "--repeats", "0"], "repeats must be a whole number"),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(words, part, cli, tiny):
+    said = cli(*words)
+    assert said.code == 2 and part in said.err and said.err.count("\n") == 1
+
+
+def test_the_benchmark_reports_ratio_target_and_load(cli, tiny, monkeypatch):
+    import explorer.cli.bench as command
+
+    whole_bench = command.bench
+    monkeypatch.setattr(command, "bench", lambda *rest, **options: whole_bench(*rest, **options, steps=2, batches=(1, 3)))
+    said = cli("bench", "cifar10/tiny", "--repeats", "1", "--json", "-")
+    rows = json.loads(said.out)
+    assert [row["batch"] for row in rows] == [1, 3, 1] and rows[0]["ratio"] > 0
+    assert "at most 1.10 is wanted" in said.err and "load" in said.err

@@ -28,7 +28,7 @@ class Lwta(AdversarialRecipe):
 
     smoke = {"epochs": 1, "width": 8}
 
-    epochs: int = param(16, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
     units: int = param(2, "units per block", lo=2, hi=8, help="Units that compete; one of them wins.")
     temperature: float = param(0.67, "temperature", lo=0.05, hi=5.0, help="Softness of the winner during training.")

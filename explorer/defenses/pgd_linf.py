@@ -55,10 +55,10 @@ class PgdLinf(AdversarialRecipe):
 
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
-    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    epochs: int = param(9, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    finish_steps: int = param(3, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
+    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
     finish_share: float = param(
         0.17, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps."
     )

@@ -25,7 +25,7 @@ class Smoothed025(Recipe):
 
     smoke = {"epochs": 1, "width": 8}
 
-    epochs: int = param(22, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     sigma: float = param(
         0.25, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
     )

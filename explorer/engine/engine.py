@@ -224,8 +224,8 @@ class Engine:
         with self._loading:
             found = self._models.get(name)
             if found is None or found.sha256 != card.sha256:
-                model = zoo.load(name, self.device)
-                work = PlaneWork(lambda: Gathering(model, card.dataset, key=card.sha256))
+                model, shipped = zoo.load(name, self.device), zoo.features_file(name)
+                work = PlaneWork(lambda: Gathering(model, card.dataset, key=card.sha256, shipped=shipped))
                 found = self._models[name] = _Loaded(card.sha256, model, work)
             self._models.move_to_end(name)
             while len(self._models) > MODELS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,14 +42,27 @@ class Gathering:
 
     `key` is the sha256 of the model's weights: with it the features are kept in the user's cache folder and found
     again by the next process; a folder that cannot be written costs a warning in the log and nothing else.
+    `shipped` is a file that came with the model (`write_features`): taken if it belongs to these very weights.
     """
 
-    def __init__(self, model: Classifier, dataset: str, n: int = IMAGES, seed: int = 0, key: str | None = None):
+    def __init__(
+        self,
+        model: Classifier,
+        dataset: str,
+        n: int = IMAGES,
+        seed: int = 0,
+        key: str | None = None,
+        shipped: Path | None = None,
+    ):
         self._images = load(dataset, split="test", n=n, seed=seed, source="sample")
         draws = DRAWS if model.stochastic else 1
         self._file = _cache_file(key, dataset, n, seed, draws) if key else None
         self._parts: list[Tensor] = []
-        self._features = _read(self._file, self._images.index) if self._file else None
+        self._features = None
+        if shipped is not None and key is not None:
+            self._features = _read(shipped, self._images.index, key)
+        if self._features is None and self._file:
+            self._features = _read(self._file, self._images.index)
         self._batches = _batches(model, self._images.x, draws, seed)
 
     def advance(self) -> Reference | None:
@@ -93,10 +107,21 @@ def _cache_file(key: str, dataset: str, n: int, seed: int, draws: int) -> Path:
     return cache_folder() / "features" / f"{key[:32]}-{dataset}-{n}-{seed}-{draws}.safetensors"
 
 
-def _read(file: Path, index: Tensor) -> Tensor | None:
-    """The stored features, None if there are none that fit these images."""
+def write_features(model: Classifier, dataset: str, key: str, file: Path) -> None:
+    """Keep the reference features of a model with weights of sha256 `key` in a file to ship beside them (float16)."""
+    found = reference(model, dataset)
+    tensors = {"features": found.features.half().contiguous(), "index": found.index.contiguous()}
+    write_atomically(file, save(tensors, metadata={"weights": key}))
+
+
+def _read(file: Path, index: Tensor, key: str | None = None) -> Tensor | None:
+    """The stored features, None if there are none that fit these images (and, with `key`, these weights)."""
     try:
-        stored = parse(file.read_bytes())
+        data = file.read_bytes()
+        stored = parse(data)
+        if key is not None and _metadata(data).get("weights") != key:
+            _log.warning("The features %s belong to other weights: they are computed again.", file.name)
+            return None
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError) as error:
@@ -108,6 +133,12 @@ def _read(file: Path, index: Tensor) -> Tensor | None:
         return features.float()
     _log.warning("The stored features %s do not fit the reference images: they are computed again.", file.name)
     return None
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The free entries of a safetensors header; `data` has been parsed before, so the header is sound."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
 
 
 def _write(file: Path, features: Tensor, index: Tensor) -> None:

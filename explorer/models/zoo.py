@@ -82,10 +82,16 @@ def load(name: str, device: torch.device | str = "cpu") -> Classifier:
 def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier:
     """As `load`, for a card anywhere on the disk (`.../<dataset>/<name>.json`, its weights beside it)."""
     about = _read_card(card_path)
-    model = empty(about)
+    with torch.device("meta"):  # no memory, and no draw from torch's global generator, for weights that are replaced
+        model = empty(about)
     tensors = _read_weights(card_path.parent / about.file, about)
     _fill(model, tensors, about.name)
     return model.freeze().to(device)
+
+
+def features_file(name: str) -> Path:
+    """Where the reference features that come with a model stand, if they do."""
+    return card_path(name).with_suffix(".features.safetensors")
 
 
 def empty(about: Card) -> Classifier:
@@ -185,4 +191,4 @@ def _fill(model: Classifier, tensors: dict[str, Tensor], name: str) -> None:
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BadCheckpoint(f"The weights of {name} hold values that are not finite, in {key}.")
-    model.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()})
+    model.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()}, assign=True)

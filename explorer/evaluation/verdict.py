@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from explorer.core import Ball, Classifier, Goal, InvalidValue, randomness
@@ -16,7 +17,7 @@ PASS = 512  # images in one forward pass, unless more were given at once
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """Per image; every tensor is (N,)."""
+    """Per image; every tensor is (N,), on the CPU."""
 
     reached: Tensor  # bool: the goal holds, in more than half of the draws
     reached_8bit: Tensor  # bool: it still does after rounding to 8 bits
@@ -40,9 +41,9 @@ def verify(
     draws = verdict_draws(model, draws)
     share, predicted = _vote(model, x, goal, rng, draws)
     share_8bit, predicted_8bit = _vote(model, round_to_8bit(x), goal, rng, draws)
-    linf, l2 = Ball("linf", 1.0).distance(x, x0), Ball("l2", 1.0).distance(x, x0)
-    flat = x.flatten(1)
-    inside = (ball.distance(x, x0) <= ball.eps) & (flat.amin(1) >= 0) & (flat.amax(1) <= 1)  # false for NaN
+    linf, l2 = Ball("linf", 1.0).distance(x, x0).cpu(), Ball("l2", 1.0).distance(x, x0).cpu()
+    within = (linf if ball.norm == "linf" else l2) <= ball.eps
+    inside = within & ((x >= 0) & (x <= 1)).flatten(1).all(1).cpu()  # NaN is nowhere
     return Verdict(share > 0.5, share_8bit > 0.5, predicted, predicted_8bit, inside, linf, l2, draws, share)
 
 
@@ -77,8 +78,8 @@ def _logits(model: Classifier, x: Tensor, rng: torch.Generator, draws: int) -> T
 
 def _vote(model: Classifier, x: Tensor, goal: Goal, rng: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
     """(N,) share of the draws at which the goal holds, and (N,) the class of most draws."""
-    hits, votes = torch.zeros(len(x), dtype=torch.float64, device=x.device), 0
+    hits, votes = 0, 0
     for logits in draw_logits(model, x, rng, draws):
-        hits += torch.stack([goal.reached(one) for one in logits]).sum(0)
-        votes = votes + torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).sum(0)  # (N,K)
-    return hits / draws, votes.argmax(1)
+        hits = hits + torch.stack([goal.reached(one) for one in logits]).sum(0)  # (N,)
+        votes = votes + F.one_hot(logits.argmax(2), logits.shape[2]).sum(0)  # (N,K)
+    return hits.cpu().double() / draws, votes.argmax(1).cpu()

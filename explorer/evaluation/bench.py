@@ -1,0 +1,176 @@
+"""What attacking costs here: PGD beside a bare loop of the passes it cannot do without, and one image's walk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from explorer.attacks.pgd import PGD
+from explorer.core import Ball, Cancelled, Classifier, Goal, InvalidValue, seeded
+from explorer.data import dataset
+from explorer.models import ARCHITECTURES, zoo
+from explorer.training.export import hardware_of
+
+TARGETS = {1: 1.10, 128: 1.03}  # PGD-20's time over the bare loop's, by batch size
+BALL = Ball("linf", 8 / 255)
+RANDOM = ("preact-resnet18", {"width": 32})  # stands in where no model is named
+
+
+def bench(
+    name: str | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    batches: tuple[int, ...] = tuple(TARGETS),
+    repeats: int = 7,
+    steps: int = 20,
+    progress: Callable[[str, int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[dict[str, Any]]:
+    """Time PGD with `steps` steps on the zoo's model `name` (None: a random PreAct ResNet-18 of width 32).
+
+    One row a batch size: PGD and a bare loop in turn, `repeats` times, `ratio` being that of their medians and
+    `ratio_range` the extremes among the pairs; then one row for a single image's walk. `load` is the computer's load
+    average before and after: where others compute at the same time, the seconds are theirs as much as ours.
+    Raises UnknownName, BadCheckpoint, InvalidValue, Cancelled.
+    """
+    if repeats < 1 or any(size < 1 for size in batches):
+        raise InvalidValue(f"repeats and batches must be at least 1; got {repeats!r} and {batches!r}.")
+    model = zoo.load(name, device) if name else random_model(device)
+    facts = {
+        "model": name or f"{RANDOM[0]}, width {RANDOM[1]['width']}, random weights",
+        "device": hardware_of(model.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "repeats": repeats,
+        "steps": steps,
+    }
+    rows = []
+    for size in batches:
+        stage = f"batch {size}"
+        rows.append(
+            facts | _beside_bare_loop(model, size, repeats, steps, _guard(stage, repeats, progress, should_stop))
+        )
+    rows.append(facts | _one_walk(model, repeats, steps, _guard("one image", repeats, progress, should_stop)))
+    return rows
+
+
+def random_model(device: torch.device | str) -> Classifier:
+    """Untrained, frozen; the process-wide generator is left as it was."""
+    spec = dataset("cifar10")
+    with torch.random.fork_rng(devices=[]):
+        model = ARCHITECTURES[RANDOM[0]](spec.mean, spec.std, spec.shape, len(spec.classes), **RANDOM[1])
+    return model.freeze().to(device)
+
+
+def bare_loop(model: Classifier, x: Tensor, y: Tensor, steps: int) -> None:
+    """What no gradient attack can do without: `steps` times forward, and backward to the input alone."""
+    for _ in range(steps):
+        leaf = x.detach().requires_grad_(True)
+        loss = F.cross_entropy(model(leaf), y, reduction="sum")
+        torch.autograd.grad(loss, leaf)
+
+
+def _beside_bare_loop(
+    model: Classifier, size: int, repeats: int, steps: int, after_each: Callable[[int], None]
+) -> dict[str, Any]:
+    x, y = _images(model, size)
+    goal, attack, rng = Goal.untargeted(y), PGD(steps=steps), seeded(0)
+
+    def pgd() -> None:
+        for _ in attack.walk(model, x, goal, BALL, rng):
+            pass
+
+    def bare() -> None:
+        bare_loop(model, x, y, steps)
+
+    load = _load()
+    bare(), pgd()  # warm up
+    pairs = []
+    for repeat in range(repeats):
+        first, second = (bare, pgd) if repeat % 2 == 0 else (pgd, bare)
+        times = {first: _seconds(first, model.device), second: _seconds(second, model.device)}
+        pairs.append((times[bare], times[pgd]))
+        after_each(repeat + 1)
+    ratios = [slow / fast for fast, slow in pairs]
+    return {
+        "what": f"PGD-{steps} over a bare loop",
+        "batch": size,
+        "bare_seconds": median(b for b, _ in pairs),
+        "pgd_seconds": median(p for _, p in pairs),
+        "ratio": median(p for _, p in pairs) / median(b for b, _ in pairs),
+        "ratio_range": [min(ratios), max(ratios)],
+        "target": TARGETS.get(size),
+        "images_per_second": size * steps / median(p for _, p in pairs),  # gradient steps of one image each
+        "load": [load, _load()],
+    }
+
+
+def _one_walk(model: Classifier, repeats: int, steps: int, after_each: Callable[[int], None]) -> dict[str, Any]:
+    x, y = _images(model, 1)
+    goal, attack, load = Goal.untargeted(y), PGD(steps=steps), _load()
+    firsts, wholes = [], []
+    for repeat in range(-1, repeats):  # one to warm up
+        began, first = time.perf_counter(), 0.0
+        for step in attack.walk(model, x, goal, BALL, seeded(repeat + 1)):
+            if step.index == 0:
+                _wait(model.device)
+                first = time.perf_counter() - began
+        _wait(model.device)
+        if repeat >= 0:
+            firsts.append(first)
+            wholes.append(time.perf_counter() - began)
+            after_each(repeat + 1)
+    return {
+        "what": f"one image's walk, PGD-{steps}",
+        "batch": 1,
+        "first_step_seconds": median(firsts),
+        "walk_seconds": median(wholes),
+        "load": [load, _load()],
+    }
+
+
+def _images(model: Classifier, size: int) -> tuple[Tensor, Tensor]:
+    x = torch.rand((size, *model.input_shape), generator=seeded(0)).to(model.device)
+    return x, torch.arange(size, device=model.device) % model.num_classes
+
+
+def _guard(
+    stage: str,
+    repeats: int,
+    progress: Callable[[str, int, int], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> Callable[[int], None]:
+    def after_each(done: int) -> None:
+        if progress is not None:
+            progress(stage, done, repeats)
+        if should_stop is not None and should_stop():
+            raise Cancelled("The benchmark was stopped before its end.")
+
+    return after_each
+
+
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
+    _wait(device)
+    began = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done all that was queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

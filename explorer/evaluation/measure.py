@@ -1,0 +1,83 @@
+"""A number with everything that must be known to believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from explorer.core import wilson
+
+Kind = Literal["clean", "noisy", "white-box", "adaptive", "transfer", "certified"]
+CONDITIONS = (
+    "kind",
+    "attack",
+    "hyper",
+    "norm",
+    "eps",
+    "sigma",
+    "source_model",
+    "verdict_draws",
+    "n0",
+    "draws",
+    "alpha",
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An accuracy: the share of n images that are classified right (and, under an attack, stay right).
+
+    low and high: 95 % Wilson interval; it covers the choice of the images (and a stochastic model's verdict draws),
+    not what a stronger attack would find.
+    """
+
+    kind: Kind
+    n: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    seed: int  # of every draw: noise, random starts, stochastic models
+    batch: int  # images at once; a seed repeats a measure only with the same batch
+    data: str  # which images there were
+    chosen: str  # how these were chosen
+    precision: str
+    device: str
+    seconds: float
+    verdict_draws: int  # passes that decide about one image
+    attack: str | None = None
+    hyper: dict[str, Any] = field(default_factory=dict)
+    norm: str | None = None
+    eps: float | None = None  # pixel units
+    restarts: int | None = None
+    draws: int | None = None  # passes of a stochastic model averaged in each step of the attack
+    source_model: str | None = None  # transfer: the model the images were made on
+    sigma: float | None = None  # noisy: standard deviation of the Gaussian noise, pixel units
+    zero_gradient_share: float | None = None  # of all gradients, those exactly zero or not finite: a sign of masking
+    accuracy_8bit: float | None = None  # when every attacked image is first rounded to 8 bits
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a card stores them."""
+        return asdict(self)
+
+
+def count(correct: int, n: int) -> dict[str, Any]:
+    """The fields that follow from the count."""
+    low, high = wilson(correct, n)
+    return {"n": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
+
+
+def same_conditions(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two measures (as a card stores them) ask the same question, so that the newer replaces the older.
+
+    Number and choice of the images, seed, batch, precision and device may differ.
+    """
+    return all(a.get(key) == b.get(key) for key in CONDITIONS)
+
+
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The old measures, each replaced in its place by a new one under the same conditions; the others at the end."""
+    kept = [next((n for n in new if same_conditions(o, n)), o) for o in old]
+    return kept + [n for n in new if not any(same_conditions(o, n) for o in old)]

@@ -1,0 +1,294 @@
+"""Accuracy over many images: clean, under noise, under an attack, and under one made on another model.
+
+An image counts as robust if it is classified right and stays right; one that is wrong without any attack does not count
+and is not attacked.
+
+Deterministic models: one fooling image among all that the attack visits is enough, once float32 confirms it.
+Stochastic models: of all images visited, the one of highest mean loss is judged, by the majority of fresh draws; picking
+the luckiest of many noisy verdicts would count noise as an attack.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.attacks import ATTACKS
+from explorer.core import Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, run, seeded
+from explorer.data import Images
+from explorer.evaluation.measure import Measure, count
+from explorer.evaluation.verdict import Verdict, verdict_draws, verify
+from explorer.training.export import hardware_of
+
+Progress = Callable[[int, int], None]  # images done, of how many
+ShouldStop = Callable[[], bool]
+
+BATCH = 250
+FLOAT32 = "float32"
+BFLOAT16 = "bfloat16 attack, float32 verdict"
+
+
+def clean_accuracy(
+    model: Classifier,
+    images: Images,
+    *,
+    seed: int = 0,
+    batch: int = BATCH,
+    draws: int | None = None,
+    chosen: str = "",
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Measure:
+    """Share of images classified right; for a stochastic model by the majority of `draws` passes (None: 20)."""
+    return _unattacked(model, images, None, seed, batch, draws, chosen, progress, should_stop)
+
+
+def noisy_accuracy(
+    model: Classifier,
+    images: Images,
+    sigma: float,
+    *,
+    seed: int = 0,
+    batch: int = BATCH,
+    chosen: str = "",
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Measure:
+    """Share of images classified right after one draw of Gaussian noise of `sigma` on every pixel, not clipped."""
+    if not sigma > 0:
+        raise InvalidValue(f"sigma must be above 0, in pixel units; got {sigma!r}.")
+    return _unattacked(model, images, sigma, seed, batch, 1, chosen, progress, should_stop)
+
+
+def robust_accuracy(
+    model: Classifier,
+    images: Images,
+    attack: Hyper,
+    ball: Ball,
+    *,
+    seed: int = 0,
+    batch: int = BATCH,
+    craft_on: Classifier | None = None,
+    source_model: str | None = None,
+    bf16: bool = False,
+    chosen: str = "",
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Measure:
+    """Share of images that are classified right and stay right under the untargeted `attack`.
+
+    `craft_on`: make the images on that model (named `source_model`), also where it is wrong anyway, and judge them on
+    this one.
+    `bf16`: the attack runs under bfloat16 autocast; the verdict never does.
+    Raises Cancelled when `should_stop` says so, and FloatingPointError where logits or pixels are not finite.
+    """
+    if (craft_on is None) != (source_model is None):
+        raise InvalidValue("craft_on and source_model go together: a transfer measure names the model it was made on.")
+    began, tally = time.monotonic(), _Tally()
+    _check_batch(batch)
+    job = _Job(model, craft_on or model, attack, ball, seeded(seed), bf16, should_stop, tally)
+    draws = getattr(attack, "draws", 1)
+    for x0, y, done in _batches(images, model, max(1, batch // draws)):
+        job.one_batch(x0, y)
+        if progress is not None:
+            progress(done, len(images))
+    kind, note = _kind(model, craft_on, draws)
+    return Measure(
+        kind=kind,
+        **count(tally.robust, len(images)),
+        attack=ATTACKS.key_of(attack),
+        hyper=attack.to_dict(),
+        norm=ball.norm,
+        eps=ball.eps,
+        restarts=getattr(attack, "restarts", 1),
+        draws=draws,
+        source_model=source_model,
+        zero_gradient_share=tally.stalled / max(tally.gradients, 1),
+        accuracy_8bit=tally.robust_8bit / len(images),
+        precision=BFLOAT16 if bf16 else FLOAT32,
+        note=note,
+        **_conditions(model, images, seed, batch, verdict_draws(model), chosen, began),
+    )
+
+
+def _unattacked(
+    model: Classifier,
+    images: Images,
+    sigma: float | None,
+    seed: int,
+    batch: int,
+    draws: int | None,
+    chosen: str,
+    progress: Progress | None,
+    should_stop: ShouldStop | None,
+) -> Measure:
+    began, rng, correct = time.monotonic(), seeded(seed), 0
+    _check_batch(batch)
+    for x, y, done in _batches(images, model, batch):
+        _check(should_stop)
+        if sigma is not None:
+            x = x + sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
+        correct += int(_right(verify(model, x, x, Goal.untargeted(y), ANYWHERE, rng, draws), y).sum())
+        if progress is not None:
+            progress(done, len(images))
+    draws = verdict_draws(model, draws)
+    note = f"majority of {draws} draws" if draws > 1 else "one draw an image" if model.stochastic or sigma else ""
+    return Measure(
+        kind="clean" if sigma is None else "noisy",
+        **count(correct, len(images)),
+        sigma=sigma,
+        precision=FLOAT32,
+        note=note,
+        **_conditions(model, images, seed, batch, draws, chosen, began),
+    )
+
+
+def _conditions(
+    model: Classifier, images: Images, seed: int, batch: int, draws: int, chosen: str, began: float
+) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "batch": batch,
+        "verdict_draws": draws,
+        "data": f"{images.name} {images.split}, {images.source}",
+        "chosen": chosen or f"{len(images):,} images as given",
+        "device": hardware_of(model.device),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def _kind(model: Classifier, craft_on: Classifier | None, draws: int) -> tuple[str, str]:
+    if craft_on is not None:
+        return "transfer", ""
+    if not model.stochastic:
+        return "white-box", ""
+    if draws == 1:
+        return "white-box", "not adaptive: one draw of a random network in each step flatters it"
+    return "adaptive", ""
+
+
+def _batches(images: Images, model: Classifier, size: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """x (n,C,H,W) and y (n,) on the model's device, and how many images are done with this batch."""
+    if len(images) == 0:
+        raise InvalidValue("an accuracy needs at least one image; got none.")
+    for at in range(0, len(images), size):
+        rows = slice(at, at + size)
+        yield images.x[rows].to(model.device), images.y[rows].to(model.device), min(at + size, len(images))
+
+
+def _check_batch(batch: int) -> None:
+    if batch < 1:
+        raise InvalidValue(f"batch must be a whole number of at least 1; got {batch!r}.")
+
+
+def _check(should_stop: ShouldStop | None) -> None:
+    if should_stop is not None and should_stop():
+        raise Cancelled("The evaluation was stopped before its end, so there is no number.")
+
+
+ANYWHERE = Ball("linf", 1.0)  # for images that no attack has made
+
+
+def _right(verdict: Verdict, y: Tensor) -> Tensor:
+    """(N,) bool: the true class has most votes, and is not outvoted by all others together. Ties help nobody."""
+    return (verdict.predicted == y.cpu()) & ~verdict.reached
+
+
+def _held(verdict: Verdict, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) bool twice: the attack failed, and it failed once rounded to 8 bits. Outside the ball it has failed anyway."""
+    right_8bit = (verdict.predicted_8bit == y.cpu()) & ~verdict.reached_8bit
+    return _right(verdict, y) | ~verdict.inside, right_8bit | ~verdict.inside
+
+
+@dataclass
+class _Tally:
+    robust: int = 0
+    robust_8bit: int = 0
+    stalled: float = 0.0
+    gradients: int = 0
+
+
+@dataclass
+class _Job:
+    """One attack over batch after batch."""
+
+    model: Classifier  # judges
+    source: Classifier  # is attacked
+    attack: Hyper
+    ball: Ball
+    rng: torch.Generator
+    bf16: bool
+    should_stop: ShouldStop | None
+    tally: _Tally
+
+    def one_batch(self, x0: Tensor, y: Tensor) -> None:
+        """Attack what the judge gets right, whatever the attacked model says about it."""
+        right = _right(verify(self.model, x0, x0, Goal.untargeted(y), ANYWHERE, self.rng), y)
+        if not bool(right.any()):
+            return
+        one_image = self.source is not self.model or self.model.stochastic
+        attacked = self._one_image_each if one_image else self._any_visited
+        held, held_8bit = attacked(x0[right], y[right])
+        self.tally.robust += int(held.sum())
+        self.tally.robust_8bit += int(held_8bit.sum())
+
+    def _one_image_each(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(n,) still right, and still right in 8 bits: the attack's best image, judged once."""
+        goal = Goal.untargeted(y)
+        with torch.autocast(x0.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            outcome = run(self._chosen_by_loss(self._walk(self.attack, x0, goal)), goal)
+        return _held(verify(self.model, outcome.x, x0, goal, self.ball, self.rng), y)
+
+    def _chosen_by_loss(self, walk: Iterator[Step]) -> Iterator[Step]:
+        """On a stochastic model a step's own verdict is noise: leave the choice to its mean loss."""
+        for step in walk:
+            yield replace(step, reached=torch.zeros_like(step.reached)) if self.source.stochastic else step
+
+    def _any_visited(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(n,) as above, over all images visited; one that is fooled, in 8 bits too, leaves between restarts."""
+        held = torch.ones(len(y), dtype=torch.bool)
+        held_8bit = held.clone()
+        for attempt in _restarts(self.attack):
+            rows = (held | held_8bit).nonzero()[:, 0]
+            x, labels = x0[rows], y[rows]
+            with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                for step in self._walk(attempt, x, Goal.untargeted(labels)) if len(rows) else ():
+                    overlooked = self.bf16 and step.index == step.total  # rounded logits may hide a success
+                    new = (step.reached.cpu() | overlooked) & (held | held_8bit)[rows]
+                    if not bool(new.any()):
+                        continue
+                    goal = Goal.untargeted(labels[new])
+                    failed, failed_8bit = _held(
+                        verify(self.model, step.x[new], x[new], goal, self.ball, self.rng), labels[new]
+                    )
+                    held[rows[new]] &= failed
+                    held_8bit[rows[new]] &= failed_8bit
+                    if not bool((held | held_8bit).any()):
+                        break
+        return held, held_8bit
+
+    def _walk(self, attack: Hyper, x0: Tensor, goal: Goal) -> Iterator[Step]:
+        """The attack's steps, counted, and stopped when asked."""
+        seen = 0
+        for step in attack.walk(self.source, x0, goal, self.ball, self.rng):
+            _check(self.should_stop)
+            if not bool(torch.isfinite(step.logits).all()):
+                raise FloatingPointError("the model's logits are not finite")
+            self.tally.stalled += int(step.stalled.sum())
+            self.tally.gradients += int((step.backwards > seen).sum())
+            seen = step.backwards
+            yield step
+
+
+def _restarts(attack: Hyper) -> list[Hyper]:
+    """The attack's restarts as attacks of their own, the later ones from random points, so that images can leave."""
+    times = getattr(attack, "restarts", 1)
+    if times == 1:
+        return [attack]
+    first = replace(attack, restarts=1)
+    return [first] + [replace(first, random_start=True)] * (times - 1)

@@ -203,7 +203,7 @@ class Recorder:
         goal = self._goal = Goal.untargeted(aim) if request.target is None else Goal.targeted(aim)
         kind = getattr(request.method, "loss", None)
         loss = goal.repeated(draws).loss(logits, kind if kind in LOSSES else "ce").mean()
-        conditions = self._conditions | described(request) | {"label": label}
+        conditions = self._conditions | described(request) | {"label": label, "label_known": request.label is not None}
         record = _Record(self.x0, goal, label, request.classes, request.frames, conditions)
         record.add(self.x0[0], mean[0], self._tap.take(self.x0), float(loss), bool(goal.reached(mean)), False)
         return record

@@ -84,6 +84,7 @@ def pack(
         "colors": [class_color(k) for k in range(len(trace.classes))],
         "shapes": [class_shape(k) for k in range(len(trace.classes))],
         "label": int(trace.label),
+        "label_known": bool(trace.conditions.get("label_known", True)),  # false: it is the model's own first guess
         "target": None if trace.target is None else int(trace.target),
         "first_reached": trace.first_reached,
         "amplification": factor,

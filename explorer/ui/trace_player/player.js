@@ -459,7 +459,8 @@ class Player {
   // ---- bars
 
   buildBars() {
-    const { classes, colors, shapes, label, target } = this.walk;
+    const { classes, colors, shapes, label, label_known: known, target } = this.walk;
+    const own = known ? "✓ true" : "✓ first guess"; // of a picture whose class nobody told
     const list = this.$(".bars");
     list.replaceChildren();
     list.classList.toggle("many", classes.length > MANY);
@@ -482,7 +483,7 @@ class Player {
       const zero = part("zero", track);
       const value = part("value");
       const tags = part("tags");
-      const fixed = [k === label ? "✓ true" : "", k === target ? "◎ target" : ""].filter(Boolean);
+      const fixed = [k === label ? own : "", k === target ? "◎ target" : ""].filter(Boolean);
       list.append(row);
       return { row, fill, zero, value, tags, fixed };
     });
@@ -490,7 +491,7 @@ class Player {
     room.className = "bar room";
     room.setAttribute("aria-hidden", "true");
     room.append(...[1, 2, 3, 4].map(() => document.createElement("span")), Object.assign(document.createElement("span"), {
-      className: "tags", textContent: target === null ? "✓ true ◀ model" : "◎ target ◀ model",
+      className: "tags", textContent: target === null ? `${own} ◀ model` : "◎ target ◀ model",
     }));
     list.append(room);
   }

@@ -13,6 +13,7 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
 torch.set_num_threads(1)
+torch.get_num_threads()  # settles this thread's number: unasked, it would later take up what another thread has set
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

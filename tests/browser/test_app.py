@@ -1,0 +1,128 @@
+"""The app in a real browser: the first view, an attack, a refused upload, dragging, a closed tab, two themes."""
+
+import re
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import psutil
+import pytest
+from playwright.sync_api import Page, expect
+
+APP = Path(__file__).parents[2] / "app.py"
+MINUTE = 60_000  # milliseconds
+LONG = "data=cifar10&image=2&model=cifar10/baseline&attack=pgd&norm=linf&eps=8/255&with=steps:1000,restarts:2"
+
+
+@pytest.fixture(scope="module")
+def url(serve):
+    return serve(APP, env={"EXPLORER_THREADS": "1"})
+
+
+def opened(open_page, url, **options) -> Page:
+    page = open_page(url, **options)
+    finished(page)
+    return page
+
+
+def finished(page: Page) -> None:
+    expect(page.get_by_text("White-box: the attack used")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_role("button", name="Attack", exact=True)).to_be_visible(timeout=MINUTE)
+
+
+def test_a_first_attack_is_watched_without_a_click(open_page, url):
+    page = opened(open_page, url)
+    expect(page.locator(".caption")).to_contain_text("steps the model takes this frog for")
+    assert page.locator("canvas").count() >= 4
+    query = parse_qs(urlparse(page.url).query)
+    assert query["model"] == ["cifar10/baseline"] and query["eps"] == ["8/255"]
+    expect(page.get_by_text(re.compile("of the way from frog's centre to"))).to_be_visible()
+
+
+def test_another_picture_and_the_button_play_another_walk(open_page, url):
+    page = opened(open_page, url)
+    page.get_by_role("button", name="Next", exact=True).click()
+    expect(page.get_by_text("The settings have changed")).to_be_visible()
+    page.get_by_role("button", name="Attack", exact=True).click()
+    expect(page.get_by_text("The settings have changed")).to_be_hidden()
+    finished(page)
+    assert parse_qs(urlparse(page.url).query)["image"] == ["3"]
+
+
+def test_a_thumbnail_is_chosen_by_a_click(open_page, url):
+    page = opened(open_page, url)
+    thumb = page.get_by_role("group", name="Pictures to attack").get_by_role("button").nth(7)
+    thumb.click()
+    expect(page.get_by_text("The settings have changed")).to_be_visible()
+    expect(thumb).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_malformed_upload_gets_one_sentence_and_the_app_goes_on(open_page, url):
+    page = opened(open_page, url)
+    page.get_by_text("Use your own picture").click()
+    page.locator("input[type=file]").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    expect(page.get_by_text(re.compile(r"x\.png .*PNG, JPEG or WebP"))).to_be_visible()
+    page.get_by_role("button", name="Attack", exact=True).click()
+    finished(page)
+
+
+def test_dragging_through_a_real_walk_sends_nothing(open_page, url):
+    page = open_page()
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
+    page.on("request", lambda request: sent.append(request.url))
+    page.goto(url)
+    finished(page)
+    page.wait_for_timeout(1500)
+    slider = page.locator("input[type=range]")
+    box = slider.bounding_box()
+    before = len(sent)
+    page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    shown = set()
+    for step in range(44):
+        page.mouse.move(box["x"] + (box["width"] - 8) * (1 - step / 43) + 4, box["y"] + box["height"] / 2)
+        shown.add(slider.input_value())
+    page.mouse.up()
+    assert len(shown) >= 20
+    assert sent[before:] == []
+
+
+def test_a_closed_tab_stops_its_attack(open_page, url):
+    port = urlparse(url).port
+    server = next(p for p in psutil.process_iter(["cmdline"]) if f"--server.port={port}" in (p.info["cmdline"] or []))
+    page = open_page(f"{url}/?{LONG}")
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible(timeout=MINUTE)
+    page.wait_for_timeout(1000)
+    assert _cpu_seconds(server, 1.0) > 0.2  # it computes
+    page.close()
+    time.sleep(1.5)
+    assert _cpu_seconds(server, 2.0) < 0.3  # it rests
+
+
+def _cpu_seconds(process: psutil.Process, over: float) -> float:
+    before = sum(process.cpu_times()[:2])
+    time.sleep(over)
+    return sum(process.cpu_times()[:2]) - before
+
+
+def test_cancel_keeps_what_was_computed(open_page, url):
+    page = open_page(f"{url}/?{LONG}")
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    expect(cancel).to_be_visible(timeout=MINUTE)
+    expect(page.locator(".caption")).to_contain_text("steps", timeout=MINUTE)
+    cancel.click()
+    expect(page.get_by_text("Stopped. What was computed until then is shown.")).to_be_visible(timeout=5000)
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_sideways(open_page, url, width, scheme):
+    page = opened(open_page, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    inner = "e => e.scrollWidth - e.clientWidth"
+    assert page.locator('[data-testid="stMain"]').evaluate(inner) <= 0
+    assert page.locator('[data-testid="stSidebarContent"]').evaluate(inner) <= 0
+    page.goto(f"{url}/models")
+    expect(page.get_by_text("What was measured")).to_be_visible(timeout=MINUTE)
+    assert page.locator('[data-testid="stMain"]').evaluate(inner) <= 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from explorer.core import InvalidValue
 from explorer.core.files import write_atomically
 from explorer.data import Images, load
-from explorer.evaluation.measure import merged
+from explorer.evaluation import Measure, write_measures
 from explorer.models import zoo
 
 EPS = {"linf": "8/255", "l2": "0.5"}  # where none is given
@@ -129,11 +128,10 @@ def images_of(name: str, n: int | None) -> tuple[Images, str]:
     return images, f"all {len(images):,}" if n is None else f"{n:,}, evenly from all classes, drawn with seed 0"
 
 
-def write_measures(card: zoo.Card, measures: list[dict[str, Any]], console: Console) -> None:
+def write_card(name: str, measures: list[Measure], console: Console) -> None:
     """Put measures into the card on disk; those under the same conditions are replaced."""
-    found = zoo.card_path(card.name)
-    zoo.write_card(found.parent, replace(card, measures=merged(card.measures, measures)))
-    console.say(f"Wrote {len(measures)} measure{'' if len(measures) == 1 else 's'} into {found}.")
+    write_measures(name, measures)
+    console.say(f"Wrote {len(measures)} measure{'' if len(measures) == 1 else 's'} into {zoo.card_path(name)}.")
 
 
 def percent(share: float) -> str:

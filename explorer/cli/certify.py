@@ -29,14 +29,16 @@ from explorer.certify import (
 )
 from explorer.certify.noise import IMAGES, derived_seed
 from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH
-from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_measures
-from explorer.core import wilson
+from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
+from explorer.core import Classifier, wilson
 from explorer.data import Images
 from explorer.engine import choose
-from explorer.evaluation.measure import Measure, count
+from explorer.evaluation import Measure
+from explorer.evaluation.measure import count
 from explorer.models import zoo
 from explorer.training.export import hardware_of
 
+Facts = dict[str, Any]
 RADII = (0.0, 0.25, 0.5, 0.75)
 
 
@@ -72,7 +74,10 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     return _certify(model, images, chosen, values, shared, card, options.write, console)
 
 
-def _certify(model, images: Images, chosen: str, values, shared, card: zoo.Card, write: bool, console: Console) -> Any:
+def _certify(
+    model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, write: bool,
+    console: Console,
+) -> Facts:  # fmt: skip
     began = time.monotonic()
     with console.bar(len(images) * (values["n0"] + values["n"]), "draws", scale=True) as bar:
         found = list(certify_many(model, images.x, images.y, **values, **shared, progress=advance(bar)))
@@ -91,14 +96,14 @@ def _certify(model, images: Images, chosen: str, values, shared, card: zoo.Card,
     )
     measures = [_measure(row, facts, images, chosen, values, shared) for row in table]
     if write:
-        write_measures(card, measures, console)
+        write_card(card.name, measures, console)
     return {
         "model": card.name, "weights": card.sha256, **values, **shared, **facts, "images": len(images), "chosen": chosen,
-        "measures": measures, "certificates": [_plain(c, images, i) for i, c in enumerate(found)],
+        "measures": [m.to_dict() for m in measures], "certificates": [_plain(c, images, i) for i, c in enumerate(found)],
     }  # fmt: skip
 
 
-def summary(found: Sequence[Certificate], images: Images) -> dict[str, Any]:
+def summary(found: Sequence[Certificate], images: Images) -> Facts:
     """Average certified radius (0 for an image that is not certified right), abstentions, wrong selections."""
     labels = images.y.tolist()
     right = [c.radius if c.label == label else 0.0 for c, label in zip(found, labels, strict=True)]
@@ -106,9 +111,9 @@ def summary(found: Sequence[Certificate], images: Images) -> dict[str, Any]:
     return {"acr": sum(right) / len(right), "abstained": sum(c.abstained for c in found), "wrong": wrong}
 
 
-def _measure(row: CertifiedAccuracy, facts, images: Images, chosen: str, values, shared) -> dict[str, Any]:
+def _measure(row: CertifiedAccuracy, facts: Facts, images: Images, chosen: str, values: Facts, shared: Facts) -> Measure:
     """What the card stores about one radius."""
-    measure = Measure(
+    return Measure(
         kind="certified",
         **count(row.certified, row.n),
         seed=shared["seed"],
@@ -122,18 +127,21 @@ def _measure(row: CertifiedAccuracy, facts, images: Images, chosen: str, values,
         norm="l2",
         eps=row.radius,
         sigma=values["sigma"],
+        n0=values["n0"],
         draws=values["n"],
+        alpha=values["alpha"],
         note=f"smoothed; average certified radius {facts['acr']:.3f}, {facts['abstained']} abstentions; "
         "not sound in floating point",
     )
-    return measure.to_dict() | {"n0": values["n0"], "alpha": values["alpha"]}
 
 
-def _plain(certificate: Certificate, images: Images, row: int) -> dict[str, Any]:
+def _plain(certificate: Certificate, images: Images, row: int) -> Facts:
     return {"index": int(images.index[row]), "true_label": int(images.y[row]), **asdict(certificate)}
 
 
-def _predict(model, images: Images, chosen: str, values, shared, card: zoo.Card, console: Console) -> Any:
+def _predict(
+    model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, console: Console
+) -> Facts:
     found = []
     with console.bar(len(images) * values["n"], "draws", scale=True) as bar:
         for row, image in enumerate(images.x):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from explorer.attacks import ATTACKS
-from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_measures
+from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue, parse_number
 from explorer.engine import choose, eps_text
 from explorer.evaluation import Measure, clean_accuracy, robust_accuracy, standard_measures
@@ -70,10 +70,10 @@ def run(options: argparse.Namespace, console: Console) -> Any:
             bar.clear()
             bar.n = 0
             console.say(sentence(measure))
-            found.append(measure.to_dict())
+            found.append(measure)
     if options.write:
-        write_measures(card, found, console)
-    return {"model": card.name, "weights": card.sha256, "measures": found}
+        write_card(card.name, found, console)
+    return {"model": card.name, "weights": card.sha256, "measures": [measure.to_dict() for measure in found]}
 
 
 Show = Callable[[str, int, int], None]

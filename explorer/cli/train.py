@@ -25,7 +25,7 @@ from explorer.core import InvalidValue
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 from explorer.engine import choose
-from explorer.training import Progress, train
+from explorer.training import Progress, Result, train
 from explorer.training.export import check_place, command_of, export
 
 PRECISIONS = {"float32": "float32", "bfloat16": "bfloat16 autocast"}  # as the option says it: as the card says it
@@ -86,7 +86,7 @@ def check_folder(folder: Path) -> None:
         raise InvalidValue(f"{folder} cannot be used: {there} is not a folder that can be written.")
 
 
-def _train(recipe: Recipe, folder: Path, device: torch.device, precision: str, smoke: bool, console: Console):
+def _train(recipe: Recipe, folder: Path, device: torch.device, precision: str, smoke: bool, console: Console) -> Result:
     limit = recipe.smoke_images if smoke else None
     with console.bar(0, "updates") as bar:
 

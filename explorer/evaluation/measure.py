@@ -53,7 +53,9 @@ class Measure:
     restarts: int | None = None
     draws: int | None = None  # passes of a stochastic model averaged in each step of the attack
     source_model: str | None = None  # transfer: the model the images were made on
-    sigma: float | None = None  # noisy: standard deviation of the Gaussian noise, pixel units
+    sigma: float | None = None  # noisy, certified: standard deviation of the Gaussian noise, pixel units
+    n0: int | None = None  # certified: draws that select the class; `draws` of them then estimate
+    alpha: float | None = None  # certified: how often one certificate may fail
     zero_gradient_share: float | None = None  # of all gradients, those exactly zero or not finite: a sign of masking
     accuracy_8bit: float | None = None  # when every attacked image is first rounded to 8 bits
     note: str = ""

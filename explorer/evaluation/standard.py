@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -89,7 +88,7 @@ def write_measures(name: str, measures: Sequence[Measure]) -> zoo.Card:
     """Put the measures into the model's card; each replaces the one made under the same conditions."""
     about = zoo.card(name)
     done = replace(about, measures=merged(about.measures, [m.to_dict() for m in measures]))
-    zoo.write_card(_folder(name), done)
+    zoo.write_card(zoo.card_path(name).parent, done)
     return done
 
 
@@ -100,8 +99,3 @@ def _sources(about: zoo.Card) -> list[str]:
         for card in zoo.cards()
         if card.dataset == about.dataset and not card.stochastic and card.sigma is None and card.name != about.name
     ]
-
-
-def _folder(name: str) -> Path:
-    """Where the card lies; of several roots the last counts, as for the zoo."""
-    return next(file.parent for root in reversed(zoo.roots()) if (file := root / f"{name}.json").is_file())

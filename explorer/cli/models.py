@@ -2,6 +2,7 @@
 
   python -m explorer models
   python -m explorer models cifar10/pgd-linf
+  python -m explorer models --markdown
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 from explorer.cli._console import Console, interval
+from explorer.evaluation import tables
 from explorer.models import zoo
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="one model, as the list names it")
+    parser.add_argument("--markdown", action="store_true", help="the list as the README's table")
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
@@ -27,6 +30,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if not cards:
         console.say("No models yet: `python -m explorer train --list` shows the recipes.")
         return []
+    if options.markdown:
+        console.say(tables.markdown(cards))
+        return [asdict(card) for card in cards]
     rows = [[c.name, c.title, f"{c.parameters / 1e6:.2f} M", clean(c), c.precision, f"{c.bytes / 2**20:.1f} MiB"] for c in cards]
     console.table(["name", "title", "parameters", "clean accuracy", "stored as", "size"], rows)
     return [asdict(card) for card in cards]

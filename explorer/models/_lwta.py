@@ -43,7 +43,7 @@ class WinnerTakesAll(nn.Module):
             self.kl = kl_to_uniform(torch.softmax(blocks.float(), dim=1), dim=1)
             return (blocks * soft).reshape(h.shape)
         winner = F.one_hot(noisy.argmax(1), self.units).movedim(-1, 1).to(h.dtype)
-        return (blocks * (winner + soft - soft.detach())).reshape(h.shape)
+        return (blocks * (winner + (soft - soft.detach()))).reshape(h.shape)
 
     def _pairs(self, h: Tensor) -> Tensor:
         """Two units a block: the difference of two Gumbel variables is logistic, so one draw serves a block."""
@@ -58,7 +58,7 @@ class WinnerTakesAll(nn.Module):
             self.kl = math.log(2) - (F.softplus(wide) - torch.sigmoid(wide) * wide).mean()
             win = soft
         else:
-            win = (noisy > 0).to(gap.dtype) + soft - soft.detach()
+            win = (noisy > 0).to(gap.dtype) + (soft - soft.detach())
         return torch.cat((first * win, second * (1 - win)), dim=1)
 
 

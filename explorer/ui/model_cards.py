@@ -6,10 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from explorer.evaluation.tables import headlines, in_percent
 from explorer.models import zoo
 from explorer.models.zoo import Card
-
-MINUTE = 60
 
 
 def overview() -> None:
@@ -55,23 +54,8 @@ def _row(card: Card) -> dict[str, Any]:
         "Model": card.title,
         "What it is": card.summary,
         "Parameters": f"{card.parameters / 1e6:.2f} M",
-        "Clean": _headline(card, "clean"),
-        "Under PGD, Linf 8/255": _headline(card, "white-box", "adaptive", norm="linf"),
-        "Under PGD, L2 0.5": _headline(card, "white-box", "adaptive", norm="l2"),
-        "Certified at L2 0.25": _headline(card, "certified"),
+        **headlines(card),
     }
-
-
-def _headline(card: Card, *kinds: str, norm: str | None = None) -> str:
-    """The lowest fitting measure: the strongest attack counts."""
-    fitting = [m for m in card.measures if m["kind"] in kinds and (norm is None or m.get("norm") == norm)]
-    if kinds == ("certified",):
-        fitting = [m for m in fitting if m.get("eps") == 0.25]
-    return _interval(min(fitting, key=lambda m: m["accuracy"])) if fitting else "not measured"
-
-
-def _interval(m: dict[str, Any]) -> str:
-    return f"{100 * m['accuracy']:.1f} % [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
 
 
 def _measure(m: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +63,7 @@ def _measure(m: dict[str, Any]) -> dict[str, Any]:
     eps = "" if m.get("eps") is None else f"{m.get('norm') or 'l2'} {_eps(m)}"
     return {
         "Kind": m["kind"],
-        "Accuracy, 95 % interval": _interval(m),
+        "Accuracy, 95 % interval": in_percent(m),
         "Images": m["n"],
         "Attack": " ".join(part for part in (m.get("attack") or "", hyper) if part),
         "Radius": eps,

@@ -31,7 +31,7 @@ def add(folder, name, dataset_name, seed=0, **arguments):
     return zoo.write(folder / dataset_name, card, model)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def tiny_zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zoo")
     add(folder, "tiny", "cifar10", width=4)

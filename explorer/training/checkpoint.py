@@ -26,7 +26,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+            return {name: file.get_tensor(name) for name in file.keys()}, facts
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise BadCheckpoint(
             f"The checkpoint {path.name} cannot be read ({type(error).__name__}); delete it to start over."

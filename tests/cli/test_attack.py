@@ -66,5 +66,5 @@ def test_a_bad_picture_file_is_one_sentence(damage, cli, tiny, tmp_path):
 
 
 def test_attacks_are_listed_with_their_hyper_parameters(cli):
-    assert all(key in cli("attack", "--list").out for key in ATTACKS.keys())  # noqa: SIM118
+    assert all(key in cli("attack", "--list").out for key in ATTACKS.keys())
     assert all(p.name in cli("attack", "--list", "--attack", "pgd").out for p in ATTACKS["pgd"].params())

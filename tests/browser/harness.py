@@ -135,7 +135,7 @@ def main() -> None:
 
         @st.fragment(run_every=0.15)
         def running() -> None:
-            seen = st.session_state.get("seen", 0) + 1
+            seen = st.session_state.get("seen", 0) + int(st.query_params.get("stride", 1))
             st.session_state.seen = min(seen, len(whole))
             part = first(whole, st.session_state.seen)
             live = len(part) < len(whole)

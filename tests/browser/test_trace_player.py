@@ -310,6 +310,16 @@ def test_a_running_attack_grows_in_place_and_respects_the_user(open_page, url):
     assert player.frame() == 41
 
 
+def test_an_attack_too_quick_to_watch_is_played_again(open_page, url):
+    page = open_page(f"{url}/?mode=live&steps=40&stride=11")
+    player = Player(page)
+    player.root.locator(".running").wait_for(state="hidden", timeout=60_000)
+    page.get_by_role("button", name="Pause").wait_for(timeout=SLOW)
+    assert player.frame() < 41
+    page.get_by_role("button", name="Play", exact=True).wait_for(timeout=SLOW)
+    assert player.frame() == 41
+
+
 @pytest.mark.parametrize("width", [1180, 1280, 1920])
 def test_images_are_enlarged_by_whole_numbers_and_nothing_sticks_out(resting, width):
     resting.page.set_viewport_size({"width": width, "height": 1000})

@@ -2,6 +2,7 @@
 // Nothing here talks to the server: the whole walk arrived as one message (see packing.py for its layout).
 
 const PLOT = { left: 44, right: 14, top: 8, bottom: 24 }; // margin chart, px; the slider's track follows left and right
+const TOO_QUICK = 2500; // ms: an attack that took less is played again, at a speed that can be watched
 const WALK_SECONDS = 3; // a whole walk at normal speed ...
 const SLOWEST = 0.5; // ... but no frame is held longer than this, seconds
 const LARGEST_IMAGE = 300; // px
@@ -230,6 +231,7 @@ class Player {
     this.playing = false;
     this.dragging = false;
     this.follow = walk.live;
+    this.begun = performance.now();
     this.wish = !walk.live && walk.autoplay && !calm && last > 0;
     this.t = walk.live ? last : this.wish ? 0 : calm && walk.autoplay ? (walk.first_reached ?? last) : last;
     this.buildBars();
@@ -238,7 +240,15 @@ class Player {
 
   goOn(walk) {
     if (this.follow) this.t = walk.frames - 1;
-    if (!walk.live) this.follow = false;
+    if (walk.live) return;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const missed = this.follow && performance.now() - this.begun < TOO_QUICK; // nobody took the slider, nobody could look
+    this.follow = false;
+    if (missed && walk.autoplay && !calm) {
+      this.t = 0;
+      this.wish = true;
+      this.startIfWished();
+    }
   }
 
   startIfWished() {

@@ -10,13 +10,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explorer.core import InvalidValue
+from explorer.core import USUAL_EPS, InvalidValue
 from explorer.core.files import write_atomically
 from explorer.data import Images, load
+from explorer.engine import eps_text
 from explorer.evaluation import Measure, write_measures
 from explorer.models import zoo
 
-EPS = {"linf": "8/255", "l2": "0.5"}  # where none is given
+EPS = {norm: eps_text(eps) for norm, eps in USUAL_EPS.items()}  # where none is given
 BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
 
 

@@ -1,6 +1,6 @@
 """The words everyone shares."""
 
-from explorer.core.ball import NORMS, Ball, Region
+from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
 from explorer.core.classifier import Classifier
 from explorer.core.errors import (
     BadCheckpoint,
@@ -22,6 +22,7 @@ from explorer.core.trace import Trace, Walkway
 __all__ = [
     "LOSSES",
     "NORMS",
+    "USUAL_EPS",
     "BadCheckpoint",
     "BadImage",
     "Ball",

@@ -13,6 +13,7 @@ from explorer.core.errors import InvalidValue
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[str, ...] = get_args(Norm)
+USUAL_EPS = {"linf": 8 / 255, "l2": 0.5}  # where nobody says otherwise: what most papers on CIFAR-10 test
 EPS_LIMIT = {"linf": 1.0, "l2": 100.0}  # the whole pixel range; longer than any image's diagonal here
 EPS_LEAST = 1e-5  # below this, float32 pixels near 1 cannot represent the perturbation
 

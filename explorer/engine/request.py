@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball, Hyper, InvalidValue, UnknownName, parse_number
+from explorer.core import USUAL_EPS, Ball, Hyper, InvalidValue, UnknownName, parse_number
 from explorer.data import Dataset, dataset, raw
 from explorer.models import zoo
 
@@ -46,7 +46,7 @@ class AttackRequest:
     attack: str = "pgd"
     hyper: dict[str, Any] = field(default_factory=dict, hash=False)  # kept: what differs from the attack's defaults
     norm: str = "linf"
-    eps: float = 8 / 255  # in pixel units; "8/255" is understood
+    eps: float = USUAL_EPS["linf"]  # in pixel units; "8/255" is understood
     target: int | None = None  # a class, or its name; None: any wrong class will do
     seed: int = 0
     label: int | None = None  # what an upload shows; None: what the model takes it for. A sample's row has its own

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Cancelled, Classifier, Goal, InvalidValue, seeded
+from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, InvalidValue, seeded
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES, zoo
 from explorer.training.export import hardware_of
 
 TARGETS = {1: 1.10, 128: 1.03}  # PGD-20's time over the bare loop's, by batch size
-BALL = Ball("linf", 8 / 255)
+BALL = Ball("linf", USUAL_EPS["linf"])
 RANDOM = ("preact-resnet18", {"width": 32})  # stands in where no model is named
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball
+from explorer.core import USUAL_EPS, Ball
 from explorer.data import load
 from explorer.evaluation.measure import Measure, merged
 from explorer.evaluation.robustness import BATCH, ShouldStop, clean_accuracy, noisy_accuracy, robust_accuracy
@@ -17,7 +17,7 @@ from explorer.models import zoo
 
 StageProgress = Callable[[str, int, int], None]  # what is being measured, images done, of how many
 
-LINF, L2 = Ball("linf", 8 / 255), Ball("l2", 0.5)
+LINF, L2 = (Ball(norm, USUAL_EPS[norm]) for norm in ("linf", "l2"))
 PLAIN = (
     ("FGSM, Linf 8/255", "fgsm", {}, LINF),
     ("PGD-50, Linf 8/255", "pgd", {"steps": 50, "rel_step": 0.1}, LINF),

@@ -11,7 +11,7 @@ import streamlit as st
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import BadCheckpoint, BadImage, ExplorerError
+from explorer.core import USUAL_EPS, BadCheckpoint, BadImage, ExplorerError
 from explorer.data import DATASETS, dataset, load, read_upload
 from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
@@ -114,8 +114,8 @@ def attack_panel() -> None:
     )
     for other in ATTACKS:
         remember(other.cls, other.key)
-    keep(_eps_key("linf"), 8.0)
-    keep(_eps_key("l2"), 0.5)
+    keep(_eps_key("linf"), 255 * USUAL_EPS["linf"])
+    keep(_eps_key("l2"), USUAL_EPS["l2"])
     key = _eps_key(state["norm"])
     if state["norm"] == "linf":
         right.number_input("eps (of 255)", 0.1, 255.0, step=1.0, format="%.4g", key=key, help=(

@@ -72,6 +72,10 @@ def _measure(m: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
 def _eps(m: dict[str, Any]) -> str:
     eps = m["eps"]
     return f"{eps * 255:g}/255" if m.get("norm") == "linf" else f"{eps:g}"
@@ -85,6 +89,6 @@ def _facts(card: Card) -> list[dict[str, str]]:
         "random at test time": "yes" if card.stochastic else "no",
         "recipe": f"{card.recipe} (hash {card.recipe_hash[:12]})",
         "weights": f"{card.bytes / 2**20:.1f} MiB, {card.precision}, sha256 {card.sha256[:12]}…",
-        **{key.replace("_", " "): str(value) for key, value in training.items()},
+        **{key.replace("_", " "): _plain(value) for key, value in training.items()},
     }
     return [{"": key, "value": value} for key, value in facts.items()]

@@ -17,12 +17,14 @@ with st.sidebar:
 controls.headline(stage.running(), begin=stage.begin, cancel=stage.cancel)
 with st.sidebar:
     controls.attack_panel()
-try:
-    if not stage.is_shown(controls.current_request()):
-        st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
-except ExplorerError as error:
-    st.error(str(error), icon=":material/error:")
-if notice := st.session_state.pop("notice", None):
-    st.warning(notice, icon=":material/info:")
+notes = st.container()  # always there, so that the stage below keeps its place
+with notes:
+    try:
+        if not stage.is_shown(controls.current_request()):
+            st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
+    except ExplorerError as error:
+        st.error(str(error), icon=":material/error:")
+    if notice := st.session_state.pop("notice", None):
+        st.warning(notice, icon=":material/info:")
 stage.watch()
 stage.outcome()

@@ -32,7 +32,7 @@ class FGSM(Hyper):
         r"that way. (In L2: along the slope itself, scaled to length $\varepsilon$.) It works as far as the loss is "
         r"a straight slope over that distance, so what survives it may still fall to many small steps."
     )
-    presets = {"weak": {}, "standard": {}, "strong": {"loss": "margin"}}
+    presets = {"weak": {}, "standard": {}, "strong": {}}  # one step has one strength
 
     draws: int = param(
         1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."

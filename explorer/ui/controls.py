@@ -11,7 +11,7 @@ import streamlit as st
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import USUAL_EPS, BadCheckpoint, BadImage, ExplorerError
+from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError
 from explorer.data import DATASETS, dataset, load, read_upload
 from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
@@ -184,6 +184,17 @@ def current_request() -> AttackRequest:
 def sample(name: str):
     """The bundled pictures of a dataset, decoded once per process; read only."""
     return load(name, split="test", source="sample")
+
+
+def remember_choices() -> None:
+    """Keep what was chosen while another page is shown: Streamlit forgets the values of widgets that are not drawn."""
+    kept = st.session_state.setdefault("choices", {})
+    forms = [f"{entry.key}.{p.name}" for entry in ATTACKS for p in entry.cls.params()]
+    for key in ("dataset", "class", "model", "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
+        if key in st.session_state:
+            kept[key] = st.session_state[key]
+        elif key in kept:
+            st.session_state[key] = kept[key]
 
 
 def keep(key: str, default) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from explorer import __version__
 from explorer.core import ExplorerError
+from explorer.ui import controls
 from explorer.ui.session import engine
 
 LOGO = Path(__file__).with_name("logo.svg")
@@ -32,6 +33,7 @@ def prepare() -> None:
     )
     st.html(_CSS)
     st.logo(LOGO, size="large")
+    controls.remember_choices()
 
 
 @contextmanager

@@ -31,8 +31,6 @@ def start(request: AttackRequest) -> None:
         state["ticket"] = engine().submit(session_id(), attack_work(engine(), request), alive=still_open())
     except ExplorerError as error:
         state["ticket"], state["notice"] = None, str(error)
-    if not request.is_upload:
-        st.query_params.from_dict(request.to_query())
 
 
 def begin() -> None:
@@ -65,8 +63,16 @@ def watch() -> None:
     ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
     if ticket is None:
         return
+    _set_link(st.session_state["shown"])
     polling = not ticket.finished
     st.fragment(_stage, run_every=POLL if polling else None, key="stage")(ticket, polling)
+
+
+def _set_link(request: AttackRequest) -> None:
+    """Make the address bar name the walk on show (an upload has no link)."""
+    wanted = {} if request.is_upload else request.to_query()
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
 
 
 def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:

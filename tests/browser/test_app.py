@@ -49,6 +49,17 @@ def test_another_picture_and_the_button_play_another_walk(open_page, url):
     assert parse_qs(urlparse(page.url).query)["image"] == ["3"]
 
 
+def test_choices_and_link_survive_a_look_at_another_page(open_page, url):
+    page = opened(open_page, f"{url}/?data=cifar10&image=7&model=cifar10/baseline&attack=fgsm&norm=l2&eps=0.75")
+    link = parse_qs(urlparse(page.url).query)
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_text("What was measured")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("link", name="Attack").click()
+    finished(page)
+    expect(page.get_by_text("The settings have changed")).to_be_hidden()
+    assert parse_qs(urlparse(page.url).query) == link and link["attack"] == ["fgsm"] and link["eps"] == ["0.75"]
+
+
 def test_a_thumbnail_is_chosen_by_a_click(open_page, url):
     page = opened(open_page, url)
     thumb = page.get_by_role("group", name="Pictures to attack").get_by_role("button").nth(7)

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explorer.core import Goal, randomness
+from explorer.core import Ball, Goal, Hyper, InvalidValue, randomness
+
+
+def check_norm(attack: Hyper, ball: Ball) -> None:
+    """Raises InvalidValue if the attack is not defined in the ball's norm (its class says in which it is: `norms`)."""
+    if ball.norm not in attack.norms:
+        raise InvalidValue(f"norm must be {' or '.join(attack.norms)} for {type(attack).__name__}; got {ball.norm!r}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import check_norm
 from explorer.attacks.pgd import PGD
 from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
 
@@ -26,6 +27,7 @@ class FGSM(Hyper):
     """x0 + eps * sign(gradient of the loss at x0); in L2, eps * gradient / ||gradient||. Two steps: start and end."""
 
     budget: ClassVar[str] = "fixed"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = r"x_{adv} = x + \varepsilon\,\mathrm{sign}\big(\nabla_x L(x, y)\big)"
     explanation: ClassVar[str] = (
         r"Ask the model once which way its loss grows with every pixel, and move each pixel by the whole $\varepsilon$ "
@@ -42,5 +44,6 @@ class FGSM(Hyper):
     )
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        check_norm(self, ball)
         step = PGD(steps=1, rel_step=1.0, random_start=False, draws=self.draws, loss=self.loss)
         return step.walk(model, x0, goal, ball, rng)

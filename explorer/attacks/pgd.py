@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import dead, look, look_and_pull, revived
+from explorer.attacks._ascent import check_norm, dead, look, look_and_pull, revived
 from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
 
 
@@ -31,6 +31,7 @@ class PGD(Hyper):
     """
 
     budget: ClassVar[str] = "fixed"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = r"x_{t+1} = \Pi\,\big[\,x_t + \alpha\, d\big(\nabla_x L(x_t, y)\big)\big]"
     explanation: ClassVar[str] = (
         r"Start at a random point near the picture. Ask the model which way its loss grows, take a small step of length "
@@ -57,6 +58,7 @@ class PGD(Hyper):
     )
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        check_norm(self, ball)
         x0 = x0.detach()
         region = ball.around(x0)
         alpha = self.rel_step * ball.eps

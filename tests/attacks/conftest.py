@@ -5,7 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.core import Classifier, current_rng, seeded
+from explorer.attacks import ATTACKS
+from explorer.core import Ball, Classifier, current_rng, seeded
+from explorer.core.ball import EPS_LIMIT
+
+MANY_PASSES = 500  # a default that takes more is tested with its weak preset
+EPS = {"linf": 0.06, "l2": 0.6}
 
 
 class Linear(Classifier):
@@ -86,6 +91,28 @@ def trained():
     right = (model(x).argmax(1) == y).nonzero()[:48, 0]
     assert len(right) == 48
     return model, x[right], y[right]
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """`quick("pgd")`: the attack with its defaults, or its weak preset where those take too long for a test."""
+
+    def made(key):
+        cls = ATTACKS[key]
+        return cls() if getattr(cls(), "expected_passes", 0) <= MANY_PASSES else cls(**cls.presets["weak"])
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def ball_for():
+    """`ball_for(attack, norm)`: the ball it is tested in; the whole range for one that looks for the smallest change."""
+
+    def made(attack, norm=None):
+        norm = norm or attack.norms[0]
+        return Ball(norm, EPS_LIMIT[norm] if attack.budget == "minimal" else EPS[norm])
+
+    return made
 
 
 @pytest.fixture

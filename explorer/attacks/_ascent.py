@@ -25,6 +25,7 @@ class View:
     logits: Tensor
     loss: Tensor
     gradient: Tensor | None = None
+    extra: Tensor | int = 0  # (N,) forward passes beyond one a draw
 
 
 def look(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int, rng: torch.Generator) -> View:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, dead, look, look_and_pull, revived
+from explorer.attacks._ascent import check_norm
+from explorer.attacks._climb import climb
 from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
 
 
@@ -59,34 +60,16 @@ class PGD(Hyper):
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
         check_norm(self, ball)
-        x0 = x0.detach()
-        region = ball.around(x0)
-        alpha = self.rel_step * ball.eps
-        total = self.restarts * (self.steps + 1) - 1
-        passes = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
-        forwards = backwards = passes
-        for restart in range(self.restarts):
-            x = region.sample(rng) if self.random_start or restart > 0 else x0.clone()
-            for index in range(self.steps + 1):
-                last = index == self.steps
-                see = look if last else look_and_pull
-                view = see(model, x, goal, self.loss, self.draws, rng)
-                forwards = forwards + self.draws
-                stalled = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
-                if not last:
-                    backwards = backwards + self.draws
-                yield Step(
-                    index=restart * (self.steps + 1) + index,
-                    total=total,
-                    x=x,
-                    logits=view.logits,
-                    loss=view.loss,
-                    distance=ball.distance(x, x0),
-                    reached=goal.reached(view.logits),
-                    stalled=stalled,
-                    forwards=forwards,
-                    backwards=backwards,
-                    restart=restart,
-                )
-                if not last:
-                    x = region.project(x + alpha * ball.steepest(revived(view.gradient, stalled, rng)))
+        return climb(
+            model,
+            x0,
+            goal,
+            ball,
+            rng,
+            steps=self.steps,
+            alpha=self.rel_step * ball.eps,
+            loss=self.loss,
+            draws=self.draws,
+            random_start=self.random_start,
+            restarts=self.restarts,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class View:
     loss: Tensor
     gradient: Tensor | None = None
     extra: Tensor | int = 0  # (N,) forward passes beyond one a draw
+    each: Tensor | None = None  # (N*draws,K) logits of the draws, those of one image in a row
 
 
 def look(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int, rng: torch.Generator) -> View:
@@ -39,7 +40,7 @@ def look_and_pull(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int
     """One forward and one input-backward pass a draw.
 
     With several draws the gradients of the loss are averaged (expectation over transformation, Athalye et al.,
-    arXiv:1707.07397): each draw's pull on the logits is weighted by its own share, 1 - p(true) for cross-entropy.
+    arXiv:1707.07397): each draw's pull on the logits is weighted by its own slope, 1 - p(true) for cross-entropy.
     """
     with torch.enable_grad(), randomness(rng):
         leaf = x.detach().requires_grad_(True)
@@ -47,11 +48,10 @@ def look_and_pull(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int
         with torch.no_grad():
             many = goal.repeated(draws) if draws > 1 else goal
             pull = many.pull(logits, loss)
-            if draws > 1 and loss == "ce":
-                pull = pull * _weights(logits, many, draws)[:, None]
+            if draws > 1:
+                pull = pull * _shares(many.log_slope(logits, loss), draws)[:, None]
         (gradient,) = torch.autograd.grad(logits, leaf, grad_outputs=pull)
-    view = _averaged(logits.detach(), goal, loss, draws)
-    return View(view.logits, view.loss, gradient)
+    return replace(_averaged(logits.detach(), goal, loss, draws), gradient=gradient)
 
 
 def _repeated(x: Tensor, draws: int) -> Tensor:
@@ -60,16 +60,16 @@ def _repeated(x: Tensor, draws: int) -> Tensor:
 
 def _averaged(logits: Tensor, goal: Goal, loss: str, draws: int) -> View:
     if draws == 1:
-        return View(logits, goal.loss(logits, loss))
+        return View(logits, goal.loss(logits, loss), each=logits)
     losses = goal.repeated(draws).loss(logits, loss)
-    return View(logits.view(-1, draws, logits.shape[1]).mean(1), losses.view(-1, draws).mean(1))
+    return View(logits.view(-1, draws, logits.shape[1]).mean(1), losses.view(-1, draws).mean(1), each=logits)
 
 
-def _weights(logits: Tensor, goal: Goal, draws: int) -> Tensor:
-    """(N*draws,) 1 - p(label) of each draw, relative to the largest of its image, in log space against underflow."""
-    miss = torch.log_softmax(logits, 1).scatter(1, goal.labels[:, None], float("-inf")).logsumexp(1)
-    miss = miss.view(-1, draws)
-    return (miss - miss.amax(1, keepdim=True)).exp().flatten()
+def _shares(log_slope: Tensor, draws: int) -> Tensor:
+    """(N*draws,) how steep each draw's loss is, relative to the steepest of its image; in log space against underflow."""
+    log_slope = log_slope.view(-1, draws)
+    steepest = log_slope.amax(1, keepdim=True)
+    return (log_slope - steepest.masked_fill(steepest == float("-inf"), 0)).exp().flatten()
 
 
 def dead(gradient: Tensor) -> Tensor:

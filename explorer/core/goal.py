@@ -11,8 +11,9 @@ from torch import Tensor
 
 from explorer.core.errors import InvalidValue
 
-LossName = Literal["ce", "margin"]
-LOSSES = ("ce", "margin")
+LossName = Literal["ce", "margin", "dlr"]
+LOSSES = ("ce", "margin", "dlr")
+TINY = 1e-12  # the least denominator of DLR
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +36,18 @@ class Goal:
         return cls(labels, True)
 
     def loss(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
-        """(N,), always ascended. "ce": cross-entropy of the true class (minus that of the target); "margin": `margin`."""
+        """(N,), always ascended.
+
+        "ce": cross-entropy of the true class (minus that of the target). "margin": `margin`. "dlr": the margin divided
+        by how far the best logits lie apart (`spread`), so that no scale of the logits matters (Croce & Hein,
+        arXiv:2003.01690, eqs. 6 and 7); it needs 3 classes, targeted 4.
+        differs: toward a target, the strongest other class stands where eq. 7 has the true one, which the goal does not
+        know and which may be beaten long before the target wins.
+        """
         if kind == "margin":
             return self.margin(logits)
+        if kind == "dlr":
+            return self.margin(logits) / spread(logits, self.is_targeted)[0]
         cross_entropy = F.cross_entropy(logits, self.labels, reduction="none")
         return -cross_entropy if self.is_targeted else cross_entropy
 
@@ -59,13 +69,22 @@ class Goal:
         entry of 1, it stays exact where float32 autograd would return zeros (a very confident network).
         """
         onehot = F.one_hot(self.labels, logits.shape[1]).bool()
-        if kind == "margin":
-            best_other = logits.masked_fill(onehot, float("-inf")).argmax(1)
-            pull = F.one_hot(best_other, logits.shape[1]).to(logits.dtype) - onehot.to(logits.dtype)
-        else:
+        if kind == "ce":
             others = torch.softmax(logits.masked_fill(onehot, float("-inf")), dim=1)  # (N,K), 0 at the label
             pull = torch.where(onehot, -torch.ones_like(others), others)
-        return -pull if self.is_targeted else pull
+        else:
+            best_other = logits.masked_fill(onehot, float("-inf")).argmax(1)
+            pull = F.one_hot(best_other, logits.shape[1]).to(logits.dtype) - onehot.to(logits.dtype)
+        pull = -pull if self.is_targeted else pull
+        return dlr_pull(pull, self.margin(logits), logits, self.is_targeted)[0] if kind == "dlr" else pull
+
+    def log_slope(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
+        """(N,) log of the factor that `pull` leaves out: pull * exp(log_slope) is the derivative. -inf where that is 0."""
+        if kind == "margin":
+            return logits.new_zeros(len(logits))
+        if kind == "dlr":
+            return dlr_pull(self.pull(logits, "margin"), self.margin(logits), logits, self.is_targeted)[1]
+        return torch.log_softmax(logits, 1).scatter(1, self.labels[:, None], float("-inf")).logsumexp(1)  # 1 - p(label)
 
     def rows(self, keep: Tensor) -> Goal:
         """The goal of a subset of the images (index or mask)."""
@@ -74,3 +93,26 @@ class Goal:
     def repeated(self, times: int) -> Goal:
         """Each label `times` times in a row: for averaging over a stochastic model's draws."""
         return Goal(self.labels.repeat_interleave(times), self.is_targeted)
+
+
+def spread(logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
+    """DLR's denominator, (N,) > 0, and its derivative (N,K): z1 - z3 of the sorted logits; targeted, z1 - (z3 + z4)/2."""
+    least = 4 if targeted else 3
+    if logits.shape[1] < least:
+        aimed = "the targeted DLR loss" if targeted else "the DLR loss"
+        raise InvalidValue(f"{aimed} must have at least {least} classes to compare; got {logits.shape[1]}.")
+    best, classes = logits.topk(least, dim=1)
+    weights = logits.new_tensor([1.0, 0.0, -0.5, -0.5] if targeted else [1.0, 0.0, -1.0])
+    value = ((best[:, 2:] - best[:, :1]) * weights[2:]).sum(1)  # of differences: exact however large the logits are
+    return value.clamp(min=TINY), torch.zeros_like(logits).scatter(1, classes, weights.expand_as(best))
+
+
+def dlr_pull(rise: Tensor, gap: Tensor, logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
+    """The derivative of gap / spread as `pull` (N,K) and `log_slope` (N,); rise (N,K) is the derivative of gap (N,).
+
+    It is exactly 0 where the true class comes third: there DLR is 1 whatever the logits are.
+    """
+    value, slope = spread(logits, targeted)
+    pull = rise * value[:, None] - gap[:, None] * slope  # the derivative times value ** 2
+    largest = pull.abs().amax(1)
+    return pull / torch.where(largest > 0, largest, 1)[:, None], largest.log() - 2 * value.log()

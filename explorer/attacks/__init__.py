@@ -4,4 +4,7 @@ from explorer.core import Registry
 
 ATTACKS = Registry("attack", "explorer.attacks")
 
-__all__ = ["ATTACKS"]
+GROUPS = ("single step", "iterated", "minimal", "black-box", "ensemble", "baseline")  # in the order choosers show them
+BLACK_BOX = ("black-box", "baseline")  # these see the model's answers only, never its gradients
+
+__all__ = ["ATTACKS", "BLACK_BOX", "GROUPS"]

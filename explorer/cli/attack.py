@@ -3,6 +3,7 @@
   python -m explorer attack --model cifar10/pgd-linf --image 17
   python -m explorer attack --model cifar10/baseline --attack pgd --norm l2 --eps 0.25 --image 3 --target cat
   python -m explorer attack --model cifar10/baseline --image photo.jpg --set steps=40 --save walk.npz
+  python -m explorer attack --model cifar10/pgd-linf --attack deepfool --norm l2 --image 17
   python -m explorer attack --list --attack pgd
 
 --save writes float arrays (every frame, its logits, features, loss and distances) and, beside them, a JSON file with all
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.attacks import ATTACKS
+from explorer.attacks import ATTACKS, GROUPS
 from explorer.cli._console import EPS, Console, check_writable, hyper_table, percent, save, settings
 from explorer.core import BadImage, InvalidValue, Trace
 from explorer.data import dataset, read_upload
@@ -37,8 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", default="0", help="row of the bundled sample, or a picture file (default: %(default)s)")
     parser.add_argument("--label", help="what a picture file shows; without it, what the model takes it for")
     parser.add_argument("--attack", help="which attack (default: pgd)")
-    parser.add_argument("--norm", default="linf", help="of the allowed change: linf or l2 (default: %(default)s)")
-    parser.add_argument("--eps", help=f"its size, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2)")
+    parser.add_argument("--norm", help="of the allowed change: linf or l2 (default: linf, where the attack has it)")
+    parser.add_argument(
+        "--eps", help=f"its size, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2; an attack that "
+        "looks for the smallest change takes none)",
+    )  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
     parser.add_argument("--target", metavar="CLASS", help="the class to reach, by name or number; without it any wrong one")
     parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
@@ -51,17 +55,20 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.model is None:
         raise InvalidValue("attack needs --model; `python -m explorer models` lists them.")
     target = _save_target(options.save)
-    card = zoo.card(options.model)
+    card, key = zoo.card(options.model), options.attack or "pgd"
+    if options.eps is not None and ATTACKS[key].budget == "minimal":
+        raise InvalidValue(f"--eps does not belong to {key}: it looks for the smallest change itself; got {options.eps!r}.")
+    norm = options.norm or ATTACKS[key].norms[0]
     engine = Engine(options.device)
     image, notes = _image(options.image, card.dataset, engine)
     request = AttackRequest(
         dataset=card.dataset,
         image=image,
         model=card.name,
-        attack=options.attack or "pgd",
+        attack=key,
         hyper=settings(options.set),
-        norm=options.norm,
-        eps=options.eps or EPS.get(options.norm, "0.5"),
+        norm=norm,
+        eps=options.eps or EPS.get(norm, "0.5"),
         target=options.target,
         seed=options.seed,
         label=options.label,
@@ -108,7 +115,8 @@ def _tell(last: Snapshot, request: AttackRequest, card: zoo.Card, notes: tuple[s
     console.say(captions(trace, None, card.stochastic)[0])
     console.say(captions(trace, result, card.stochastic)[result.best])
     console.say(
-        f"Checked again in float32: {'inside' if bool(verdict.inside[0]) else 'OUTSIDE'} the ball "
+        f"Checked again in float32: {'inside' if bool(verdict.inside[0]) else 'OUTSIDE'} "
+        f"the {'pixel range' if request.is_minimal else 'ball'} "
         f"(Linf {255 * float(verdict.linf[0]):.4g}/255, L2 {float(verdict.l2[0]):.4g}), "
         f"{_holds(verdict.share[0], verdict.draws, bool(verdict.reached[0]))}; "
         f"after rounding to 8 bits it {'still holds' if bool(verdict.reached_8bit[0]) else 'does not hold'}."
@@ -167,5 +175,18 @@ def _list(key: str | None, console: Console) -> Any:
         console.say(f"{entry.key}: {entry.title} ({entry.paper}). {entry.summary}\n")
         hyper_table(entry.cls, console)
         return {"key": entry.key, "title": entry.title, "hyper": entry.cls().to_dict()}
-    console.table(["attack", "title", "paper", "what for"], [[e.key, e.title, e.paper, e.summary] for e in ATTACKS])
-    return [{"key": e.key, "title": e.title, "paper": e.paper, "summary": e.summary} for e in ATTACKS]
+    entries = sorted(ATTACKS, key=lambda e: (GROUPS.index(e.group), e.key))
+    rows = [[e.key, e.title, e.group, ", ".join(e.cls.norms), e.paper, e.summary] for e in entries]
+    console.table(["attack", "title", "group", "norms", "paper", "what for"], rows)
+    return [
+        {
+            "key": e.key,
+            "title": e.title,
+            "group": e.group,
+            "norms": list(e.cls.norms),
+            "budget": e.cls.budget,
+            "paper": e.paper,
+            "summary": e.summary,
+        }
+        for e in entries
+    ]

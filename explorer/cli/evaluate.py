@@ -6,7 +6,8 @@
   python -m explorer evaluate cifar10/pgd-linf --clean
 
 Without --attack or --clean it makes the standard measures that a model's card holds. An image counts as robust if it is
-classified right and the attack does not change that.
+classified right and the attack does not change that; for an attack that looks for the smallest change, if that change is
+longer than eps.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import check_norm
 from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue, parse_number
 from explorer.engine import choose, eps_text
@@ -31,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--standard", action="store_true", help="the standard measures (the default)")
     what.add_argument("--clean", action="store_true", help="clean accuracy alone, on all test images unless --n is given")
     what.add_argument("--attack", help="one attack; `python -m explorer attack --list` shows them")
-    parser.add_argument("--norm", default="linf", help="with --attack: linf or l2 (default: %(default)s)")
+    parser.add_argument("--norm", help="with --attack: linf or l2 (default: linf, where the attack has it)")
     parser.add_argument("--eps", help=f"with --attack, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="with --attack: a hyper-parameter")
     parser.add_argument("--craft-on", metavar="MODEL", help="with --attack: make the images on that model (transfer)")
@@ -47,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> Any:
     card, device = zoo.card(options.name), choose(options.device)
     seed, bf16 = whole("seed", options.seed, 0, 2**53 - 1), options.precision == "bfloat16"
-    if options.attack is None and (options.set or options.eps or options.craft_on or options.norm != "linf"):
+    if options.attack is None and (options.set or options.eps or options.craft_on or options.norm):
         raise InvalidValue("--set, --eps, --norm and --craft-on belong to --attack, which is missing.")
     n = None if options.n is None else whole("n", options.n, 1, MOST)
     if options.clean:
@@ -96,7 +98,9 @@ def _clean(card: zoo.Card, device: Any, n: int | None, seed: int) -> Work:
 
 def _attacked(card: zoo.Card, device: Any, n: int, seed: int, bf16: bool, options: argparse.Namespace) -> Work:
     attack = ATTACKS[options.attack].from_dict(settings(options.set))
-    ball = Ball(options.norm, eps_of(options.norm, options.eps))
+    norm = options.norm or attack.norms[0]
+    ball = Ball(norm, eps_of(norm, options.eps))
+    check_norm(attack, ball)
     source = {}
     if options.craft_on is not None:
         if zoo.card(options.craft_on).dataset != card.dataset:
@@ -123,6 +127,11 @@ def eps_of(norm: str, text: str | None) -> float:
         raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
 
 
+def distance_text(norm: str, distance: float) -> str:
+    """ "3.21/255" in Linf, "0.312" in L2."""
+    return f"{255 * distance:.3g}/255" if norm == "linf" else f"{distance:.3g}"
+
+
 def sentence(measure: Measure) -> str:
     """One line: the number, its interval, and under which conditions it holds."""
     facts = measure.to_dict()
@@ -137,6 +146,8 @@ def sentence(measure: Measure) -> str:
     if measure.accuracy_8bit is not None:
         extra.insert(0, f"{percent(measure.accuracy_8bit)} when rounded to 8 bits")
         extra.insert(1, f"{percent(measure.zero_gradient_share)} zero gradients")
+    if measure.median_distance is not None:
+        extra.insert(0, f"median distance {distance_text(measure.norm, measure.median_distance)}")
     if measure.note:
         extra.append(measure.note)
     return f"{interval(facts)}  n={measure.n:,}  {what}; {'; '.join(extra)}"

@@ -28,6 +28,7 @@ class Trace:
     target: int | None  # the class asked for, None if any wrong class will do
     classes: tuple[str, ...]
     planned: int
+    minimal: bool = False  # the attack looked for the smallest change: of the frames that reach the goal the nearest counts
     conditions: dict[str, Any] = field(
         default_factory=dict
     )  # model, attack, hyper-parameters, norm, eps, seed, image ...
@@ -59,11 +60,18 @@ class Trace:
         return self.logits[:, self.label] - others
 
     @property
+    def distance(self) -> np.ndarray:
+        """(T,) float64, how far from the original, in the norm of the conditions (Linf where none is named)."""
+        return self.l2 if self.conditions.get("norm") == "l2" else self.linf
+
+    @property
     def best(self) -> int:
         """The attacked frame that counts as the result, by the rule of `explorer.core.run`: reached first, then loss,
-        then the latest."""
+        then the latest; for a search for the smallest change reached first, then distance, then the earliest."""
         if len(self) == 1:
             return 0
+        if self.minimal:
+            return int(np.lexsort((self.distance[1:], ~self.reached[1:]))[0]) + 1
         return int(np.lexsort((self.loss[1:], self.reached[1:]))[-1]) + 1  # stable: of equals the last
 
     @property

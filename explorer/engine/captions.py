@@ -47,9 +47,12 @@ class _Teller:
     def _when(self, t: int) -> str:
         number = sum(start <= t for start in self.starts)  # of this try
         index = t - self.starts[max(number, 1) - 1]
+        if self.trace.minimal and index > 0:
+            return f"At point {t - self.starts[0]} of the search"
         where = f" of try {number} of {self.tries}" if self.tries > 1 else ""
         if index == 0:
-            runner = f"try {number} of {self.tries}" if self.tries > 1 else "the attack"
+            walk = "the search" if self.trace.minimal else "the attack"
+            runner = f"try {number} of {self.tries}" if self.tries > 1 else walk
             return f"At {self._start(t, number)}, where {runner} starts,"
         if self.steps == 1:
             return f"After its only step{where}"
@@ -58,6 +61,8 @@ class _Teller:
     def _start(self, t: int, number: int) -> str:
         if self.trace.linf[t] == 0:
             return "the untouched image"
+        if self.trace.minimal:
+            return "another point"  # there is no ball
         random = number > 1 or self.trace.conditions.get("hyper", {}).get("random_start")
         return "a random point of the ball" if random else "another point of the ball"
 
@@ -80,14 +85,17 @@ def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
     verdict = result.verdict
     reached, kept = bool(verdict.reached[0]), bool(verdict.reached_8bit[0])
     words = ""
+    if trace.minimal:
+        found = bool(trace.reached[result.best])
+        words = " This is the smallest change found." if found else " No change was found that does what was asked."
     if stochastic:
         hits = f"{round(float(verdict.share[0]) * verdict.draws)} of {verdict.draws} times"
         if trace.target is None:
-            words = f" On fresh draws the model is wrong {hits}."
+            words += f" On fresh draws the model is wrong {hits}."
         else:
-            words = f" On fresh draws the model takes it for {article(trace.classes[trace.target])} {hits}."
+            words += f" On fresh draws the model takes it for {article(trace.classes[trace.target])} {hits}."
     elif trace.reached[result.best] and not reached:
-        words = " Looked at once more, alone and in full precision, the attack fails."
+        words += " Looked at once more, alone and in full precision, the attack fails."
     if trace.target is not None and not reached:
         words += f" The target, {article(trace.classes[trace.target])}, is not reached."
     if reached and not kept:

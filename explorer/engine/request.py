@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explorer.attacks import ATTACKS
-from explorer.core import USUAL_EPS, Ball, Hyper, InvalidValue, UnknownName, parse_number
+from explorer.core import NORMS, USUAL_EPS, Ball, Hyper, InvalidValue, UnknownName, parse_number
+from explorer.core.ball import EPS_LIMIT
 from explorer.data import Dataset, dataset, raw
 from explorer.models import zoo
 
@@ -46,7 +47,7 @@ class AttackRequest:
     attack: str = "pgd"
     hyper: dict[str, Any] = field(default_factory=dict, hash=False)  # kept: what differs from the attack's defaults
     norm: str = "linf"
-    eps: float = USUAL_EPS["linf"]  # in pixel units; "8/255" is understood
+    eps: float = USUAL_EPS["linf"]  # in pixel units; "8/255" is understood. The whole range if `is_minimal`
     target: int | None = None  # a class, or its name; None: any wrong class will do
     seed: int = 0
     label: int | None = None  # what an upload shows; None: what the model takes it for. A sample's row has its own
@@ -57,7 +58,9 @@ class AttackRequest:
         if card.dataset != spec.name:
             raise InvalidValue(f"model {card.name} was made for {card.dataset}; got dataset {spec.name!r}.")
         attack = _attack(self.attack, self.hyper)
-        eps = _eps(self.norm, self.eps)
+        eps = _eps(_norm(self.attack, self.norm), self.eps)
+        if self.is_minimal:
+            eps = EPS_LIMIT[self.norm]  # it says itself how far it had to go
         image, label = _picture(spec, self.image, self.label)
         target = None if self.target is None else _class("target", self.target, spec)
         if target is not None and target == label:
@@ -74,6 +77,11 @@ class AttackRequest:
     def method(self) -> Hyper:
         """The attack with its hyper-parameters."""
         return ATTACKS[self.attack].from_dict(self.hyper)
+
+    @property
+    def is_minimal(self) -> bool:
+        """Whether the attack looks for the smallest change, so that there is no eps to choose."""
+        return ATTACKS[self.attack].budget == "minimal"
 
     @property
     def ball(self) -> Ball:
@@ -97,13 +105,20 @@ class AttackRequest:
 
     @property
     def frames(self) -> int:
-        """How many frames the walk is expected to have: the untouched image, then each start and each update."""
-        return 1 + self.restarts * (getattr(self.method, "steps", 1) + 1)
+        """How many frames the walk may have: the untouched image, then the attack's `expected_frames`.
+
+        An attack that does not say is taken to yield each start and each update.
+        """
+        return 1 + getattr(self.method, "expected_frames", self.restarts * (getattr(self.method, "steps", 1) + 1))
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes it is expected to need, draws counted one by one."""
-        return self.restarts * (2 * getattr(self.method, "steps", 1) + 1) * self.draws
+        """Forward and backward passes it may need, draws counted one by one: the attack's `expected_passes`.
+
+        An attack that does not say is taken to need one of each for an update, and a last look.
+        """
+        usual = self.restarts * (2 * getattr(self.method, "steps", 1) + 1) * self.draws
+        return getattr(self.method, "expected_passes", usual)
 
     def within(self, budget: Budget = PAGE) -> AttackRequest:
         """Itself if it asks for no more than `budget`; raises InvalidValue."""
@@ -124,7 +139,9 @@ class AttackRequest:
     def to_query(self) -> dict[str, str]:
         """Names and values of a link that `from_query` turns into an equal request; defaults are left out."""
         query = {"data": self.dataset, "image": str(self.image), "model": self.model, "attack": self.attack}
-        query |= {"norm": self.norm, "eps": eps_text(self.eps)}
+        query["norm"] = self.norm
+        if not self.is_minimal:
+            query["eps"] = eps_text(self.eps)
         if self.hyper:
             query["with"] = ",".join(f"{name}:{_plain(value)}" for name, value in self.hyper.items())
         if self.target is not None:
@@ -157,7 +174,7 @@ class AttackRequest:
         """One line: "PGD against cifar10/pgd-linf, Linf 8/255, 20 steps, toward cat"."""
         parts = [
             f"{ATTACKS.entry(self.attack).title} against {self.model}",
-            f"{_NORMS[self.norm]} {eps_text(self.eps)}",
+            _NORMS[self.norm] if self.is_minimal else f"{_NORMS[self.norm]} {eps_text(self.eps)}",
         ]
         for name, (one, many) in _WORDS.items():
             amount = getattr(self.method, name, 1)
@@ -181,14 +198,17 @@ class AttackRequest:
                 f'model = zoo.load("{self.model}", device="cpu")',
                 *self._image_lines(label),
                 f'attack = ATTACKS["{self.attack}"]({settings})',
-                f'ball = Ball("{self.norm}", eps={_eps_code(self.eps)})',
+                f'ball = Ball("{self.norm}", eps={_eps_code(self.eps)}){self._whole_range()}',
                 "goal = Goal.untargeted(y)" if self.target is None else self._target_line(),
                 f"rng = torch.Generator().manual_seed({self.seed})",
-                "outcome = run(attack.walk(model, x, goal, ball, rng), goal)",
+                f"outcome = run(attack.walk(model, x, goal, ball, rng), goal{', minimal=True' * self.is_minimal})",
                 "print(outcome.success, outcome.distance)  # outcome.x holds the attacked image",
                 "",
             ]
         )
+
+    def _whole_range(self) -> str:
+        return "  # the whole pixel range: the attack looks for the smallest change" if self.is_minimal else ""
 
     def _imports(self) -> list[str]:
         source = "from explorer.data import read_upload" if self.is_upload else "from explorer.data import load"
@@ -268,12 +288,20 @@ def _attack(key: Any, hyper: Any) -> Hyper:
     return cls.from_dict(hyper)
 
 
-def _eps(norm: Any, value: Any) -> float:
+def _norm(key: str, norm: Any) -> str:
+    """The norm, if it is one and the attack is defined in it."""
+    if _text("norm", norm) in NORMS and norm not in ATTACKS[key].norms:
+        title = ATTACKS.entry(key).title
+        raise InvalidValue(f"norm must be {' or '.join(ATTACKS[key].norms)} for {title}; got {norm!r}.")
+    return norm  # an unknown one is Ball's to refuse
+
+
+def _eps(norm: str, value: Any) -> float:
     try:
         number = parse_number(None if isinstance(value, bool) else value)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {value!r}.') from error
-    return Ball(_text("norm", norm), number).eps
+    return Ball(norm, number).eps
 
 
 def _picture(spec: Dataset, image: Any, label: Any) -> tuple[int | str, int | None]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import explorer
+from explorer.attacks import ATTACKS, BLACK_BOX
 from explorer.certify.noise import derived_seed
 from explorer.core import LOSSES, Classifier, Goal, InvalidValue, Step, Trace, Walkway, randomness, seeded
 from explorer.data import dataset, raw
@@ -81,9 +82,9 @@ class Snapshot:
 class _Record:
     """Arrays with room for the planned frames. Rows are written once, so that slices handed out never change."""
 
-    def __init__(self, x0: Tensor, goal: Goal, label: int, classes: tuple[str, ...], planned: int, conditions: dict):
-        self.goal, self.label, self.classes = goal, label, classes
-        self.length, self.planned = 0, planned
+    def __init__(self, x0: Tensor, goal: Goal, label: int, request: AttackRequest, conditions: dict):
+        self.goal, self.label, self.classes, self.minimal = goal, label, request.classes, request.is_minimal
+        self.length, self.planned = 0, request.frames
         self.conditions = conditions | {"starts": []}  # frames at which a try begins
         self._original = x0[0].cpu().double().numpy()
         self._arrays: dict[str, np.ndarray] = {}
@@ -121,6 +122,7 @@ class _Record:
             target=target,
             classes=self.classes,
             planned=max(self.planned, self.length),
+            minimal=self.minimal,
             conditions=self.conditions,
         )
 
@@ -204,7 +206,7 @@ class Recorder:
         kind = getattr(request.method, "loss", None)
         loss = goal.repeated(draws).loss(logits, kind if kind in LOSSES else "ce").mean()
         conditions = self._conditions | described(request) | {"label": label, "label_known": request.label is not None}
-        record = _Record(self.x0, goal, label, request.classes, request.frames, conditions)
+        record = _Record(self.x0, goal, label, request, conditions)
         record.add(self.x0[0], mean[0], self._tap.take(self.x0), float(loss), bool(goal.reached(mean)), False)
         return record
 
@@ -231,13 +233,14 @@ def described(request: AttackRequest) -> dict[str, Any]:
         "attack": request.attack,
         "hyper": request.method.to_dict(),
         "norm": request.norm,
-        "eps": request.eps,
-        "eps_text": eps_text(request.eps),
+        "eps": None if request.is_minimal else request.eps,  # nobody chose one
+        "eps_text": None if request.is_minimal else eps_text(request.eps),
+        "budget": request.method.budget,
         "target": request.target,
         "seed": request.seed,
         "restarts": request.restarts,
         "draws": request.draws,
-        "threat": "white-box",
+        "threat": "black-box" if ATTACKS.entry(request.attack).group in BLACK_BOX else "white-box",
     }
 
 

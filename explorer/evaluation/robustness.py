@@ -6,13 +6,15 @@ and is not attacked.
 Deterministic models: one fooling image among all that the attack visits is enough, once float32 confirms it.
 Stochastic models: of all images visited, the one of highest mean loss is judged, by the majority of fresh draws; picking
 the luckiest of many noisy verdicts would count noise as an attack.
+Attacks that look for the smallest change: an image is robust if that change is longer than eps.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from explorer.attacks import ATTACKS
 from explorer.core import Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, run, seeded
+from explorer.core.ball import EPS_LIMIT
 from explorer.data import Images
 from explorer.evaluation.measure import Measure, count
 from explorer.evaluation.verdict import Verdict, verdict_draws, verify
@@ -109,6 +112,7 @@ def robust_accuracy(
         draws=draws,
         source_model=source_model,
         zero_gradient_share=tally.stalled / max(tally.gradients, 1),
+        median_distance=_median(tally.distances),
         accuracy_8bit=tally.robust_8bit / len(images),
         precision=BFLOAT16 if bf16 else FLOAT32,
         note=note,
@@ -162,6 +166,12 @@ def _conditions(
     }
 
 
+def _median(distances: list[float]) -> float | None:
+    """The middle one (the lower of two), None if there is none or it is not finite."""
+    middle = sorted(distances)[(len(distances) - 1) // 2] if distances else math.inf
+    return middle if math.isfinite(middle) else None
+
+
 def _kind(model: Classifier, craft_on: Classifier | None, draws: int) -> tuple[str, str]:
     if craft_on is not None:
         return "transfer", ""
@@ -209,6 +219,7 @@ def _held(verdict: Verdict, y: Tensor) -> tuple[Tensor, Tensor]:
 class _Tally:
     robust: int = 0
     robust_8bit: int = 0
+    distances: list[float] = field(default_factory=list)  # smallest-change attacks: inf where none was found
     stalled: float = 0.0
     gradients: int = 0
 
@@ -226,23 +237,32 @@ class _Job:
     should_stop: ShouldStop | None
     tally: _Tally
 
+    @property
+    def minimal(self) -> bool:
+        return self.attack.budget == "minimal"
+
     def one_batch(self, x0: Tensor, y: Tensor) -> None:
         """Attack what the judge gets right, whatever the attacked model says about it."""
         right = _right(verify(self.model, x0, x0, Goal.untargeted(y), ANYWHERE, self.rng), y)
         if not bool(right.any()):
             return
-        one_image = self.source is not self.model or self.model.stochastic
+        one_image = self.source is not self.model or self.model.stochastic or self.minimal
         attacked = self._one_image_each if one_image else self._any_visited
         held, held_8bit = attacked(x0[right], y[right])
         self.tally.robust += int(held.sum())
         self.tally.robust_8bit += int(held_8bit.sum())
 
     def _one_image_each(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(n,) still right, and still right in 8 bits: the attack's best image, judged once."""
+        """(n,) still right, and still right in 8 bits: the attack's best (or nearest) image, judged once."""
         goal = Goal.untargeted(y)
         with torch.autocast(x0.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            outcome = run(self._chosen_by_loss(self._walk(self.attack, x0, goal)), goal)
-        return _held(verify(self.model, outcome.x, x0, goal, self.ball, self.rng), y)
+            walk = self._walk(self.attack, x0, goal)
+            outcome = run(walk, goal, minimal=True) if self.minimal else run(self._chosen_by_loss(walk), goal)
+        verdict = verify(self.model, outcome.x, x0, goal, self.ball, self.rng)
+        if self.minimal:
+            distance = verdict.linf if self.ball.norm == "linf" else verdict.l2
+            self.tally.distances += torch.where(verdict.reached, distance, math.inf).tolist()
+        return _held(verdict, y)
 
     def _chosen_by_loss(self, walk: Iterator[Step]) -> Iterator[Step]:
         """On a stochastic model a step's own verdict is noise: leave the choice to its mean loss."""
@@ -275,7 +295,8 @@ class _Job:
     def _walk(self, attack: Hyper, x0: Tensor, goal: Goal) -> Iterator[Step]:
         """The attack's steps, counted, and stopped when asked."""
         seen = 0
-        for step in attack.walk(self.source, x0, goal, self.ball, self.rng):
+        ball = Ball(self.ball.norm, EPS_LIMIT[self.ball.norm]) if self.minimal else self.ball
+        for step in attack.walk(self.source, x0, goal, ball, self.rng):
             _check(self.should_stop)
             if not bool(torch.isfinite(step.logits).all()):
                 raise FloatingPointError("the model's logits are not finite")

@@ -10,7 +10,7 @@ from functools import partial
 import streamlit as st
 import torch
 
-from explorer.attacks import ATTACKS
+from explorer.attacks import ATTACKS, GROUPS
 from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError
 from explorer.data import DATASETS, dataset, load, read_upload
 from explorer.engine import AttackRequest
@@ -57,7 +57,8 @@ def show(request: AttackRequest) -> None:
     state = st.session_state
     state["dataset"], state["image"], state["model"] = request.dataset, request.image, request.model
     state["attack"], state["norm"], state["seed"] = request.attack, request.norm, request.seed
-    state[_eps_key(request.norm)] = request.eps * 255 if request.norm == "linf" else request.eps
+    if not request.is_minimal:
+        state[_eps_key(request.norm)] = request.eps * 255 if request.norm == "linf" else request.eps
     state["target"] = ANY if request.target is None else dataset(request.dataset).classes[request.target]
     set_form(ATTACKS[request.attack], request.attack, request.hyper)
     if request.is_upload:
@@ -97,17 +98,22 @@ def image_panel() -> None:
 
 
 def attack_panel() -> None:
-    """How hard: the ball, the attack's own hyper-parameters, the seed; with the method's formula."""
+    """How hard: the ball, the attack's own hyper-parameters, the seed; with the method's formula.
+
+    Only norms the attack is defined in are offered; one that looks for the smallest change is given no eps.
+    """
     state = st.session_state
     entry = ATTACKS.entry(state["attack"])
     st.subheader(f"{entry.title}", anchor=False)
     st.caption(entry.summary)
     st.latex(entry.cls.formula)
     keep("norm", "linf")
+    if state["norm"] not in entry.cls.norms:
+        state["norm"] = entry.cls.norms[0]
     left, right = st.columns(2)
     left.selectbox(
         "Norm",
-        ["linf", "l2"],
+        entry.cls.norms,
         key="norm",
         format_func={"linf": "Linf", "l2": "L2"}.get,
         help="How change is measured. Linf: the largest change of any pixel. L2: the Euclidean length of all changes.",
@@ -117,7 +123,9 @@ def attack_panel() -> None:
     keep(_eps_key("linf"), 255 * USUAL_EPS["linf"])
     keep(_eps_key("l2"), USUAL_EPS["l2"])
     key = _eps_key(state["norm"])
-    if state["norm"] == "linf":
+    if entry.cls.budget == "minimal":
+        right.caption("No eps to choose: it looks for the smallest change.")
+    elif state["norm"] == "linf":
         right.number_input("eps (of 255)", 0.1, 255.0, step=1.0, format="%.4g", key=key, help=(
             "How much any pixel may change, in 255ths of the pixel range. 8 is the usual test. Between 0.1 and 255."))  # fmt: skip
     else:
@@ -142,7 +150,7 @@ def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None
     columns[0].selectbox("Fool this model", list(titles), key="model", format_func=titles.get)
     columns[1].selectbox(
         "with this attack",
-        ATTACKS.keys(),
+        _attacks(),
         key="attack",
         format_func=lambda k: f"{ATTACKS.entry(k).title} · {ATTACKS.entry(k).group}",
     )
@@ -156,6 +164,11 @@ def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None
         columns[3].button(
             "Attack", type="primary", icon=":material/bolt:", on_click=begin, width="stretch", key="begin"
         )
+
+
+def _attacks() -> list[str]:
+    """All attacks, group by group."""
+    return [e.key for e in sorted(ATTACKS, key=lambda e: (GROUPS.index(e.group), e.key))]
 
 
 def current_request() -> AttackRequest:

@@ -55,7 +55,9 @@ def cancel() -> None:
 def is_shown(request: AttackRequest) -> bool:
     """Whether the walk on the stage is this request's (eps compared as the page shows it)."""
     shown: AttackRequest | None = st.session_state.get("shown")
-    return shown is not None and dataclasses.replace(request, eps=shown.eps) == shown and abs(request.eps - shown.eps) < 1e-9
+    if shown is None or (shown.norm, shown.is_minimal) != (request.norm, request.is_minimal):
+        return False  # an eps of one norm may be none of the other
+    return dataclasses.replace(request, eps=shown.eps) == shown and abs(request.eps - shown.eps) < 1e-9
 
 
 def watch() -> None:

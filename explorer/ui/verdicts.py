@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from explorer.attacks import ATTACKS, BLACK_BOX
 from explorer.core import Trace
 from explorer.engine import AttackRequest, Result, eps_text
 
@@ -10,6 +13,8 @@ NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 
 def headline(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool, str]:
     """Whether the attack reached its goal on fresh looks, and one sentence that says so."""
+    if request.is_minimal:
+        return _smallest(trace, result, request)
     verdict = result.verdict
     reached = bool(verdict.reached[0])
     sees, true = trace.classes[int(verdict.predicted[0])], trace.classes[trace.label]
@@ -27,6 +32,27 @@ def headline(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool
 _NO_PROOF = "That this walk found nothing is no proof that nothing is there."
 
 
+def _smallest(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool, str]:
+    """The headline of a search for the smallest change: how far it had to go, or that it failed."""
+    verdict, true = result.verdict, trace.classes[trace.label]
+    sees = trace.classes[int(verdict.predicted[0])]
+    if not bool(trace.reached[result.best]):
+        wish = f"anything but {_a(true)}" if trace.target is None else _a(trace.classes[trace.target])
+        return False, f"**Nothing found.** No change was found that makes the model see {wish}. {_NO_PROOF}"
+    if float(verdict.linf[0]) == 0:
+        return True, f"**Nothing to do.** The model sees {_a(sees)} instead of {_a(true)} before any change."
+    if request.norm == "l2":
+        length = f"has length {float(verdict.l2[0]):.3g} (L2)"
+    else:
+        levels = math.ceil(25500 * float(verdict.linf[0]) - 1e-6) / 100  # up, so that the sentence stays true
+        length = f"moves no pixel by more than {levels:g}/255 (L∞)"
+    if not bool(verdict.inside[0]):
+        return False, "The result lies outside the pixel range and does not count."
+    if not bool(verdict.reached[0]):
+        return False, f"**Does not hold.** The smallest change found {length}, but on fresh looks the model sees {_a(sees)}."
+    return True, f"**Fooled.** The model now sees {_a(sees)} instead of {_a(true)}. The smallest change found {length}."
+
+
 def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bool) -> list[str]:
     """The facts behind the headline, one sentence each."""
     verdict, about = result.verdict, result.conditions
@@ -39,7 +65,8 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
         )
     lines.append(
         f"Largest change of any pixel: {_floor_levels(float(verdict.linf[0]))}/255. Length of the change (L2): "
-        f"{float(verdict.l2[0]):.3f}. Inside the allowed distance and the pixel range, checked in double precision."
+        f"{float(verdict.l2[0]):.3f}. Inside {'' if request.is_minimal else 'the allowed distance and '}the pixel range, "
+        "checked in double precision."
     )
     lines.append(_saved(bool(verdict.reached[0]), bool(verdict.reached_8bit[0])))
     if about["stalled_share"] > 0:
@@ -47,10 +74,14 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
             f"At {about['stalled_share']:.0%} of the visited points the gradient was zero or not finite; "
             "there the attack took a random step."
         )
-    lines.append(
-        f"White-box: the attack used this model's own gradients, in {about['forwards']:,} forward and "
-        f"{about['backwards']:,} backward passes ({about['seconds']:.2g} s on {about['device']}), seed {request.seed}."
-    )
+    where = f"({about['seconds']:.2g} s on {about['device']}), seed {request.seed}."
+    if ATTACKS.entry(request.attack).group in BLACK_BOX:
+        lines.append(f"Black-box: the attack saw only this model's answers, in {about['forwards']:,} forward passes {where}")
+    else:
+        lines.append(
+            f"White-box: the attack used this model's own gradients, in {about['forwards']:,} forward and "
+            f"{about['backwards']:,} backward passes {where}"
+        )
     return lines
 
 

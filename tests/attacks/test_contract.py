@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from explorer.attacks import ATTACKS
+from explorer.attacks import ATTACKS, GROUPS
 from explorer.attacks.pgd import PGD
 from explorer.core import LOSSES, NORMS, Ball, Goal, Hyper, InvalidValue, Step, current_rng, param, run, seeded
 
@@ -242,7 +242,7 @@ def test_every_hyper_parameter_is_described_and_refuses_what_is_out_of_range(key
     cls = ATTACKS[key]
     entry = ATTACKS.entry(key)
     assert entry.title and entry.paper and entry.summary and cls.__doc__ and cls.budget in ("fixed", "minimal")
-    assert cls.formula and cls.explanation
+    assert cls.formula and cls.explanation and entry.group in GROUPS
     assert cls() == cls.from_dict(cls().to_dict())
     for p in cls.params():
         assert p.label and p.help

@@ -1,5 +1,7 @@
 """A recorded walk: what follows from its arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,13 @@ import torch
 from explorer.core import Goal, Step, Trace, run
 
 
-def trace(frames, logits, loss=None, reached=None, label=0):
+def trace(frames, logits, loss=None, reached=None, label=0, **more):
     t = len(frames)
     zeros, no = np.zeros(t), np.zeros(t, dtype=bool)
     loss = zeros if loss is None else np.asarray(loss, dtype=np.float32)
     reached = no if reached is None else np.asarray(reached)
     frames, logits = np.asarray(frames, dtype=np.float32).reshape(t, 1, 1, -1), np.asarray(logits, dtype=np.float32)
-    return Trace(frames, logits, logits, loss, zeros, zeros, reached, no, label, None, ("a", "b", "c"), t)
+    return Trace(frames, logits, logits, loss, zeros, zeros, reached, no, label, None, ("a", "b", "c"), t, **more)
 
 
 def test_what_follows_from_the_arrays():
@@ -48,4 +50,28 @@ def test_the_frame_that_counts_is_the_one_that_run_keeps():
                  torch.zeros(1, dtype=torch.float64), torch.tensor([reached[i]]), torch.zeros(1, dtype=torch.bool), one, one)
             for i in range(steps)
         ], goal)  # fmt: skip
+        assert recorded.frames[recorded.best].item() == outcome.x.item()
+
+
+def test_of_a_search_for_the_smallest_change_the_nearest_counts():
+    """As `run` keeps it, over many walks full of ties."""
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        steps = int(rng.integers(1, 7))
+        distance, reached = rng.integers(0, 3, steps).astype(np.float64), rng.integers(0, 2, steps).astype(bool)
+        norm = str(rng.choice(["linf", "l2"]))
+        recorded = trace(
+            [[0.9], *([i / 10] for i in range(steps))],
+            np.zeros((steps + 1, 3)),
+            reached=[False, *reached],
+            minimal=True,
+            conditions={"norm": norm},
+        )
+        recorded = replace(recorded, **{norm: np.array([0, *distance])})
+        one, goal = torch.ones(1, dtype=torch.int64), Goal.untargeted(torch.tensor([0]))
+        outcome = run([
+            Step(i, steps - 1, torch.full((1, 1, 1, 1), i / 10), torch.zeros(1, 3), torch.zeros(1),
+                 torch.tensor([distance[i]]), torch.tensor([reached[i]]), torch.zeros(1, dtype=torch.bool), one, one)
+            for i in range(steps)
+        ], goal, minimal=True)  # fmt: skip
         assert recorded.frames[recorded.best].item() == outcome.x.item()

@@ -14,7 +14,9 @@ CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 CAT, FROG = 3, 6
 
 
-def told(seen, linf, *, target=None, l2=None, classes=CLASSES, planned=None, label=FROG, **conditions):
+def told(
+    seen, linf, *, target=None, l2=None, classes=CLASSES, planned=None, label=FROG, minimal=False, **conditions
+):
     """A trace in which frame t is taken for class seen[t][0] with probability seen[t][1]."""
     n = len(seen)
     p = np.zeros((n, 10))
@@ -34,6 +36,7 @@ def told(seen, linf, *, target=None, l2=None, classes=CLASSES, planned=None, lab
         target=target,
         classes=classes,
         planned=planned or n,
+        minimal=minimal,
         conditions={"norm": "linf", "eps": 8 / 255, "image": 17, "hyper": {"random_start": True}} | conditions,
     )
 
@@ -90,6 +93,22 @@ def test_a_target_reached_and_not():
 def test_euclidean_length():
     trace = told([(FROG, 0.9), (CAT, 0.6)], [0, 0.1], l2=[0, 0.49999], norm="l2")
     assert captions(trace)[1].endswith("the change has length 0.5 (L2).")
+
+
+def test_a_search_for_the_smallest_change():
+    seen = [(FROG, 0.9), (FROG, 0.9), (CAT, 0.6), (CAT, 0.51)]
+    trace = told(seen, [0, 0, 0.2, 0.1], l2=[0, 0, 2.0, 1.5], norm="l2", eps=None, planned=52, minimal=True)
+    assert captions(trace, result(trace))[1:] == [
+        "At the untouched image, where the search starts, the model takes this frog for a frog, 90 % sure; "
+        "no pixel has moved.",
+        "At point 1 of the search the model takes this frog for a cat, 60 % sure; the change has length 2 (L2).",
+        "At point 2 of the search the model takes this frog for a cat, 51 % sure; the change has length 1.5 (L2). "
+        "This is the smallest change found.",
+    ]
+    failed = told([(FROG, 0.9)] * 3, [0, 0, 0.2], minimal=True)
+    assert captions(failed, result(failed, reached=False, kept=False))[1].endswith(
+        "no pixel has moved. No change was found that does what was asked."
+    )
 
 
 def test_restarts_are_counted():

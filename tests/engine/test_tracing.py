@@ -175,12 +175,27 @@ def test_the_same_result_as_the_attack_run_by_itself(engine, model, norm, hyper)
 
 
 def test_the_script_gives_the_same_image(engine, capsys):
-    for asked in (request(seed=3), request(target=OTHER, attack="fgsm", hyper={}), request(norm="l2", eps="1/3")):
+    smallest = request(attack="deepfool", norm="l2", hyper={})
+    for asked in (smallest, request(seed=3), request(target=OTHER, attack="fgsm", hyper={}), request(norm="l2", eps="1/3")):
         names = {}
         exec(compile(asked.to_python(), "script", "exec"), names)
         end = final(engine, asked)
         assert np.array_equal(names["outcome"].x[0].numpy(), end.trace.frames[end.result.best])
     assert "tensor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_search_for_the_smallest_change_ends_at_the_nearest_frame(engine, norm):
+    asked = request(attack="deepfool", norm=norm, hyper={})
+    end = final(engine, asked)
+    goal = Goal.untargeted(torch.tensor([LABEL]))
+    walk = ATTACKS["deepfool"]().walk(engine.model("cifar10/tiny"), picture(engine, asked), goal, asked.ball, seeded(0))
+    outcome = run(walk, goal, minimal=True)
+    assert end.trace.minimal and end.trace.planned == len(end.trace) < asked.frames
+    assert torch.equal(outcome.x[0], torch.from_numpy(end.trace.frames[end.result.best].copy()))
+    assert float(outcome.distance) == end.trace.distance[end.result.best]
+    assert end.result.conditions["eps"] is None and end.result.conditions["budget"] == "minimal"
+    assert bool(end.result.verdict.inside) and end.result.conditions["threat"] == "white-box"
 
 
 def test_restarts_are_marked_and_planned(engine):

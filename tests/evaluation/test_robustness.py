@@ -90,6 +90,26 @@ def test_in_l2():
     assert robust_accuracy(Brightness(), MIXED, PGD(), Ball("l2", 1.9 * EPS)).correct == 4
 
 
+@pytest.mark.parametrize("batch", [2, 250])
+def test_the_smallest_change_decides_by_its_length(batch):
+    """The distances of the images classified right are 0.5, 0.9, 0.99, 1.01, 1.1 and 3 EPS: 0.99 is in the middle."""
+    attack = ATTACKS["deepfool"](overshoot=0.001)
+    for eps, correct in ((0.4, 6), (1.0, 3), (2.9, 1), (3.1, 0)):
+        measure = robust_accuracy(Brightness(), MIXED, attack, Ball("linf", eps * EPS), batch=batch)
+        assert measure.correct == correct
+        assert measure.median_distance == pytest.approx(0.99 * EPS * 1.001, rel=1e-3)
+    assert robust_accuracy(Brightness(), MIXED, FGSM, LINF).median_distance is None
+
+
+def test_a_distance_that_most_images_do_not_have_is_no_median():
+    blind = Brightness()
+    with torch.no_grad():
+        blind.head.weight.zero_()
+    y = torch.zeros(4, dtype=torch.int64)  # the bias alone decides: nothing can be changed
+    measure = robust_accuracy(blind, replace(images([1.0] * 4), y=y), ATTACKS["deepfool"](steps=3), Ball("linf", 1.0))
+    assert measure.correct == 4 and measure.median_distance is None and measure.zero_gradient_share == 1
+
+
 def test_clean_accuracy():
     measure = clean_accuracy(Brightness(), MIXED, batch=2, chosen="all 7")
     assert (measure.kind, measure.correct, measure.n, measure.verdict_draws, measure.chosen) == ("clean", 6, 7, 1, "all 7")

@@ -9,15 +9,20 @@ import torch
 from explorer.core import Trace
 from explorer.engine import AttackRequest, Result
 from explorer.evaluation.verdict import Verdict
+from explorer.models import zoo
 from explorer.ui import verdicts
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FROG, CAT = 6, 3
 
 
+def asked(**changes):
+    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": zoo.cards()[0].name, "seed": 5} | changes))
+
+
 @pytest.fixture(scope="module")
 def request_():
-    return AttackRequest(dataset="cifar10", image=2, model="cifar10/baseline", seed=5)
+    return asked()
 
 
 def trace(target=None):
@@ -75,6 +80,31 @@ def test_a_missed_target_says_what_is_seen_instead(request_):
 def test_a_result_outside_the_ball_does_not_count(request_):
     reached, sentence = verdicts.headline(trace(), result(inside=False), request_)
     assert not reached and "does not count" in sentence
+
+
+def test_the_smallest_change_is_told_in_its_norm():
+    found = dataclasses.replace(trace(), reached=np.array([False, False, True]), minimal=True)
+    for norm, words in (("l2", "has length 1.25 (L2)"), ("linf", "moves no pixel by more than 8/255 (L∞)")):
+        reached, sentence = verdicts.headline(found, result(), asked(attack="deepfool", norm=norm))
+        assert reached and f"The smallest change found {words}." in sentence and "a cat instead of a frog" in sentence
+    lost = verdicts.headline(found, result(sees=FROG, reached=False), asked(attack="deepfool"))
+    assert lost[0] is False and "Does not hold" in lost[1]
+
+
+def test_a_search_that_found_nothing_says_so():
+    nothing = result(sees=FROG, reached=False, saved=False)
+    reached, sentence = verdicts.headline(trace(), nothing, asked(attack="deepfool"))
+    assert not reached and "No change was found that makes the model see anything but a frog" in sentence
+    sentence = verdicts.headline(trace(target=CAT), nothing, asked(attack="deepfool", target=CAT))[1]
+    assert "makes the model see a cat" in sentence and "no proof" in sentence
+
+
+def test_a_search_has_no_allowed_distance_to_be_inside_of(request_):
+    text = "\n".join(verdicts.details(trace(), result(), asked(attack="deepfool"), stochastic=False))
+    assert "Inside the pixel range" in text
+    assert "Inside the allowed distance and the pixel range" in "\n".join(
+        verdicts.details(trace(), result(), request_, stochastic=False)
+    )
 
 
 def test_rounding_that_undoes_the_attack_is_said(request_):

@@ -91,7 +91,7 @@ def test_an_image_that_asks_for_gradients_is_left_alone(key, fresh, exhaust):
 @pytest.mark.parametrize("key", ATTACKS.keys())
 def test_interleaved_walks_do_not_disturb_each_other(key, masked, quick, ball_for):
     """Two sessions on one stochastic model: each gets what it would get alone."""
-    model = masked(torch.randn(3, 48, generator=seeded(0)), p=0.6)
+    model = masked(torch.randn(4, 48, generator=seeded(0)), p=0.6)
     x, goal = torch.full((2, 3, 4, 4), 0.5), Goal.untargeted(torch.tensor([0, 1]))
 
     def walk(seed):
@@ -105,7 +105,7 @@ def test_interleaved_walks_do_not_disturb_each_other(key, masked, quick, ball_fo
 
 @pytest.mark.parametrize("key", ATTACKS.keys())
 def test_threads_do_not_disturb_each_other(key, masked, quick, ball_for):
-    model = masked(torch.randn(3, 48, generator=seeded(0)), p=0.6)
+    model = masked(torch.randn(4, 48, generator=seeded(0)), p=0.6)
     x, goal, found = torch.full((2, 3, 4, 4), 0.5), Goal.untargeted(torch.tensor([0, 1])), {}
 
     def work(seed):

@@ -1,0 +1,316 @@
+"""Auto-PGD (Croce & Hein, arXiv:2003.01690, Algorithm 1) with cross-entropy, DLR (eq. 6) and targeted DLR (eq. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import View, check_norm, dead, look, look_and_pull, revived
+from explorer.core import Ball, Goal, Hyper, Region, Step, param
+from explorer.core.goal import dlr_pull, spread
+
+FIRST_STEP = 2.0  # x eps
+OWN_SHARE = 0.75  # of an update; the rest repeats the one before (alpha in eq. 5)
+RISING_SHARE = 0.75  # of a window's updates must raise the loss, or the step size is halved (rho)
+
+
+@dataclass(frozen=True)
+class _APGD(Hyper):
+    """Projected gradient ascent with momentum, whose step size starts at 2 eps and halves itself.
+
+    Yields runs * (steps + 1) steps, the start of each run and one per update, fewer if `early_stop` ends the walk;
+    steps + 1 forward and `steps` backward passes for each run and draw. The step size of an image is judged at
+    `checkpoints`: if it is halved (`must_halve`), the image goes back to its best point so far.
+    With several draws, loss and gradient are means over them, and the best point is the one of highest mean loss.
+    differs: the start is uniform in the ball, not scaled to its surface; the last point's gradient, which nothing
+    would use, is not computed; a gradient that is exactly zero or not finite gives way to a random direction; of points
+    with the same loss the later is the best, since a very confident network's cross-entropy is 0 for long.
+    """
+
+    budget: ClassVar[str] = "fixed"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    formula: ClassVar[str] = (
+        r"z = \Pi\,\big[x_t + \eta\, d(\nabla_x L(x_t))\big],\quad "
+        r"x_{t+1} = \Pi\,\big[x_t + 0.75\,(z - x_t) + 0.25\,(x_t - x_{t-1})\big]"
+    )
+    loss: ClassVar[str] = "ce"  # what its steps report
+
+    steps: int = param(100, "steps", lo=1, hi=1000, help="How many times the image is updated, in each run.")
+    random_start: bool = param(
+        True, "random start", help="Begin at a random point of the ball instead of at the image."
+    )
+    restarts: int = param(
+        1, "restarts", lo=1, hi=100, help="Independent tries from new random starts; the best is kept."
+    )
+    draws: int = param(
+        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
+    )
+    early_stop: bool = param(
+        False,
+        "stop when fooled",
+        help="An image that is fooled leaves the batch: the same verdict for less work. Leave it off for a stochastic "
+        "model, whose single answers are noise.",
+    )
+
+    @property
+    def expected_frames(self) -> int:
+        """At most, where there are enough classes."""
+        return self.restarts * self._runs * (self.steps + 1)
+
+    @property
+    def expected_passes(self) -> int:
+        """Forward and backward passes, at most."""
+        return self.restarts * self._runs * (2 * self.steps + 1) * self.draws
+
+    @property
+    def _runs(self) -> int:
+        """Within a restart."""
+        return 1
+
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        check_norm(self, ball)
+        x0 = x0.detach()
+        aims, spent = self._aims(model, x0, goal, rng)
+        runs = [(aim, restart) for restart in range(self.restarts) for aim in aims]
+        total, checks, index = len(runs) * (self.steps + 1) - 1, checkpoints(self.steps), -1
+        rows = torch.arange(len(x0), device=x0.device)  # of the images still in the batch
+        forwards, backwards = torch.full_like(rows, spent), torch.zeros_like(rows)
+        step: Step | None = None
+        for run, (aim, restart) in enumerate(runs):
+            region = ball.around(x0[rows])
+            climb = _Climb(ball, region, region.sample(rng) if self.random_start or restart else x0[rows].clone())
+            for update in range(self.steps + 1):
+                index, last = index + 1, update == self.steps
+                see = look if last else look_and_pull
+                view = see(model, climb.x, aim.rows(rows), self.loss, self.draws, rng)
+                loss = view.loss if aim is goal else self._mean_loss(goal.rows(rows), view)
+                lost = torch.zeros_like(rows, dtype=torch.bool) if last else dead(view.gradient)
+                reached = goal.rows(rows).reached(view.logits)
+                forwards = forwards.index_add(0, rows, torch.full_like(rows, self.draws))
+                backwards = backwards.index_add(0, rows, torch.full_like(rows, 0 if last else self.draws))
+                over = self.early_stop and bool(reached.all())
+                x = _whole(step and step.x, rows, climb.x, len(x0))
+                step = Step(
+                    index=index,
+                    total=index if over else total,
+                    x=x,
+                    logits=_whole(step and step.logits, rows, view.logits, len(x0)),
+                    loss=_whole(step and step.loss, rows, loss, len(x0)),
+                    distance=ball.distance(x, x0),
+                    reached=_whole(step and step.reached, rows, reached, len(x0)),
+                    stalled=_whole(step and torch.zeros_like(step.stalled), rows, lost, len(x0)),
+                    forwards=forwards,
+                    backwards=backwards,
+                    restart=run,
+                )
+                yield step
+                if over:
+                    return
+                if self.early_stop and bool(reached.any()):
+                    rows = rows[~reached]
+                    climb.keep(~reached)
+                    view = View(view.logits[~reached], view.loss[~reached], None if last else view.gradient[~reached])
+                if not last:
+                    climb.learn(view.loss, view.gradient)
+                    if update in checks:
+                        climb.judge(checks[update])
+                    climb.move(rng)
+
+    def _aims(self, model: nn.Module, x0: Tensor, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int]:
+        """What the runs of one restart ascend, and the forward passes per image it took to find out."""
+        return [goal], 0
+
+    def _mean_loss(self, goal: Goal, view: View) -> Tensor:
+        """(n,) what `goal` itself says of a look with another aim, averaged over the draws."""
+        return goal.repeated(self.draws).loss(view.each, self.loss).view(-1, self.draws).mean(1)
+
+
+def _whole(before: Tensor | None, rows: Tensor, now: Tensor, n: int) -> Tensor:
+    """(n,...) `now` in its rows; the images that have left the batch stay as they were."""
+    return now if len(rows) == n else before.index_copy(0, rows, now)
+
+
+def checkpoints(steps: int) -> dict[int, int]:
+    """The updates after which the step size is judged, and how many updates each looks back on (section 3.2).
+
+    w_j = ceil(p_j * steps), p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), up to 1.
+    """
+    found, p, wait, before = {}, 22, 22, 0  # p in hundredths: whole numbers round as they should
+    while p <= 100:
+        at = -(-p * steps // 100)
+        if at > before:
+            found[at] = at - before
+        wait, before = max(wait - 3, 6), at
+        p += wait
+    return found
+
+
+def must_halve(rises: Tensor, window: int, halved: Tensor, best_before: Tensor, best: Tensor) -> Tensor:
+    """(n,) bool: the two conditions of section 3.2. All (n,); `window` is the number of updates since the last check.
+
+    1. At most 75 % of the updates raised the loss. 2. The step size was not halved at the last check, and the best loss
+    has not risen since. (The paper's condition 1 has < for "at most"; the authors' code, as here, has <=.)
+    """
+    return (rises <= RISING_SHARE * window) | (~halved & (best <= best_before))
+
+
+class _Climb:
+    """Where each image of the batch stands in one run, and what it remembers."""
+
+    def __init__(self, ball: Ball, region: Region, x: Tensor):
+        self.ball, self.region = ball, region
+        self.x, self.before = x, None  # before: the point before x
+        self.alpha = x.new_full((len(x), 1, 1, 1), FIRST_STEP * ball.eps)
+        self.best: Tensor | None = None
+
+    def learn(self, loss: Tensor, gradient: Tensor) -> None:
+        """The mean loss (n,) and gradient at x."""
+        if self.best is None:
+            self.best, self.best_loss, self.best_gradient = self.x, loss, gradient
+            self.checked_loss, self.rises = loss, torch.zeros_like(loss)
+            self.halved = torch.ones_like(loss, dtype=torch.bool)  # the first check knows condition 1 only
+        else:
+            self.rises = self.rises + (loss > self.loss)
+            better = (loss >= self.best_loss) | self.best_loss.isnan()
+            where = better.view(-1, 1, 1, 1)
+            self.best = torch.where(where, self.x, self.best)
+            self.best_gradient = torch.where(where, gradient, self.best_gradient)
+            self.best_loss = torch.where(better, loss, self.best_loss)
+        self.loss, self.gradient = loss, gradient
+
+    def judge(self, window: int) -> None:
+        """Halve the step size where it is due, and go back to the best point there."""
+        self.halved = must_halve(self.rises, window, self.halved, self.checked_loss, self.best_loss)
+        self.checked_loss, self.rises = self.best_loss, torch.zeros_like(self.rises)
+        back = self.halved.view(-1, 1, 1, 1)
+        self.alpha = torch.where(back, self.alpha / 2, self.alpha)
+        self.x = torch.where(back, self.best, self.x)
+        self.gradient = torch.where(back, self.best_gradient, self.gradient)
+
+    def move(self, rng: torch.Generator) -> None:
+        """Eq. 5: a projected gradient step, mixed with the update before."""
+        direction = revived(self.gradient, dead(self.gradient), rng)
+        ahead = self.region.project(self.x + self.alpha * self.ball.steepest(direction))
+        if self.before is not None:
+            mixed = self.x + OWN_SHARE * (ahead - self.x) + (1 - OWN_SHARE) * (self.x - self.before)
+            ahead = self.region.project(mixed)
+        self.before, self.x = self.x, ahead
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the images only: rows (n,) bool."""
+        self.region = self.region.rows(rows)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value[rows])
+
+
+@ATTACKS.register(
+    "apgd-ce",
+    title="APGD-CE",
+    paper="arXiv:2003.01690, Algorithm 1",
+    group="iterated",
+    summary="PGD that sets its own step size: usually stronger than PGD, and nothing to tune but the number of steps.",
+)
+@dataclass(frozen=True)
+class APGDCE(_APGD):
+    __doc__ = _APGD.__doc__
+    explanation: ClassVar[str] = (
+        r"Climb the loss as PGD does, beginning with a step $\eta$ of the ball's whole width, and let each move keep a "
+        r"quarter of the one before. At set checkpoints look back: if the loss rose too rarely, or its best value has "
+        r"not improved, halve $\eta$ and go on from the best point found so far."
+    )
+    presets = {"weak": {"steps": 20}, "standard": {}, "strong": {"restarts": 5}}
+
+
+@ATTACKS.register(
+    "apgd-dlr",
+    title="APGD-DLR",
+    paper="arXiv:2003.01690, Algorithm 1 and eq. 6",
+    group="iterated",
+    summary="APGD on a loss that does not fade when a model is very sure of itself.",
+)
+@dataclass(frozen=True)
+class APGDDLR(_APGD):
+    __doc__ = _APGD.__doc__
+    explanation: ClassVar[str] = (
+        r"The walk of APGD-CE, but what is climbed is the difference of logits ratio: how far the best wrong class is "
+        r"ahead of the true one, measured in units of the distance between the first and the third best class. "
+        r"Multiplying all logits by a large number, which hides the slope of cross-entropy, changes nothing here."
+    )
+    presets = {"weak": {"steps": 20}, "standard": {}, "strong": {"restarts": 5}}
+    loss: ClassVar[str] = "dlr"
+
+
+@ATTACKS.register(
+    "apgd-t",
+    title="APGD-T",
+    paper="arXiv:2003.01690, Algorithm 1 and eq. 7",
+    group="iterated",
+    summary="APGD toward each of the likeliest wrong classes in turn: slow, and among the strongest.",
+)
+@dataclass(frozen=True)
+class APGDT(_APGD):
+    """APGD on the targeted DLR loss, one run toward each of the likeliest wrong classes at the clean image.
+
+    They are found with one more forward pass a draw. The steps report the untargeted DLR loss, by which the runs can
+    be compared. If the goal is a class, there is one run, toward that class. Otherwise as APGD-CE.
+    """
+
+    explanation: ClassVar[str] = (
+        r"An attack that may end in any wrong class tends to run for the nearest one, which is not always the one that "
+        r"can be reached. So run APGD once toward each of the likeliest wrong classes, with a loss that compares just "
+        r"that class with the true one, and keep the best."
+    )
+    presets = {"weak": {"steps": 20, "target_classes": 3}, "standard": {}, "strong": {"restarts": 3}}
+    loss: ClassVar[str] = "dlr"
+
+    target_classes: int = param(
+        9, "target classes", lo=1, hi=999, help="How many of the likeliest wrong classes are tried, one run each."
+    )
+
+    @property
+    def _runs(self) -> int:
+        return self.target_classes
+
+    def _aims(self, model: nn.Module, x0: Tensor, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int]:
+        if goal.is_targeted:
+            return [goal], 0
+        logits = look(model, x0, goal, "margin", self.draws, rng).logits
+        wrong = logits.scatter(1, goal.labels[:, None], float("-inf"))
+        likeliest = wrong.topk(min(self.target_classes, wrong.shape[1] - 1), dim=1).indices  # (N,T)
+        return [_Toward(goal.labels, rivals=rivals) for rivals in likeliest.T], self.draws
+
+
+@dataclass(frozen=True, eq=False)
+class _Toward(Goal):
+    """Leave class `labels` (N,) for class `rivals` (N,), by the targeted DLR loss, eq. 7."""
+
+    rivals: Tensor | None = None
+
+    def loss(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+        return self._gap(logits) / spread(logits, targeted=True)[0]
+
+    def pull(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+        return self._slope(logits)[0]
+
+    def log_slope(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+        return self._slope(logits)[1]
+
+    def rows(self, keep: Tensor) -> _Toward:
+        return _Toward(self.labels[keep], rivals=self.rivals[keep])
+
+    def repeated(self, times: int) -> _Toward:
+        return _Toward(self.labels.repeat_interleave(times), rivals=self.rivals.repeat_interleave(times))
+
+    def _gap(self, logits: Tensor) -> Tensor:
+        return (logits.gather(1, self.rivals[:, None]) - logits.gather(1, self.labels[:, None]))[:, 0]
+
+    def _slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        rival, own = (F.one_hot(k, logits.shape[1]).to(logits.dtype) for k in (self.rivals, self.labels))
+        return dlr_pull(rival - own, self._gap(logits), logits, targeted=True)

@@ -70,7 +70,7 @@ def search(
                 loss=step.loss.index_copy(0, kept, view.loss[better]),
                 distance=ball.distance(x, x0),
                 reached=goal.reached(logits),
-                forwards=step.forwards.index_add(0, live, torch.full_like(live, draws)),
+                forwards=step.forwards + draws * ~step.reached,
             )
         yield step
 

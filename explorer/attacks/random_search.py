@@ -28,50 +28,61 @@ def search(
     draws: int,
     propose: Propose,
     start: Callable[[Region, torch.Generator], Tensor],
+    loss: str = "margin",
+    early_stop: bool = True,
 ) -> Iterator[Step]:
-    """Look at `start`, then at tries - 1 proposals, and keep a proposal where it raises the margin: `tries` steps, each
-    the best point so far.
+    """Look at `start`, then at tries - 1 proposals, and keep a proposal where it raises the loss or is the first to
+    reach the goal: `tries` steps, each the best point so far.
 
-    An image that has reached its goal is left as it is and costs no further passes. Logits and loss of the kept point
-    are means over the draws of the try that found it; on a stochastic model a lucky draw can win, so judge it anew.
+    With `early_stop` an image that has reached its goal is left as it is and costs no further passes, and the walk ends
+    with the last of them. Logits and loss of the kept point are means over the draws of the try that found it; on a
+    stochastic model a lucky draw can win, so judge it anew.
     """
     x0 = x0.detach()
     region = ball.around(x0)
     x = start(region, rng)
-    view = look(model, x, goal, "margin", draws, rng)
+    view = look(model, x, goal, loss, draws, rng)
+    reached = goal.reached(view.logits)
     forwards = torch.full_like(goal.labels, draws)
+    over = tries == 1 or (early_stop and bool(reached.all()))
     step = Step(
         index=0,
-        total=tries - 1,
+        total=0 if over else tries - 1,
         x=x,
         logits=view.logits,
         loss=view.loss,
         distance=ball.distance(x, x0),
-        reached=goal.reached(view.logits),
-        stalled=torch.zeros_like(goal.labels, dtype=torch.bool),
+        reached=reached,
+        stalled=torch.zeros_like(reached),
         forwards=forwards,
         backwards=torch.zeros_like(forwards),
     )
     yield step
-    for index in range(1, tries):
-        live = (~step.reached).nonzero()[:, 0]
-        step = replace(step, index=index)
-        if len(live):
-            tried = propose(region.rows(live), step.x[live], rng)
-            view = look(model, tried, goal.rows(live), "margin", draws, rng)
-            better = view.loss > step.loss[live]
-            kept = live[better]
-            x = step.x.index_copy(0, kept, tried[better])
-            logits = step.logits.index_copy(0, kept, view.logits[better])
-            step = replace(
-                step,
-                x=x,
-                logits=logits,
-                loss=step.loss.index_copy(0, kept, view.loss[better]),
-                distance=ball.distance(x, x0),
-                reached=goal.reached(logits),
-                forwards=step.forwards + draws * ~step.reached,
-            )
+    live = torch.arange(len(x0), device=x0.device)
+    while not over:
+        if early_stop and bool(reached[live].any()):
+            live = (~reached).nonzero()[:, 0]
+            region = ball.around(x0[live])
+        tried = propose(region, step.x[live], rng)
+        view = look(model, tried, goal.rows(live), loss, draws, rng)
+        first = goal.rows(live).reached(view.logits) & ~step.reached[live]
+        better = (view.loss > step.loss[live]) | first
+        kept = live[better]
+        x = step.x.index_copy(0, kept, tried[better])
+        logits = step.logits.index_copy(0, kept, view.logits[better])
+        reached, index = goal.reached(logits), step.index + 1
+        over = index == tries - 1 or (early_stop and bool(reached.all()))
+        step = replace(
+            step,
+            index=index,
+            total=index if over else step.total,
+            x=x,
+            logits=logits,
+            loss=step.loss.index_copy(0, kept, view.loss[better]),
+            distance=ball.distance(x, x0),
+            reached=reached,
+            forwards=step.forwards.index_copy(0, live, step.forwards[live] + draws),
+        )
         yield step
 
 

@@ -119,7 +119,7 @@ class RandomSearch(Hyper):
 
     steps: int = param(200, "queries", lo=1, hi=10_000, help="How many random changes are tried.")
     share: float = param(
-        0.1, "share of pixels", lo=0.001, hi=1.0, step=0.005, help="How many of the pixel values one try changes."
+        0.05, "share of pixels", lo=0.001, hi=1.0, step=0.005, help="How many of the pixel values one try changes."
     )
     draws: int = param(
         1, "draws per query", lo=1, hi=512, help="Outputs averaged over this many passes of a stochastic model (EOT)."

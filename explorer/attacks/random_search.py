@@ -66,7 +66,7 @@ def search(
         tried = propose(region, step.x[live], rng)
         view = look(model, tried, goal.rows(live), loss, draws, rng)
         first = goal.rows(live).reached(view.logits) & ~step.reached[live]
-        better = (view.loss > step.loss[live]) | first
+        better = (view.loss > step.loss[live]) | step.loss[live].isnan() | first
         kept = live[better]
         x = step.x.index_copy(0, kept, tried[better])
         logits = step.logits.index_copy(0, kept, view.logits[better])

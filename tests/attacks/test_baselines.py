@@ -189,3 +189,17 @@ def test_hidden_gradients_do_not_stop_a_search(linear):
     seeing = run(SEARCH().walk(model, x, goal, ball, seeded(0)), goal)
     assert blind.stalled_share == 1.0
     assert seeing.success.all() and int(blind.success.sum()) <= 2
+
+
+@pytest.mark.parametrize("attack", BASELINES, ids=str)
+def test_an_output_that_is_no_number_holds_no_place(attack, ball, linear):
+    class Poisoned(linear):
+        def embed(self, normalised):
+            features = super().embed(normalised)
+            return features * float("nan") if self.passes == 1 else features
+
+    model = Poisoned(torch.randn(2, SIZE, generator=seeded(11)))
+    x, goal = safe(model, 3)
+    steps = list(attack.walk(model, x, goal, ball, seeded(0)))
+    assert steps[0].loss.isnan().all() and not steps[0].reached.any()
+    assert torch.isfinite(torch.stack([s.loss for s in steps[1:]])).all()

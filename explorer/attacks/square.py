@@ -1,0 +1,239 @@
+"""Square attack (Andriushchenko et al., arXiv:1912.00049): random squares, kept where they help; no gradient at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import check_norm
+from explorer.attacks.random_search import search
+from explorer.core import LOSSES, Ball, Goal, Hyper, Region, Step, param
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, at these of PLANNED queries
+PLANNED = 10_000
+REDRAWN = 10  # times at most, where a square would change nothing
+
+
+@ATTACKS.register(
+    "square",
+    title="Square",
+    paper="arXiv:1912.00049, algorithms 1 to 3",
+    group="black-box",
+    summary="Random squares, kept where they help: needs only the model's output, so hidden gradients do not stop it.",
+)
+@dataclass(frozen=True)
+class Square(Hyper):
+    """Linf: the start is vertical stripes of +-eps; then squares of one random +-eps a channel are put at random places.
+    L2: the start is a grid of bumps; then all change within one random window is moved into another, as a new bump.
+
+    A try is kept where it raises the loss. Squares shrink: their area is `side`'s p of the image. One forward pass a
+    query and draw, none backward; each step is the best point so far.
+    differs: every image has its own random places (the authors' later code shares one in a batch), which reach the last
+    row and column; a square that would change nothing is drawn again; the margin is raised toward a target, too, where
+    the paper takes cross-entropy, unless `loss` says so. The halvings are those of the authors' code.
+    """
+
+    budget: ClassVar[str] = "fixed"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    formula: ClassVar[str] = (
+        r"x_{t+1} = \Pi\,[x_t + \delta_t]\ \text{ if it raises the margin, else } x_t;\quad "
+        r"\delta_t:\ \text{a random square of area } p_t"
+    )
+    explanation: ClassVar[str] = (
+        r"Put a square of a random color, as strong as $\varepsilon$ allows, at a random place of the picture, and ask "
+        r"the model: if the true class lost ground, the square stays. Begin with large squares and let them shrink. "
+        r"It asks only for the model's output, so where it succeeds and gradients fail, the gradients were hidden."
+    )
+    presets = {"weak": {"queries": 200}, "standard": {}, "strong": {"queries": 5000}}
+
+    queries: int = param(1000, "queries", lo=1, hi=100_000, help="How often the model is asked about each image.")
+    p_init: float = param(
+        0.8, "first square", lo=0.001, hi=1.0, step=0.05, help="Share of the image that the first squares cover."
+    )
+    rescale: bool = param(
+        True,
+        "schedule fits the queries",
+        help="Squares shrink as planned for 10,000 queries, in proportion; off: as is.",
+    )
+    draws: int = param(
+        1, "draws per query", lo=1, hi=512, help="Outputs averaged over this many passes of a stochastic model (EOT)."
+    )
+    loss: str = param(
+        "margin", "loss", choices=LOSSES, help="What a try must raise: the margin, cross-entropy, or the DLR loss."
+    )
+    early_stop: bool = param(
+        True,
+        "stop when fooled",
+        help="An image that is fooled costs no more queries. Turn it off for a stochastic model, whose single answers "
+        "are noise.",
+    )
+
+    @property
+    def expected_frames(self) -> int:
+        return self.queries
+
+    @property
+    def expected_passes(self) -> int:
+        return self.queries * self.draws
+
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        check_norm(self, ball)
+        tries = (_LinfSquares if ball.norm == "linf" else _L2Squares)(self, ball.eps)
+        return search(
+            model,
+            x0,
+            goal,
+            ball,
+            rng,
+            tries=self.queries,
+            draws=self.draws,
+            propose=tries.propose,
+            start=tries.start,
+            loss=self.loss,
+            early_stop=self.early_stop,
+        )
+
+    def share(self, tried: int) -> float:
+        """p, the share of the image that a square covers when `tried` have been tried before it."""
+        at = int(tried / self.queries * PLANNED) if self.rescale else tried
+        return self.p_init / 2 ** sum(at > limit for limit in HALVINGS)
+
+
+class _Squares:
+    """What is tried next. Places and signs are of each image's own, whichever images are still in the batch."""
+
+    def __init__(self, attack: Square, eps: float):
+        self.attack, self.eps, self.tried = attack, eps, 0
+
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+    def propose(self, region: Region, x: Tensor, rng: torch.Generator) -> Tensor:
+        share = self.attack.share(self.tried)
+        self.tried += 1
+        height, width = x.shape[2:]
+        return self.changed(region, x, math.sqrt(share * height * width), rng)
+
+    def changed(self, region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+
+class _LinfSquares(_Squares):
+    """Algorithm 2."""
+
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        x0 = region.x0
+        return region.project(x0 + self.eps * _signs((*x0.shape[:2], 1, x0.shape[3]), x0, rng))
+
+    def changed(self, region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
+        n, channels, height, width = x.shape
+        side = min(max(round(side), 1), height, width)
+        inside = _mask(*_corner(x, side, rng), side, x)
+        signs = _signs((n, channels, 1, 1), x, rng)
+        for _ in range(REDRAWN):
+            tried = torch.where(inside, region.project(region.x0 + self.eps * signs), x)
+            same = (tried == x).flatten(1).all(1)
+            if not bool(same.any()):
+                break
+            signs = torch.where(same.view(-1, 1, 1, 1), _signs(signs.shape, x, rng), signs)
+        return tried
+
+
+class _L2Squares(_Squares):
+    """Algorithm 3."""
+
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        x0 = region.x0
+        n, channels, height, width = x0.shape
+        side = max(min(height, width) // 5, 1)
+        rows, columns = height // side, width // side
+        top, left = (height - rows * side) // 2, (width - columns * side) // 2
+        delta = torch.zeros_like(x0)
+        for row in range(top, top + rows * side, side):
+            for column in range(left, left + columns * side, side):
+                tile = _bumps(side, x0, rng) * _signs((n, channels, 1, 1), x0, rng)
+                delta[:, :, row : row + side, column : column + side] = tile
+        return region.project(x0 + self.eps * _unit(delta, (1, 2, 3)))
+
+    def changed(self, region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
+        n, channels, height, width = x.shape
+        side = max(round(side), 3)
+        side = min(side + (side + 1) % 2, _odd(min(height, width)))
+        delta = x - region.x0
+        here, there = _corner(x, side, rng), _corner(x, side, rng)
+        window = _window(*here, side, x)
+        old = delta[window]
+        new = _unit(_unit(old, (2, 3)) + _bumps(side, x, rng) * _signs((n, channels, 1, 1), x, rng), (2, 3))
+        both = _mask(*here, side, x) | _mask(*there, side, x)
+        freed = (delta.square() * both).sum((2, 3), keepdim=True)  # (n,C,1,1)
+        unused = (self.eps**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
+        delta = delta.masked_fill(both, 0)
+        delta[window] = new * (freed + unused).sqrt()
+        return region.project(region.x0 + self.eps * _unit(delta, (1, 2, 3)))
+
+
+def bump(height: int, width: int) -> Tensor:
+    """(height, width) unit length, eq. 2: rings around the middle, each higher than the one outside it."""
+    rows, columns = ((torch.arange(n) - n // 2).abs() for n in (height, width))
+    ring = torch.maximum(rows[:, None], columns[None])
+    heights = 1 / torch.arange(1, max(height, width) // 2 + 2).square()
+    return _unit(heights.flip(0).cumsum(0).flip(0)[ring], (0, 1))
+
+
+def two_bumps(side: int) -> Tensor:
+    """(side, side) unit length: a bump up in the upper half and one down in the lower half."""
+    upper = side // 2
+    return _unit(torch.cat([bump(upper, side), -bump(side - upper, side)]), (0, 1))
+
+
+def _bumps(side: int, like: Tensor, rng: torch.Generator) -> Tensor:
+    """(n,1,side,side): `two_bumps`, for half of the images on its side."""
+    shape = two_bumps(side).to(like)
+    lying = _signs((len(like), 1, 1, 1), like, rng) > 0
+    return torch.where(lying, shape.T, shape)
+
+
+def _unit(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Of length 1 over the dimensions; zero stays zero."""
+    length = torch.linalg.vector_norm(values, dim=dims, keepdim=True)
+    return values / torch.where(length > 0, length, 1)
+
+
+def _odd(n: int) -> int:
+    """The largest odd number up to n."""
+    return n - (n + 1) % 2
+
+
+def _signs(shape: tuple[int, ...], like: Tensor, rng: torch.Generator) -> Tensor:
+    """-1 or 1 at random."""
+    return (torch.randint(0, 2, shape, generator=rng, device=rng.device) * 2 - 1).to(like)
+
+
+def _corner(x: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(n,) first row and (n,) first column of a random window that lies within the image."""
+    free = (x.shape[2] - side + 1, x.shape[3] - side + 1)
+    top, left = (torch.randint(0, n, (len(x),), generator=rng, device=rng.device).to(x.device) for n in free)
+    return top, left
+
+
+def _mask(top: Tensor, left: Tensor, side: int, x: Tensor) -> Tensor:
+    """(n,1,H,W) bool: inside each image's window."""
+    rows, columns = (torch.arange(n, device=x.device) for n in x.shape[2:])
+    in_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)  # (n,H)
+    in_columns = (columns >= left[:, None]) & (columns < left[:, None] + side)  # (n,W)
+    return (in_rows[:, :, None] & in_columns[:, None])[:, None]
+
+
+def _window(top: Tensor, left: Tensor, side: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The index of each image's window: x[_window(...)] is (n,C,side,side)."""
+    n, channels = x.shape[:2]
+    along = torch.arange(side, device=x.device)
+    images, colors = torch.arange(n, device=x.device).view(-1, 1, 1, 1), torch.arange(channels, device=x.device)
+    rows, columns = (top[:, None] + along)[:, None, :, None], (left[:, None] + along)[:, None, None]
+    return images, colors.view(-1, 1, 1), rows, columns

@@ -1,0 +1,271 @@
+"""Carlini & Wagner's L2 attack (arXiv:1608.04644, section VI.A; search and resets as in the authors' l2_attack.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import check_norm, dead, look, revived
+from explorer.core import Ball, Goal, Hyper, Step, param, randomness
+
+FRAMES = 120  # of all updates about this many are yielded
+LOOKS = 10  # how often in one search an image is asked whether it still gets better
+STILL = 0.9999  # it does not if the objective is above this share of what it was
+WIDER = 0.9  # tanh of w at a white pixel (-WIDER at a black one), so that there is a slope
+LAST = 0.1  # to this share the step shrinks within a search, once the distance is known
+BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
+
+
+@ATTACKS.register(
+    "cw",
+    title="C&W",
+    paper="arXiv:1608.04644, section VI.A",
+    group="minimal",
+    summary="Minimises the length of the change and a penalty together, again and again: slow, precise distances.",
+)
+@dataclass(frozen=True)
+class CW(Hyper):
+    """min over w of ||x(w) - x0||^2 + c * max(0, kappa - margin(x(w))), with x(w) inside [0, 1] by a tanh.
+
+    margin is the best other logit minus the label's (with a target the reverse): eq. 6's f, sign turned. Success is a
+    margin above kappa. c is searched for each image by itself: times 10 until it succeeds, then halving between the
+    largest that failed and the smallest that succeeded; from 10 searches on, the last one repeats that upper end. The
+    variable and Adam begin anew in every search; the nearest success of all of them counts, and a bisection between the
+    image and it ends at the boundary.
+    Cost: one forward and one backward pass for each update of an image that still moves (no backward pass where every
+    image of the batch has succeeded for the moment), one forward pass for the first look and each halving.
+    Of all updates about 120 are yielded, and every search's best point so far; Step.reached means a margin above kappa.
+    differs: an image leaves a search by itself when its objective stands still, not when that of the batch does.
+    differs: the tanh is widened to [-1/18, 19/18] and cut at [0, 1], so that x(w0) is the image, and black and white
+    pixels have a slope (the authors scale by 0.999999, where it is a millionth).
+    differs: once an image has a result, Adam's step is no longer than what a typical pixel changed by, and shrinks.
+    differs: the bisection at the end. A gradient that is exactly zero or not finite is replaced by a random direction.
+    """
+
+    budget: ClassVar[str] = "minimal"
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+    formula: ClassVar[str] = (
+        r"\min_w\ \lVert x(w)-x\rVert_2^2 + c\,\max\big(0,\ \kappa + z_y - \max_{j\ne y} z_j\big),"
+        r"\qquad x(w)=\tfrac12(\tanh w + 1)"
+    )
+    explanation: ClassVar[str] = (
+        r"Two wishes in one sum: keep the change short, and make some wrong logit $z_j$ beat the right one $z_y$ by "
+        r"$\kappa$. The factor $c$ weighs them: too small, and nothing happens; too large, and the change is longer than "
+        r"it must be. So $c$ is searched for, with a fresh start each time. The variable $w$ keeps every pixel inside its "
+        r"range. At the end a bisection moves the best result back to the very boundary."
+    )
+    presets = {
+        "weak": {"searches": 5, "steps": 50},
+        "standard": {},
+        "strong": {"steps": 1000},
+    }
+
+    searches: int = param(9, "searches", lo=1, hi=20, help="How many values of c are tried.")
+    steps: int = param(100, "steps per search", lo=1, hi=10000, help="Updates of one search at most.")
+    kappa: float = param(
+        0.0, "confidence", lo=0.0, hi=100.0, step=1.0, help="By how much the wrong class must lead (kappa), in logits."
+    )
+    lr: float = param(0.01, "learning rate", lo=0.0001, hi=1.0, step=0.005, help="Adam's step, in the tanh variable.")
+    first_c: float = param(0.1, "first c", lo=1e-6, hi=1e6, step=0.1, help="The first weight of the penalty.")
+    halvings: int = param(10, "halvings", lo=0, hi=30, help="Bisection steps to the boundary at the end.")
+    draws: int = param(
+        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
+    )
+
+    @property
+    def expected_frames(self) -> int:
+        """Steps that the walk yields at most."""
+        return 2 + self.searches * (self._shown + 1)
+
+    @property
+    def expected_passes(self) -> int:
+        """Forward and backward passes of one image at most."""
+        return (1 + 2 * self.searches * self.steps + self.halvings) * self.draws
+
+    @property
+    def _every(self) -> int:
+        """One of so many updates is yielded."""
+        return math.ceil(self.searches * self.steps / FRAMES)
+
+    @property
+    def _shown(self) -> int:
+        """Updates of one search that are yielded at most."""
+        return len(range(0, self.steps, self._every))
+
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        check_norm(self, ball)
+        x0 = x0.detach()
+        work = _Work(self, x0, goal, ball, look(model, x0, goal, "margin", self.draws, rng).logits)
+        over = bool(work.found.all())
+        yield work.step(0 if over else self.expected_frames - 1)
+        if over:
+            return
+        for search in range(self.searches):
+            after = (self.searches - search - 1) * (self._shown + 1) + 1  # steps to come when this search is over
+            work.begin(search)
+            for update in range(self.steps):
+                if len(work.rows) == 0:
+                    break
+                work.update(model, update, rng)
+                if update % self._every == 0:
+                    yield work.step(work.index + self._shown - update // self._every + after)
+                work.leave(update)
+            work.end()
+            yield work.step(work.index + after)
+        work.bisect(model, rng)
+        yield work.step(work.index)
+
+
+class _Work:
+    """Where every image of one walk stands."""
+
+    def __init__(self, attack: CW, x0: Tensor, goal: Goal, ball: Ball, logits: Tensor):
+        self.attack, self.x0, self.goal, self.ball = attack, x0, goal, ball
+        n, device = len(x0), x0.device
+        self.index = 0  # of the next step
+        self.x, self.logits = x0, logits  # shown
+        self.best, self.best_logits = x0.clone(), logits.clone()
+        self.found = goal.margin(logits) > attack.kappa  # (N,) ever
+        self.best_distance = torch.where(self.found, 0.0, torch.full((n,), math.inf, device=device))
+        self.c = torch.full((n,), attack.first_c, device=device)
+        self.low, self.high = torch.zeros(n, device=device), torch.full((n,), math.inf, device=device)
+        self.forwards = torch.full((n,), attack.draws, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+        self.stalled = torch.zeros(n, dtype=torch.bool, device=device)  # since the last step
+        self.rows = torch.empty(0, dtype=torch.int64, device=device)  # images of the present search that still move
+
+    def step(self, total: int) -> Step:
+        stalled, self.stalled = self.stalled, torch.zeros_like(self.stalled)
+        self.index += 1
+        margin = self.goal.margin(self.logits)
+        return Step(
+            index=self.index - 1,
+            total=total,
+            x=self.x,
+            logits=self.logits,
+            loss=margin,
+            distance=self.ball.distance(self.x, self.x0),
+            reached=margin > self.attack.kappa,
+            stalled=stalled,
+            forwards=self.forwards,
+            backwards=self.backwards,
+        )
+
+    def begin(self, search: int) -> None:
+        """A new search for all images that could come nearer: the variable, Adam and all memory anew; only c and the step's length are old."""
+        if search == self.attack.searches - 1 >= 9:
+            self.c = torch.where(self.high.isfinite(), self.high, self.c)
+        self.rows = going = (self.best_distance > 0).nonzero()[:, 0]
+        self.w = torch.atanh(WIDER * (2 * self.x0[going] - 1))
+        self.mean, self.square = torch.zeros_like(self.w), torch.zeros_like(self.w)
+        self.before = torch.full((len(going),), math.inf, device=going.device)
+        self.lowest = self.before.clone()
+        pixel = self.best_distance[going] / math.sqrt(self.x0[0].numel())  # what a typical one changed by
+        self.lr = pixel.clamp(max=self.attack.lr).view(-1, 1, 1, 1)
+        self.fall = (1 - LAST) * (self.lr / pixel.view(-1, 1, 1, 1))  # none while nothing is found
+        self.succeeded = torch.zeros_like(self.found)
+
+    def update(self, model: nn.Module, update: int, rng: torch.Generator) -> None:
+        """Look at the present points, keep what is nearer than before, and take one step of Adam."""
+        rows, goal, kappa = self.rows, self.goal.rows(self.rows), self.attack.kappa
+        tanh = torch.tanh(self.w)
+        x0 = self.x0[rows]
+        x = ((tanh / WIDER + 1) / 2).clamp(0, 1) if update else x0  # at first the same but for rounding
+        logits, penalty, gradient = _look(model, x, goal, kappa, self.attack.draws, rng)
+        self._spend(self.forwards, "forwards")
+        change = x - x0
+        square = change.square().flatten(1).sum(1)
+        success = goal.margin(logits) > kappa
+        self._keep(rows, x, logits, success, square.sqrt())
+        self.x, self.logits = self.x.index_copy(0, rows, x), self.logits.index_copy(0, rows, logits)
+        self.lowest = torch.minimum(self.lowest, square + self.c[rows] * penalty)
+        slope = 2 * change
+        if gradient is not None:
+            self._spend(self.backwards, "backwards")
+            lost = dead(gradient) & (penalty > 0)
+            self.stalled[rows] |= lost
+            slope = slope + self.c[rows].view(-1, 1, 1, 1) * revived(gradient, lost, rng)
+        self._adam(slope * (1 - tanh.square()) / (2 * WIDER), update)
+
+    def _adam(self, slope: Tensor, update: int) -> None:
+        self.mean.lerp_(slope, 1 - BETAS[0])
+        self.square.lerp_(slope.square(), 1 - BETAS[1])
+        mean, square = self.mean / (1 - BETAS[0] ** (update + 1)), self.square / (1 - BETAS[1] ** (update + 1))
+        edge = math.atanh(WIDER)
+        lr = self.lr * (1 - self.fall * update / self.attack.steps)
+        self.w = (self.w - lr * mean / (square.sqrt() + TINY)).clamp(-edge, edge)
+
+    def _keep(self, rows: Tensor, x: Tensor, logits: Tensor, success: Tensor, distance: Tensor) -> None:
+        self.succeeded[rows] |= success
+        nearer = success & (distance < self.best_distance[rows])
+        if bool(nearer.any()):
+            at = rows[nearer]
+            self.best[at], self.best_logits[at], self.best_distance[at] = x[nearer], logits[nearer], distance[nearer]
+            self.found[at] = True
+
+    def leave(self, update: int) -> None:
+        """From time to time, those whose objective stands still leave the search."""
+        if update % max(self.attack.steps // LOOKS, 1):
+            return
+        keep = self.lowest <= STILL * self.before
+        self.before, self.lowest = self.lowest, torch.full_like(self.lowest, math.inf)
+        if not bool(keep.all()):
+            for name in ("rows", "w", "mean", "square", "before", "lowest", "lr", "fall"):
+                setattr(self, name, getattr(self, name)[keep])
+
+    def end(self) -> None:
+        """The next c of each image; show the best so far."""
+        self.high = torch.where(self.succeeded, torch.minimum(self.high, self.c), self.high)
+        self.low = torch.where(self.succeeded, self.low, torch.maximum(self.low, self.c))
+        self.c = torch.where(self.high.isfinite(), (self.low + self.high) / 2, self.c * 10)
+        self._show()
+
+    def _show(self) -> None:
+        """The best where there is one, else the last point looked at."""
+        self.x = torch.where(self.found.view(-1, 1, 1, 1), self.best, self.x)
+        self.logits = torch.where(self.found[:, None], self.best_logits, self.logits)
+
+    def bisect(self, model: nn.Module, rng: torch.Generator) -> None:
+        """Between the image and the best, ever nearer; every point that is kept was looked at."""
+        rows = (self.found & (self.best_distance > 0)).nonzero()[:, 0]
+        self.rows = rows
+        goal, x0 = self.goal.rows(rows), self.x0[rows]
+        change = self.best[rows] - x0
+        low, high = (torch.full((len(rows), 1, 1, 1), share, device=x0.device) for share in (0.0, 1.0))
+        for _ in range(self.attack.halvings if len(rows) else 0):
+            middle = (low + high) / 2
+            x = (x0 + middle * change).clamp(0, 1)
+            logits = look(model, x, goal, "margin", self.attack.draws, rng).logits
+            self._spend(self.forwards, "forwards")
+            success = goal.margin(logits) > self.attack.kappa
+            self._keep(rows, x, logits, success, (x - x0).flatten(1).norm(dim=1))
+            success = success.view(-1, 1, 1, 1)
+            low, high = torch.where(success, low, middle), torch.where(success, middle, high)
+        self._show()
+
+    def _spend(self, passes: Tensor, name: str) -> None:
+        setattr(self, name, passes.index_add(0, self.rows, torch.full_like(self.rows, self.attack.draws)))
+
+
+def _look(
+    model: nn.Module, x: Tensor, goal: Goal, kappa: float, draws: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mean logits (n,K), mean penalty (n,) over the draws, and its gradient (n,C,H,W); None where all have succeeded."""
+    with torch.enable_grad(), randomness(rng):
+        leaf = x.detach().requires_grad_(True)
+        every = model(leaf.repeat_interleave(draws, dim=0)).float()
+        logits, many = every.detach(), goal.repeated(draws)
+        penalty = (kappa - many.margin(logits)).clamp(min=0)
+        # A tie is not yet a success: the slope ends beyond it.
+        needed = many.margin(logits) <= kappa
+        gradient = None
+        if bool(needed.any()):
+            fall = -many.pull(logits, "margin") * needed[:, None] / draws
+            (gradient,) = torch.autograd.grad(every, leaf, fall)
+    return logits.view(len(x), draws, -1).mean(1), penalty.view(-1, draws).mean(1), gradient

@@ -1,0 +1,223 @@
+"""C&W against linear networks, where the least change is known, in the open and against the limits of the pixels."""
+
+import math
+
+import pytest
+import torch
+from scipy.optimize import brentq
+
+from explorer.attacks import ATTACKS
+from explorer.core import Ball, Goal, run, seeded
+
+CW = ATTACKS["cw"]
+BALL = Ball("l2", 100.0)
+SHAPE = (3, 4, 4)
+
+
+def weights(classes, seed=0):
+    return torch.randn(classes, 48, generator=seeded(seed))
+
+
+def interior(n, seed=0):
+    """Images so far from 0 and 1 that the least change is not clipped."""
+    return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(seed)) - 0.5)
+
+
+def smallest(attack, model, x, goal, seed=0):
+    return run(attack.walk(model, x, goal, BALL, seeded(seed)), goal, minimal=True)
+
+
+def gaps(model, x, y):
+    """(m, W): for each image its leads m_k (K-1,) over the other classes and the ways w_k - w_y (K-1,D), float64."""
+    z, w = x.double().flatten(1) @ model.weight.T + model.head.bias.double(), model.weight
+    for i, label in enumerate(y.tolist()):
+        others = [k for k in range(len(w)) if k != label]
+        yield z[i, label] - z[i, others], w[others] - w[label]
+
+
+def infimum(model, x, y, kappa=0.0):
+    """(N,) float64 min over k of (m_k + kappa) / d_k."""
+    return torch.stack([((m + kappa) / way.norm(dim=1)).min() for m, way in gaps(model, x, y)])
+
+
+def boxed(model, x, y):
+    """(N,) float64 the least change inside [0, 1]: delta_i = clip(lam * w_i, -x_i, 1 - x_i), lam by root finding."""
+    found = []
+    for (m, ways), image in zip(gaps(model, x, y), x.double().flatten(1), strict=True):
+        lengths = []
+        for lead, way in zip(m.tolist(), ways, strict=True):
+
+            def change(lam, image=image, way=way):
+                return torch.maximum(torch.minimum(lam * way, 1 - image), -image)
+
+            def rest(lam, way=way, lead=lead, change=change):
+                return float(change(lam) @ way) - lead
+
+            lengths.append(float(change(brentq(rest, 0, 1e3)).norm()) if rest(1e3) > 0 else math.inf)
+        found.append(min(lengths))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
+def test_the_infimum_of_a_linear_model_is_reached_to_one_percent(linear, scale):
+    """On the mean; a single image may end at a boundary that only its first look took for the nearest."""
+    ratios = []
+    for seed in range(3):
+        model, x = linear(weights(6, seed=seed), scale=scale), interior(24, seed=50 + seed)
+        y = model(x).argmax(1)
+        found = smallest(CW(), model, x, Goal.untargeted(y))
+        assert bool(found.success.all())
+        ratios.append(found.distance / infimum(model, x, y))
+    ratio = torch.cat(ratios)
+    assert float(ratio.min()) >= 1 - 1e-6 and float(ratio.median()) <= 1.002
+    assert float(ratio.mean()) <= 1.01, f"mean {float(ratio.mean()):.4f}, largest {float(ratio.max()):.4f}"
+
+
+def test_the_same_in_many_dimensions(linear):
+    model = linear(torch.randn(10, 3072, generator=seeded(1)), input_shape=(3, 32, 32), scale=0.1)
+    x = 0.5 + 0.2 * (torch.rand(8, 3, 32, 32, generator=seeded(2)) - 0.5)
+    y = model(x).argmax(1)
+    ratio = smallest(CW(), model, x, Goal.untargeted(y)).distance / infimum(model, x, y)
+    assert float(ratio.mean()) <= 1.01
+
+
+def test_half_the_pixels_black_or_white(linear):
+    """The box-constrained optimum; with the authors' constant such pixels would hardly move."""
+    model = linear(weights(6))
+    x = (2 * torch.rand(12, *SHAPE, generator=seeded(3)) - 0.5).clamp(0, 1)
+    assert float(((x == 0) | (x == 1)).double().mean()) > 0.4
+    y = model(x).argmax(1)
+    found = smallest(CW(steps=200), model, x, Goal.untargeted(y))
+    ratio = found.distance / boxed(model, x, y)
+    assert bool(found.success.all()) and float(ratio.min()) >= 1 - 1e-6 and float(ratio.mean()) <= 1.02
+
+
+def test_confidence_costs_its_slope(linear):
+    """d distance / d kappa = 1 / d_k for the class that is nearest."""
+    model = linear(weights(2, seed=4))
+    x = interior(6, seed=4)
+    y = model(x).argmax(1)
+    goal, (ways,) = Goal.untargeted(y), {float((model.weight[1] - model.weight[0]).norm())}
+    plain, sure = (smallest(CW(kappa=kappa, steps=200), model, x, goal) for kappa in (0.0, 2.0))
+    assert bool(sure.success.all()) and bool((goal.margin(model(sure.x)) > 2.0).all())
+    assert torch.allclose((sure.distance - plain.distance) / 2.0, torch.full((6,), 1 / ways).double(), rtol=0.03)
+    assert torch.allclose(sure.distance, infimum(model, x, y, kappa=2.0), rtol=0.01)
+
+
+def test_all_negative_logits_change_nothing(linear):
+    """Masking by multiplication with 0 would take 0 for the largest other logit, and never succeed."""
+    x = interior(8, seed=5)
+    plain, shifted = linear(weights(5)), linear(weights(5), bias=torch.full((5,), -20.0))
+    goal = Goal.untargeted(plain(x).argmax(1))
+    a, b = smallest(CW(), plain, x, goal), smallest(CW(), shifted, x, goal)
+    assert bool((shifted(x) < 0).all()) and bool(b.success.all())
+    assert torch.allclose(a.distance, b.distance, rtol=2e-3)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_one_image_alone_or_among_many_is_the_same(trained, targeted):
+    model, x, y = trained
+    x, y = x[:8], y[:8]
+    goal = Goal.targeted((y + 1) % 4) if targeted else Goal.untargeted(y)
+    attack = CW(searches=5, steps=50)
+    together = smallest(attack, model, x, goal)
+    for i in range(len(x)):
+        alone = smallest(attack, model, x[i : i + 1], goal.rows(slice(i, i + 1)))
+        assert bool(alone.success) and torch.allclose(alone.distance, together.distance[i : i + 1], rtol=1e-2)
+        assert int(alone.forwards) == pytest.approx(int(together.forwards[i]), rel=0.15)
+
+
+def test_a_target_is_reached_at_its_own_boundary(linear):
+    model, x = linear(weights(2, seed=6)), interior(6, seed=6)
+    y = model(x).argmax(1)
+    found = smallest(CW(), model, x, Goal.targeted(1 - y))
+    assert bool(found.success.all()) and torch.allclose(found.distance, infimum(model, x, y), rtol=0.01)
+
+
+def test_nearer_than_deepfool_on_a_trained_network(trained):
+    model, x, y = trained
+    goal = Goal.untargeted(y)
+    ours, other = smallest(CW(), model, x, goal), smallest(ATTACKS["deepfool"](), model, x, goal)
+    assert bool((ours.distance <= 1.02 * other.distance).all()) and float(ours.distance.mean()) < float(
+        other.distance.mean()
+    )
+
+
+def test_the_bisection_ends_at_the_boundary(linear):
+    """A coarse search far beyond it; ten halvings bring it back to a thousandth of its length, in ten looks more."""
+    model, x = linear(weights(2, seed=7)), interior(4, seed=7)
+    y = model(x).argmax(1)
+    goal = Goal.untargeted(y)
+    coarse = {"searches": 1, "steps": 20, "first_c": 1e4, "lr": 0.1}
+    rough, fine = (smallest(CW(halvings=n, **coarse), model, x, goal) for n in (0, 10))
+    assert bool((rough.distance > 1.02 * fine.distance).all())
+    assert torch.equal(fine.forwards, rough.forwards + 10) and torch.equal(fine.backwards, rough.backwards)
+    margin, whole = goal.margin(model(fine.x)), goal.margin(model(rough.x)) - goal.margin(model(x))
+    assert bool((margin > 0).all()) and bool((margin < whole / 500).all())
+
+
+def test_each_search_begins_anew(linear):
+    """After a search that failed with a tiny c, the next first look is at the untouched image again."""
+    model, x = linear(weights(3)), interior(2)
+    goal = Goal.untargeted(model(x).argmax(1))
+    steps = list(CW(searches=3, steps=10, first_c=1e-6).walk(model, x, goal, BALL, seeded(0)))
+    starts = [s.index for s in steps if bool((s.distance == 0).all())]
+    assert starts[0] == 0 and len(starts) >= 4  # the untouched image, then each search's first look
+
+
+def test_few_frames_however_many_updates(trained):
+    model, x, y = trained
+    x, y = x[:1], y[:1]
+    for settings in ({"searches": 2, "steps": 3}, {"searches": 9, "steps": 200}, {"searches": 20, "steps": 40}):
+        attack = CW(**settings)
+        steps = list(attack.walk(model, x, Goal.untargeted(y), BALL, seeded(0)))
+        assert len(steps) <= attack.expected_frames <= 165
+        assert int(steps[-1].forwards.max() + steps[-1].backwards.max()) <= attack.expected_passes
+
+
+def test_images_leave_a_search_one_by_one(trained):
+    """The batch shrinks within a search, and an image's passes are its own."""
+    model, x, y = trained
+    sizes = []
+    handle = model.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    last = list(CW(searches=3, steps=200).walk(model, x[:16], Goal.untargeted(y[:16]), BALL, seeded(0)))[-1]
+    handle.remove()
+    assert len(set(sizes)) > 3 and len(last.forwards.unique()) > 3 and int(last.forwards.sum()) == sum(sizes)
+
+
+def test_what_is_wrong_already_needs_one_look(linear):
+    model, x = linear(weights(4)), interior(3)
+    y = (model(x).argmax(1) + 1) % 4
+    (only,) = CW().walk(model, x, Goal.untargeted(y), BALL, seeded(0))
+    assert bool(only.reached.all()) and not bool(only.distance.any()) and only.forwards.tolist() == [1, 1, 1]
+
+
+def test_failure_is_said(linear):
+    """One short search with a tiny c: the image comes back untouched, marked as not reached."""
+    model, x = linear(weights(4)), interior(3)
+    found = smallest(CW(searches=1, steps=3, first_c=1e-6), model, x, Goal.untargeted(model(x).argmax(1)))
+    assert not bool(found.success.any()) and torch.equal(found.x, x)
+
+
+def test_a_model_without_slope_is_reported_and_does_not_freeze_the_image(linear):
+    model, x = linear(weights(3)), interior(4)
+    y = model(x).argmax(1)
+    model.passes, model.blind = 0, 2  # the first look, and the first update's
+    steps = list(CW(searches=2, steps=60).walk(model, x, Goal.untargeted(y), BALL, seeded(0)))
+    assert bool(steps[1].stalled.all()) and bool((steps[2].distance > 0).all()) and bool(steps[-1].reached.all())
+
+
+def test_gradients_are_averaged_over_draws(masked):
+    """Every weight kept with p = 0.5: the change points along the mean slope, the better the more draws."""
+    weight = weights(2, seed=8)
+    model, x = masked(weight, p=0.5), interior(1, seed=8)
+    goal = Goal.untargeted((x.flatten(1) @ weight.T).argmax(1))
+    label = int(goal.labels)
+    way = (weight[1 - label] - weight[label]).double()
+    cosine = {}
+    for draws in (1, 64):
+        found = smallest(CW(searches=3, steps=60, draws=draws), model, x, goal)
+        moved = (found.x - x).flatten().double()
+        cosine[draws] = float(moved @ way / (moved.norm() * way.norm()).clamp(min=1e-9))
+        assert int(found.forwards) % draws == 0
+    assert cosine[64] > max(cosine[1], 0.9)

@@ -158,7 +158,7 @@ class _Work:
         )
 
     def begin(self, search: int) -> None:
-        """A new search for all images that could come nearer: the variable, Adam and all memory anew; only c and the step's length are old."""
+        """A new search for all images that could come nearer: all anew but c and the step's length."""
         if search == self.attack.searches - 1 >= 9:
             self.c = torch.where(self.high.isfinite(), self.high, self.c)
         self.rows = going = (self.best_distance > 0).nonzero()[:, 0]

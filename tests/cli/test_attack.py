@@ -51,6 +51,22 @@ def test_a_target_and_l2_are_understood(cli, tiny):
     assert conditions["norm"] == "l2" and conditions["eps"] == 0.5 and f"toward {target}" in said.err
 
 
+def test_the_smallest_change_needs_no_eps_and_takes_none(cli, tiny):
+    said = cli("attack", "--model", "cifar10/tiny", "--image", "17", "--attack", "deepfool", "--norm", "l2", "--json", "-")
+    facts = json.loads(said.out)
+    assert said.code == 0 and facts["conditions"]["eps"] is None and facts["verdict"]["reached"]
+    assert "the smallest change found" in said.err and "inside the pixel range" in said.err
+    refused = cli("attack", "--model", "cifar10/tiny", "--attack", "deepfool", "--eps", "8/255")
+    assert refused.code == 2 and "--eps does not belong to deepfool" in refused.err
+
+
+def test_an_attack_of_one_norm_takes_it_and_refuses_the_other(cli, tiny):
+    words = ("attack", "--model", "cifar10/tiny", "--image", "17", "--attack", "cw", "--set", "steps=5")
+    assert json.loads(cli(*words, "--json", "-").out)["conditions"]["norm"] == "l2"
+    refused = cli(*words, "--norm", "linf")
+    assert refused.code == 2 and "norm must be l2 for" in refused.err and refused.err.count("\n") == 1
+
+
 def test_a_picture_file_is_attacked_and_its_changes_are_told(cli, tiny, tmp_path):
     Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)).save(tmp_path / "photo.png")
     said = cli("attack", "--model", "cifar10/tiny", "--image", tmp_path / "photo.png", "--attack", "fgsm", "--label", "ship")

@@ -49,6 +49,20 @@ def test_transfer_names_the_model_it_was_made_on(cli, tiny):
     assert said.code == 0 and "transfer pgd" in said.out and "made on cifar10/tiny" in said.out
 
 
+def test_the_smallest_change_gives_a_median_and_a_share_beyond_eps(cli, tiny):
+    words = ("evaluate", "cifar10/tiny", "--attack", "deepfool", "--norm", "l2", "--n", "20", "--json", "-")
+    found = {}
+    for eps in ("0.0001", "50"):
+        said = cli(*words, "--eps", eps)
+        assert said.code == 0, said.err
+        (found[eps],) = json.loads(said.out)["measures"]
+        assert "median distance" in said.err
+    near, far = found["0.0001"], found["50"]
+    assert far["correct"] == 0 < near["correct"] and 0 < near["median_distance"] == far["median_distance"]
+    refused = cli("evaluate", "cifar10/tiny", "--attack", "cw", "--norm", "linf", "--n", "2")
+    assert refused.code == 2 and "norm must be l2" in refused.err
+
+
 def test_clean_alone(cli, tiny):
     (found,) = json.loads(cli("evaluate", "cifar10/tiny", "--clean", "--n", "30", "--json", "-").out)["measures"]
     assert (found["kind"], found["n"]) == ("clean", 30)

@@ -57,11 +57,12 @@ def test_a_target_by_number_or_name(target):
         ({"hyper": {"steps": 10**9}}, InvalidValue, r"steps must be a whole number in \[1, 1000\]"),
         ({"hyper": {"steps": float("nan")}}, InvalidValue, "steps must be"),
         ({"hyper": {"steps": 2.5}}, InvalidValue, "steps must be"),
-        ({"hyper": {"loss": "dlr"}}, InvalidValue, "loss must be one of ce, margin"),
+        ({"hyper": {"loss": "hinge"}}, InvalidValue, "loss must be one of ce, margin"),
         ({"hyper": {"random_start": "maybe"}}, InvalidValue, "random_start must be true or false"),
         ({"hyper": "steps=3"}, InvalidValue, "hyper must be names and values"),
         ({"hyper": {1: 2}}, UnknownName, "hyper-parameter"),
         ({"attack": "fgsm", "hyper": {"steps": 3}}, UnknownName, "hyper-parameter of FGSM 'steps'"),
+        ({"attack": "cw"}, InvalidValue, "norm must be l2 for .*; got 'linf'"),
         ({"norm": "l1"}, InvalidValue, "norm must be one of linf, l2; got 'l1'"),
         ({"norm": None}, InvalidValue, "norm must be text"),
         ({"eps": 8}, InvalidValue, "Did you mean 8/255"),
@@ -120,6 +121,27 @@ def test_a_page_grants_a_bounded_amount_of_work_and_a_script_more(hyper, says):
         asked.within()
     assert asked.within(Budget(passes=10**7, draws=512, frames=10**6)) is asked
     assert request(hyper={"steps": 50, "restarts": 5, "draws": 20}).within(PAGE)
+
+
+# The smallest change
+
+
+def test_a_search_for_the_smallest_change_is_given_no_eps():
+    made = request(attack="deepfool", norm="l2", eps=0.25)
+    assert made.is_minimal and made.ball.eps == 100.0 and made == request(attack="deepfool", norm="l2", eps=3)
+    assert request(attack="deepfool").ball.eps == 1.0 and not request().is_minimal
+    assert "eps" not in made.to_query() and AttackRequest.from_query(made.to_query()) == made
+    assert made.title() == "DeepFool against cifar10/tiny, L2, 50 steps"
+    assert "minimal=True)" in made.to_python() and "smallest change" in made.to_python()
+    assert "minimal" not in request().to_python()
+    with pytest.raises(InvalidValue, match="eps must be"):
+        request(attack="deepfool", eps="far")
+
+
+def test_an_attack_says_how_long_it_takes():
+    made = request(attack="deepfool", norm="l2", hyper={"steps": 10, "classes": 4, "draws": 2})
+    assert made.frames == 1 + made.method.expected_frames == 12
+    assert made.passes == made.method.expected_passes == 2 * (11 + 10 * 3)
 
 
 # Links

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.attacks import ATTACKS
+from explorer.attacks import ATTACKS, BLACK_BOX, GROUPS
 from explorer.models import zoo
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
@@ -49,14 +49,31 @@ def test_every_page_runs(page):
     assert app.subheader or app.title  # it says something
 
 
-@pytest.mark.parametrize("attack", ATTACKS.keys())
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_every_attack_plays_in_both_norms(attack, norm):
+@pytest.mark.parametrize(("attack", "norm"), [(entry.key, norm) for entry in ATTACKS for norm in entry.cls.norms])
+def test_every_attack_plays_in_every_norm_it_has(attack, norm):
     query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": attack, "norm": norm, "eps": "0.1"}
-    app = finished(open_app(query))
+    weak = ",".join(f"{name}:{value}" for name, value in ATTACKS[attack].presets["weak"].items())
+    app = finished(open_app(query | ({"with": weak} if weak else {})))
     assert not app.exception
-    assert "White-box" in texts(app)
     assert app.session_state["norm"] == norm and app.session_state["attack"] == attack
+    assert ("Black-box" if ATTACKS.entry(attack).group in BLACK_BOX else "White-box") in texts(app)
+    assert "settings have changed" not in texts(app)
+    minimal = ATTACKS[attack].budget == "minimal"
+    assert ("eps" in app.query_params) != minimal and any(n.label.startswith("eps") for n in app.number_input) != minimal
+
+
+def test_choosing_an_attack_offers_its_norms_only(played):
+    app = finished(open_app())
+    assert app.selectbox(key="norm").options == ["Linf", "L2"]
+    app.selectbox(key="attack").set_value("cw").run()
+    assert not app.exception and app.selectbox(key="norm").options == ["L2"]
+    app.selectbox(key="attack").set_value("pgd").run()
+    assert not app.exception and app.selectbox(key="norm").options == ["Linf", "L2"]
+
+
+def test_the_chooser_names_the_groups_in_their_order(played):
+    shown = [option.rpartition(" · ")[2] for option in played.selectbox(key="attack").options]
+    assert shown == sorted(shown, key=GROUPS.index) and {entry.group for entry in ATTACKS} == set(shown)
 
 
 def test_changed_settings_are_announced_and_played_on_the_button(played):

@@ -17,7 +17,9 @@ from explorer.models import zoo
 SEED_LIMIT = 2**63  # what a torch.Generator surely takes
 QUERY_LIMIT = 512  # characters of a link's names and values
 _UPLOAD = re.compile(r"upload:[0-9a-f]{8,64}")
-_WORDS = {"steps": ("step", "steps"), "restarts": ("restart", "restarts"), "draws": ("draw", "draws")}
+_WORDS = {name: (name.removesuffix("s"), name) for name in ("steps", "restarts", "draws")} | {
+    "searches": ("search", "searches")
+}
 _BAD_UPLOAD = "image must be a row of the sample or upload:<8 to 64 hexadecimal digits>; got {!r}."
 
 

@@ -254,6 +254,7 @@ def test_a_title_names_what_matters():
     assert request().title() == "PGD against cifar10/tiny, L∞ 8/255, 20 steps"
     made = request(norm="l2", eps=0.5, target=OTHER, hyper={"restarts": 2, "draws": 4, "steps": 1})
     assert made.title() == f"PGD against cifar10/tiny, L2 0.5, 1 step, 2 restarts, 4 draws, toward {CLASSES[OTHER]}"
+    assert request(attack="cw", norm="l2").title() == "C&W against cifar10/tiny, L2, 100 steps, 9 searches"
     assert request(attack="fgsm").title() == "FGSM against cifar10/tiny, L∞ 8/255"
 
 

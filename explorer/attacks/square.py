@@ -50,7 +50,7 @@ class Square(Hyper):
         r"the model: if the true class lost ground, the square stays. Begin with large squares and let them shrink. "
         r"It asks only for the model's output, so where it succeeds and gradients fail, the gradients were hidden."
     )
-    presets = {"weak": {"queries": 200}, "standard": {}, "strong": {"queries": 5000}}
+    presets = {"weak": {"queries": 200}, "standard": {}, "strong": {"queries": 2500}}
 
     queries: int = param(1000, "queries", lo=1, hi=100_000, help="How often the model is asked about each image.")
     p_init: float = param(

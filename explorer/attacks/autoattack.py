@@ -1,0 +1,128 @@
+"""AutoAttack (Croce & Hein, arXiv:2003.01690, section 5): several attacks in a row, each on what the ones before left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from explorer.attacks import ATTACKS
+from explorer.attacks._ascent import check_norm
+from explorer.attacks.apgd import APGDCE, APGDDLR, APGDT
+from explorer.attacks.square import Square
+from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core.goal import spread
+
+QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes are small
+
+
+@ATTACKS.register(
+    "autoattack",
+    title="AutoAttack (without FAB)",
+    paper="arXiv:2003.01690, section 5",
+    group="ensemble",
+    summary="APGD-CE, APGD-T and Square in a row: the field's yardstick, here still without its third attack, FAB.",
+)
+@dataclass(frozen=True)
+class AutoAttack(Hyper):
+    """APGD-CE, APGD-T, Square, in this order, each on the images not yet fooled; without FAB until that exists here.
+
+    With several draws it is the variant for stochastic models ("rand" in the authors' code, which takes 20): APGD-CE,
+    then APGD-DLR, both averaged over the draws, on all images, since an image that fools such a model now and then is
+    not done with.
+    Yields a step for each one of the APGD attacks and for every tenth query of Square. They report the margin, by which
+    different attacks can be compared; for a stochastic model that of the mean logits.
+    differs: no FAB-T between APGD-T and Square, so a robust accuracy may come out too high; an image leaves as soon as it
+    is fooled, not at the end of an attack.
+    """
+
+    budget: ClassVar[str] = "fixed"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    loss: ClassVar[str] = "margin"  # what its steps report
+    formula: ClassVar[str] = (
+        r"\text{APGD}_{CE}\ \to\ \text{APGD}^{T}_{DLR}\ \to\ \text{Square}"
+        r"\qquad (\text{several draws: APGD}_{CE}\ \to\ \text{APGD}_{DLR})"
+    )
+    explanation: ClassVar[str] = (
+        r"No single attack is the best on every picture. So run a few that fail in different ways, with nothing to tune: "
+        r"two that follow gradients, of different losses, and one that needs none. Each gets only the pictures that "
+        r"the ones before it could not change. The original has one more, FAB, which is missing here."
+    )
+    presets = {
+        "weak": {"steps": 20, "target_classes": 3, "queries": 200},
+        "standard": {},
+        "strong": {"steps": 150, "queries": 10_000},
+    }
+
+    steps: int = param(100, "APGD steps", lo=1, hi=1000, help="How many times APGD updates the image, in each run.")
+    target_classes: int = param(
+        9, "target classes", lo=1, hi=999, help="How many of the likeliest wrong classes APGD-T tries, one run each."
+    )
+    queries: int = param(5000, "Square queries", lo=1, hi=100_000, help="How often Square asks about each image.")
+    draws: int = param(
+        1, "draws per step", lo=1, hi=512, help="More than 1: the variant for stochastic models, averaged over so many."
+    )
+
+    @property
+    def expected_frames(self) -> int:
+        """At most."""
+        return sum(_steps(attack.expected_frames - 1, every) for attack, every in self._stages())
+
+    @property
+    def expected_passes(self) -> int:
+        """Forward and backward passes, at most."""
+        return sum(attack.expected_passes for attack, _ in self._stages())
+
+    def _stages(self) -> list[tuple[Hyper, int]]:
+        """The attacks in their order, and n where the first of every n of their steps is yielded (and the last of all)."""
+        if self.draws > 1:
+            return [(APGDCE(steps=self.steps, draws=self.draws), 1), (APGDDLR(steps=self.steps, draws=self.draws), 1)]
+        targeted = APGDT(steps=self.steps, target_classes=self.target_classes, early_stop=True)
+        # The schedule is not stretched to the queries: so it is in the authors' ensemble.
+        square = Square(queries=self.queries, rescale=False)
+        return [(APGDCE(steps=self.steps, early_stop=True), 1), (targeted, 1), (square, QUERIES_A_STEP)]
+
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+        check_norm(self, ball)
+        x0, stages = x0.detach(), self._stages()
+        rows = torch.arange(len(x0), device=x0.device)  # of the images still to be fooled
+        before: Step | None = None  # where the attacks so far left all images
+        step: Step | None = None
+        for number, (attack, every) in enumerate(stages):
+            later = sum(_steps(a.expected_frames - 1, e) for a, e in stages[number + 1 :])
+            for part in attack.walk(model, x0[rows], goal.rows(rows), ball, rng):
+                if part.index % every and part.index < part.total:
+                    continue
+                if step is None:
+                    spread(part.logits, targeted=self.draws == 1 or goal.is_targeted)  # too few classes: say so now
+                step = self._whole(before, step, rows, part, goal, later + _steps(part.total - part.index, every) - 1)
+                yield step
+                if step.index == step.total:
+                    return
+            before = step
+            if self.draws == 1:
+                rows = rows[~step.reached[rows]]
+
+    def _whole(self, before: Step | None, last: Step | None, rows: Tensor, part: Step, goal: Goal, left: int) -> Step:
+        """A step of all images from that of the images in `rows`; `left` more steps are to come if nothing is reached."""
+        values = {"loss": goal.rows(rows).margin(part.logits)}
+        values |= {name: getattr(part, name) for name in ("x", "logits", "distance", "reached", "stalled")}
+        values |= {"forwards": part.forwards, "backwards": part.backwards}
+        if before is not None:
+            for name, value in values.items():
+                whole = getattr(before, name)
+                value = value + whole[rows.to(whole.device)] if name in ("forwards", "backwards") else value
+                whole = torch.zeros_like(whole) if name == "stalled" else whole
+                values[name] = whole.index_copy(0, rows.to(whole.device), value)
+        index = 0 if last is None else last.index + 1
+        over = left == 0 or (self.draws == 1 and bool(values["reached"].all()))
+        run = part.restart + (0 if before is None else before.restart + 1)
+        return Step(index=index, total=index if over else index + left, restart=run, **values)
+
+
+def _steps(total: int, every: int) -> int:
+    """How many of the steps 0..total are yielded if it is the first of every `every`, and the last."""
+    return -(-total // every) + 1

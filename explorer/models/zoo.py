@@ -91,7 +91,12 @@ def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier
 
 def features_file(name: str) -> Path:
     """Where the reference features that come with a model stand, if they do."""
-    return card_path(name).with_suffix(".features.safetensors")
+    return features_beside(card_path(name))
+
+
+def features_beside(card: Path) -> Path:
+    """The file of reference features that belongs to a card's file."""
+    return card.with_name(f"{card.stem}.features.safetensors")
 
 
 def empty(about: Card) -> Classifier:

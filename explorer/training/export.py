@@ -19,6 +19,7 @@ from explorer.core import BadCheckpoint, Classifier, InvalidValue, seeded
 from explorer.data import load
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe, accuracy
+from explorer.features.reference import write_features
 from explorer.models import zoo
 from explorer.models.zoo import Card
 from explorer.training.loop import Result
@@ -40,9 +41,10 @@ def export(
     precision: str = "bfloat16 autocast",
     command: str | None = None,
 ) -> Card:
-    """Write `<folder>/<model>.safetensors` and its card for the model `name` ("cifar10/my-model"); returns the card.
+    """Write `<folder>/<model>.safetensors`, its card and its reference features; returns the card.
 
-    `folder` must be named like the dataset, as the zoo reads its names from there. `key` is the recipe's key;
+    `name` is like "cifar10/my-model"; `folder` must be named like the dataset, as the zoo reads its names from there.
+    `key` is the recipe's key;
     `hardware`, `threads` and `precision` say how the run was made (default: this computer, torch's thread count now).
     Weights are stored in float16, unless that changes the accuracy by more than 0.2 points: then in float32.
     Raises InvalidValue for a name or folder that the zoo could not find again.
@@ -57,7 +59,10 @@ def export(
         "precision": precision,
     }
     about, check = _cast(Card(**draft | {"training": training}), model)
-    return zoo.write(folder, replace(about, training=training | {"cast_check": check}), model)
+    card = zoo.write(folder, replace(about, training=training | {"cast_check": check}), model)
+    place = folder / f"{name.split('/')[-1]}.json"
+    write_features(zoo.load_file(place, model.device), card.dataset, card.sha256, zoo.features_beside(place))
+    return card
 
 
 def check_place(name: str, recipe: Recipe, folder: Path) -> None:

@@ -36,6 +36,7 @@ def test_an_exported_model_is_found_by_the_zoo_and_computes_the_same(recipe, tmp
     assert card == zoo.card("cifar10/tiny")
     assert card.precision == "float16" and card.bytes == (tmp_path / "cifar10" / card.file).stat().st_size
     assert torch.allclose(loaded(x), run.model(x), atol=2e-3)
+    assert zoo.features_file("cifar10/tiny").is_file()  # its map is there at once
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
 
 

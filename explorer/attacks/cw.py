@@ -50,15 +50,13 @@ class CW(Hyper):
 
     budget: ClassVar[str] = "minimal"
     norms: ClassVar[tuple[str, ...]] = ("l2",)
-    formula: ClassVar[str] = (
-        r"\min_w\ \lVert x(w)-x\rVert_2^2 + c\,\max\big(0,\ \kappa + z_y - \max_{j\ne y} z_j\big),"
-        r"\qquad x(w)=\tfrac12(\tanh w + 1)"
-    )
+    formula: ClassVar[str] = r"\min_w\ \lVert x_w - x\rVert_2^2 + c\,f(x_w)"
     explanation: ClassVar[str] = (
         r"Two wishes in one sum: keep the change short, and make some wrong logit $z_j$ beat the right one $z_y$ by "
-        r"$\kappa$. The factor $c$ weighs them: too small, and nothing happens; too large, and the change is longer than "
-        r"it must be. So $c$ is searched for, with a fresh start each time. The variable $w$ keeps every pixel inside its "
-        r"range. At the end a bisection moves the best result back to the very boundary."
+        r"$\kappa$, which is what $f = \max(0,\ \kappa + z_y - \max_{j\ne y} z_j)$ asks for. The factor $c$ weighs "
+        r"them: too small, and nothing happens; too large, and the change is longer than it must be. So $c$ is "
+        r"searched for, with a fresh start each time. The picture $x_w$ is a tanh of the variable $w$, which keeps "
+        r"every pixel inside its range. At the end a bisection moves the best result back to the very boundary."
     )
     presets = {
         "weak": {"searches": 5, "steps": 50},

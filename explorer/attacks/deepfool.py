@@ -42,16 +42,14 @@ class DeepFool(Hyper):
 
     budget: ClassVar[str] = "minimal"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
-    formula: ClassVar[str] = (
-        r"r \leftarrow r + \frac{m_k}{\lVert w_k\rVert_2^2}\,w_k,\qquad "
-        r"k = \arg\min_j \frac{m_j}{\lVert w_j\rVert_2},\qquad x_{adv} = x + (1+\eta)\,r"
-    )
+    formula: ClassVar[str] = r"r \leftarrow r + \frac{m_k}{\lVert w_k\rVert_2^2}\,w_k"
     explanation: ClassVar[str] = (
         r"Near the picture, treat the model as if its logits were straight slopes: then the lead $m_j$ of the present "
         r"class over each other class $j$ falls along a known direction $w_j$, and the distance to that class is the "
-        r"lead divided by the steepness. Walk to the nearest such boundary, a little beyond it (the overshoot $\eta$), "
-        r"look again, and repeat until the model has changed its mind. (In L∞ every pixel moves by the same amount, in "
-        r"the direction of the sign of $w_k$.) It needs no eps: the result is a distance."
+        r"lead divided by the steepness. Walk to the nearest such boundary $k$, a little beyond it ($x + (1+\eta)\,r$ "
+        r"with the overshoot $\eta$), look again, and repeat until the model has changed its mind. (In L∞ every pixel "
+        r"moves by the same amount, in the direction of the sign of $w_k$.) It needs no eps: the result is a "
+        r"distance."
     )
     presets = {
         "weak": {"steps": 5, "classes": 3},

@@ -46,7 +46,7 @@ def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
 
     A point that reaches the goal beats one that does not; among equals the higher loss wins, of equal losses the later
     (a confident network's cross-entropy is 0 for many steps); for a minimal-distance attack (`minimal=True`) the
-    smaller distance wins. Raises ValueError on an empty walk, FloatingPointError on pixels that are not finite.
+    smaller distance wins, again the later of equals. Raises ValueError on an empty walk, FloatingPointError on pixels that are not finite.
     """
     last: Step | None = None
     x = success = distance = loss = None
@@ -57,7 +57,7 @@ def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
         if last is None:
             x, success, distance, loss = step.x.clone(), step.reached.clone(), step.distance.clone(), step.loss.clone()
         else:
-            rank = (step.distance < distance).to(loss.device) if minimal else (step.loss >= loss) | loss.isnan()
+            rank = (step.distance <= distance).to(loss.device) if minimal else (step.loss >= loss) | loss.isnan()
             better = (step.reached & ~success) | ((step.reached == success) & rank)
             if bool(better.any()):
                 x[better], success[better], loss[better] = step.x[better], step.reached[better], step.loss[better]

@@ -28,7 +28,7 @@ class Trace:
     target: int | None  # the class asked for, None if any wrong class will do
     classes: tuple[str, ...]
     planned: int
-    minimal: bool = False  # the attack looked for the smallest change: of the frames that reach the goal the nearest counts
+    minimal: bool = False  # the attack looked for the smallest change: the nearest frame that reaches the goal counts
     conditions: dict[str, Any] = field(
         default_factory=dict
     )  # model, attack, hyper-parameters, norm, eps, seed, image ...
@@ -67,11 +67,11 @@ class Trace:
     @property
     def best(self) -> int:
         """The attacked frame that counts as the result, by the rule of `explorer.core.run`: reached first, then loss,
-        then the latest; for a search for the smallest change reached first, then distance, then the earliest."""
+        then the latest; for a search for the smallest change reached first, then the least distance, then the latest."""
         if len(self) == 1:
             return 0
         if self.minimal:
-            return int(np.lexsort((self.distance[1:], ~self.reached[1:]))[0]) + 1
+            return int(np.lexsort((-self.distance[1:], self.reached[1:]))[-1]) + 1
         return int(np.lexsort((self.loss[1:], self.reached[1:]))[-1]) + 1  # stable: of equals the last
 
     @property

@@ -17,8 +17,11 @@ from explorer.models import zoo
 SEED_LIMIT = 2**63  # what a torch.Generator surely takes
 QUERY_LIMIT = 512  # characters of a link's names and values
 _UPLOAD = re.compile(r"upload:[0-9a-f]{8,64}")
-_WORDS = {name: (name.removesuffix("s"), name) for name in ("steps", "restarts", "draws")} | {
-    "searches": ("search", "searches")
+_WORDS = {
+    "steps": ("step", "steps"),
+    "searches": ("search", "searches"),
+    "restarts": ("restart", "restarts"),
+    "draws": ("draw", "draws"),
 }
 _BAD_UPLOAD = "image must be a row of the sample or upload:<8 to 64 hexadecimal digits>; got {!r}."
 

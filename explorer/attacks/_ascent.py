@@ -66,10 +66,13 @@ def _averaged(logits: Tensor, goal: Goal, loss: str, draws: int) -> View:
 
 
 def _shares(log_slope: Tensor, draws: int) -> Tensor:
-    """(N*draws,) how steep each draw's loss is, relative to the steepest of its image; in log space against underflow."""
+    """(N*draws,) how steep each draw's loss is, relative to the steepest of its image; in log space against underflow.
+
+    Where all are flat, they count alike.
+    """
     log_slope = log_slope.view(-1, draws)
     steepest = log_slope.amax(1, keepdim=True)
-    return (log_slope - steepest.masked_fill(steepest == float("-inf"), 0)).exp().flatten()
+    return torch.where(steepest == float("-inf"), 0, log_slope - steepest).exp().flatten()
 
 
 def dead(gradient: Tensor) -> Tensor:

@@ -110,9 +110,10 @@ def spread(logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
 def dlr_pull(rise: Tensor, gap: Tensor, logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
     """The derivative of gap / spread as `pull` (N,K) and `log_slope` (N,); rise (N,K) is the derivative of gap (N,).
 
-    It is exactly 0 where the true class comes third: there DLR is 1 whatever the logits are.
+    Where the true class comes third DLR is 1 whatever the logits are. Such an image is fooled, so its gradient hides
+    nothing: `rise` itself is the pull there, and the slope is 0.
     """
     value, slope = spread(logits, targeted)
     pull = rise * value[:, None] - gap[:, None] * slope  # the derivative times value ** 2
     largest = pull.abs().amax(1)
-    return pull / torch.where(largest > 0, largest, 1)[:, None], largest.log() - 2 * value.log()
+    return torch.where(largest[:, None] == 0, rise, pull / largest[:, None]), largest.log() - 2 * value.log()

@@ -367,3 +367,14 @@ def test_too_few_classes_for_the_loss(attack, classes, least, linear, ball):
     model = linear(torch.randn(classes, 48, generator=seeded(0)))
     with pytest.raises(InvalidValue, match=rf"DLR loss must have at least {least} classes to compare; got {classes}\."):
         list(attack.walk(model, interior(2), Goal.untargeted(zeros(2)), ball, seeded(0)))
+
+
+def test_a_flat_dlr_loss_of_a_fooled_image_is_no_dead_gradient(linear, masked):
+    """The true class comes third: DLR is 1 all around, and no random step is taken for it."""
+    weight = torch.randn(4, 48, generator=seeded(0)) / 100
+    for model, draws in ((linear(weight), 1), (masked(weight, p=0.9), 6)):
+        with torch.no_grad():
+            model.head.bias.copy_(torch.tensor([1.0, 3.0, 5.0, 0.0]))
+        steps = list(DLR(steps=5, draws=draws).walk(model, interior(2), Goal.untargeted(zeros(2)), BALLS[0], seeded(0)))
+        assert all(s.reached.all() and not s.stalled.any() for s in steps)
+        assert all(s.loss.tolist() == [1, 1] for s in steps)

@@ -54,7 +54,7 @@ class DeepFool(Hyper):
     presets = {
         "weak": {"steps": 5, "classes": 3},
         "standard": {},
-        "strong": {"steps": 200, "classes": 1000},
+        "strong": {"steps": 200, "classes": 20},
     }
 
     steps: int = param(50, "steps", lo=1, hi=1000, help="How many updates at most; most images need two to five.")
@@ -80,8 +80,8 @@ class DeepFool(Hyper):
 
     @property
     def expected_passes(self) -> int:
-        """Forward and backward passes of one image at most (fewer where the model has fewer classes)."""
-        return ((self.steps + 1) + self.steps * (min(self.classes, 10) - 1)) * self.draws
+        """Forward and backward passes of one image at most; fewer where the model has fewer classes."""
+        return ((self.steps + 1) + self.steps * (self.classes - 1)) * self.draws
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
         check_norm(self, ball)

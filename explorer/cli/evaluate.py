@@ -145,7 +145,8 @@ def sentence(measure: Measure) -> str:
     extra = [f"seed {measure.seed}", measure.precision, f"{measure.chosen}, {measure.data}", f"{measure.seconds:.0f} s"]
     if measure.accuracy_8bit is not None:
         extra.insert(0, f"{percent(measure.accuracy_8bit)} when rounded to 8 bits")
-        extra.insert(1, f"{percent(measure.zero_gradient_share)} zero gradients")
+    if measure.zero_gradient_share is not None:
+        extra.insert(-4, f"{percent(measure.zero_gradient_share)} zero gradients")
     if measure.median_distance is not None:
         extra.insert(0, f"median distance {distance_text(measure.norm, measure.median_distance)}")
     if measure.note:

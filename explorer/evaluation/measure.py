@@ -58,7 +58,7 @@ class Measure:
     alpha: float | None = None  # certified: how often one certificate may fail
     zero_gradient_share: float | None = None  # of all gradients, those exactly zero or not finite: a sign of masking
     median_distance: float | None = None  # smallest-change attacks: of the images classified right; None if most held
-    accuracy_8bit: float | None = None  # when every attacked image is first rounded to 8 bits
+    accuracy_8bit: float | None = None  # fixed-eps attacks: when every attacked image is first rounded to 8 bits
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ def headline(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool
     within = f"within {NORM_NAMES[request.norm]} {eps_text(request.eps)}"
     if not bool(verdict.inside[0]):
         return False, f"The result lies outside the allowed distance ({within}) and does not count."
+    if reached and bool(trace.reached[0]):
+        before = trace.classes[int(trace.predicted[0])]
+        return True, f"**Wrong from the start.** The model takes this {true} for {_a(before)} before anything is changed."
     if reached:
         return True, f"**Fooled.** The model now sees {_a(sees)} instead of {_a(true)}, {within}."
     if trace.target is not None:

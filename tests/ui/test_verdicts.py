@@ -65,6 +65,13 @@ def test_a_fooled_model_is_named_with_both_classes_and_the_distance(request_):
     assert "a cat instead of a frog" in sentence and "L∞ 8/255" in sentence
 
 
+def test_a_picture_that_was_wrong_before_is_no_success_of_the_attack(request_):
+    walk = trace()
+    before = dataclasses.replace(walk, reached=np.ones(3, bool), logits=np.eye(3, 10, k=5, dtype=np.float32))
+    _, sentence = verdicts.headline(before, result(), request_)
+    assert "Wrong from the start" in sentence and "this frog for a dog" in sentence
+
+
 def test_a_model_that_holds_is_not_called_robust(request_):
     reached, sentence = verdicts.headline(trace(), result(sees=FROG, reached=False, saved=False), request_)
     assert not reached

@@ -131,3 +131,12 @@ def test_no_garbage_collection_follows_a_rerun_and_nobody_is_counted():
     ask = "from streamlit import config; print(*map(config.get_option, ['runner.postScriptGC', 'browser.gatherUsageStats']))"
     done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_readmes_table_is_made_from_the_cards():
+    from explorer.evaluation import tables
+    from explorer.models import zoo
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    shown = text.partition("<!-- models: begin -->\n")[2].partition("<!-- models: end -->")[0].strip()
+    assert shown == tables.markdown([card for card in zoo.cards() if zoo.card_path(card.name).is_relative_to(ROOT)])

@@ -9,13 +9,12 @@ from explorer.ui import frame
 HERE = Path(__file__).parent
 
 frame.prepare()
-page = st.navigation(
-    [
-        st.Page(HERE / "pages" / "attack.py", title="Attack", icon=":material/bolt:", default=True),
-        st.Page(HERE / "pages" / "models.py", title="Models", icon=":material/model_training:"),
-    ],
-    position="top",
-)
+pages = {
+    "attack": st.Page(HERE / "pages" / "attack.py", title="Attack", icon=":material/bolt:", default=True),
+    "models": st.Page(HERE / "pages" / "models.py", title="Models", icon=":material/model_training:"),
+}
+page = st.navigation(list(pages.values()), position="top")
+frame.go_on_to(pages)
 with frame.one_sentence_for_errors():
     page.run()
 frame.footer()

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from explorer.core import ExplorerError
-from explorer.ui import controls, stage
+from explorer.ui import controls, frame, stage
 
+frame.inside("attack")
 if "image" not in st.session_state:
     request, complaint = controls.first_request()
     controls.show(request)

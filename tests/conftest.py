@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
+os.environ.setdefault("EXPLORER_THREADS", "1")  # two on two busy cores wait for each other
 torch.set_num_threads(1)
 torch.get_num_threads()  # settles this thread's number: unasked, it would later take up what another thread has set
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from explorer import __version__
 from explorer.core import ExplorerError
@@ -14,6 +16,9 @@ from explorer.ui import controls
 from explorer.ui.session import engine
 
 LOGO = Path(__file__).with_name("logo.svg")
+
+WANTED = "wanted page"
+_framed: ContextVar[bool] = ContextVar("framed", default=False)
 
 _CSS = """
 <style>
@@ -29,12 +34,31 @@ section[data-testid="stSidebar"] [data-testid="stVerticalBlock"] { gap: 0.7rem; 
 
 def prepare() -> None:
     """Page settings; must be the first thing a run does."""
+    _framed.set(True)
     st.set_page_config(
         page_title="Robustness Explorer", page_icon=":material/shield:", layout="wide", initial_sidebar_state=330
     )
     st.html(_CSS)
     st.logo(LOGO, size="large")
     controls.remember_choices()
+
+
+def inside(name: str) -> None:
+    """First line of every page: makes sure that the frame is around it.
+
+    Until app.py has run once, Streamlit takes the files of pages/ for pages of their own: the first visitor of a fresh
+    server who comes by a deep link would get the bare page. Such a visit goes through app.py, which then goes on to it.
+    """
+    if not _framed.get():
+        st.session_state[WANTED] = name
+        st.switch_page("app.py")
+
+
+def go_on_to(pages: Mapping[str, StreamlitPage]) -> None:
+    """Switch to the page that a visit without the frame had asked for."""
+    name = st.session_state.pop(WANTED, None)
+    if name in pages:
+        st.switch_page(pages[name])
 
 
 @contextmanager

@@ -30,6 +30,15 @@ def finished(page: Page) -> None:
     expect(page.get_by_role("button", name="Attack", exact=True)).to_be_visible(timeout=MINUTE)
 
 
+@pytest.mark.parametrize(("path", "text"), [("models", "What was measured"), ("attack", "White-box: the attack used")])
+def test_a_deep_link_to_a_fresh_server_gets_the_whole_page(open_page, serve, path, text):
+    fresh = serve(APP, env={"EXPLORER_THREADS": "1", "NOBODY_WAS_HERE_BEFORE": path})
+    page = open_page(f"{fresh}/{path}")
+    expect(page.get_by_text(text)).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_role("link", name="Models")).to_be_visible()
+    expect(page.get_by_text("Robustness Explorer 0")).to_be_visible()  # the frame's footer
+
+
 def test_a_first_attack_is_watched_without_a_click(open_page, url):
     page = opened(open_page, url)
     expect(page.locator(".caption")).to_contain_text("steps the model takes this frog for")

@@ -37,7 +37,7 @@ def markdown(cards: Sequence[Card]) -> str:
     """One row a model, with the 95 % interval and the number of images of each measure."""
     head = ["Model", "What it is", *HEADLINES]
     rows = [head, ["---"] * len(head)]
-    rows += [[f"`{card.name}`", card.summary, *headlines(card).values()] for card in cards]
+    rows += [[f"{card.title} (`{card.name}`)", card.summary, *headlines(card).values()] for card in cards]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

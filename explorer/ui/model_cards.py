@@ -6,22 +6,19 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.evaluation.tables import headlines, in_percent
+from explorer.evaluation.tables import in_percent, markdown
 from explorer.models import zoo
 from explorer.models.zoo import Card
 
 
 def overview() -> None:
-    """One row a model: what it is for, its size, and its headline measures, each with its 95 % interval."""
+    """One row a model: what it is for, and its headline measures, each with its 95 % interval."""
     st.subheader("Models", anchor=False)
     st.markdown(
         "Accuracy is the share of test images classified right. *Under attack* counts an image only if it is classified "
         "right **and** no attack within the stated distance changed that. In brackets: the 95 % interval."
     )
-    rows = [_row(card) for card in zoo.cards()]
-    st.dataframe(
-        rows, hide_index=True, width="stretch", column_config={"What it is": st.column_config.TextColumn(width="large")}
-    )
+    st.markdown(markdown(zoo.cards()))
 
 
 def details() -> None:
@@ -47,15 +44,6 @@ def details() -> None:
         series = [key for key in ("clean", "robust", "noisy") if key in card.history[0]]
         curve = [{"epoch": e["epoch"], **{s: 100 * e[s] for s in series}} for e in card.history]
         st.line_chart(curve, x="epoch", y=series, y_label="accuracy, %", x_label="epoch", height=260)
-
-
-def _row(card: Card) -> dict[str, Any]:
-    return {
-        "Model": card.title,
-        "What it is": card.summary,
-        "Parameters": f"{card.parameters / 1e6:.2f} M",
-        **headlines(card),
-    }
 
 
 def _measure(m: dict[str, Any]) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def _measure(m: dict[str, Any]) -> dict[str, Any]:
         "Kind": m["kind"],
         "Accuracy, 95 % interval": in_percent(m),
         "Images": m["n"],
-        "Attack": " ".join(part for part in (m.get("attack") or "", hyper) if part),
         "Radius": eps,
+        "Attack": " ".join(part for part in (m.get("attack") or "", hyper) if part),
         "Made on": m.get("source_model") or "this model",
         "Seed": m.get("seed"),
     }

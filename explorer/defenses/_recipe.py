@@ -76,7 +76,7 @@ def robust_accuracy(
 def noisy_single_step(
     model: Classifier, x: Tensor, y: Tensor, eps: float, rng: torch.Generator, spread: float = 2.0
 ) -> Tensor:
-    """N-FGSM (de Jorge Aranda et al., arXiv:2202.01181, algorithm 1): x + u + eps * sign(gradient at x + u).
+    """N-FGSM (de Jorge et al., arXiv:2202.01181): x + u + eps * sign(gradient at x + u).
 
     u is uniform in [-spread*eps, spread*eps] and the result is not clipped back to the eps-ball (that is the point).
     differs: the gradient is taken in eval mode, and the result is clipped to [0,1].

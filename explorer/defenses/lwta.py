@@ -1,4 +1,4 @@
-"""Stochastic local winner-takes-all network, adversarially trained (Panousis et al., arXiv:2112.02671, eq. 8)."""
+"""Stochastic local winner-takes-all network, adversarially trained (Panousis et al., arXiv:2112.02671)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adversarial training in Linf (Madry et al., arXiv:1706.06083, eq. 2.1): minimise the loss of attacked images."""
+"""Adversarial training in Linf (Madry et al., arXiv:1706.06083): minimise the loss of attacked images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training under Gaussian noise, the base of a smoothed classifier (Cohen et al., arXiv:1902.02918, section 3.3)."""
+"""Training under Gaussian noise, the base of a smoothed classifier (Cohen et al., arXiv:1902.02918)."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from explorer.core import USUAL_EPS
 from explorer.models.zoo import Card
 
 NOT_MEASURED = "not measured"
@@ -12,7 +13,9 @@ UNDER_ATTACK = ("white-box", "adaptive", "transfer")
 
 
 def _attacked(norm: str) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda m: m["kind"] in UNDER_ATTACK and m["norm"] == norm and m["attack"] == "pgd"
+    return lambda m: (
+        m["kind"] in UNDER_ATTACK and m["attack"] == "pgd" and m["norm"] == norm and m["eps"] == USUAL_EPS[norm]
+    )
 
 
 HEADLINES: dict[str, Callable[[Mapping[str, Any]], bool]] = {
@@ -45,4 +48,5 @@ def _lowest(fitting: list[Mapping[str, Any]]) -> str:
     if not fitting:
         return NOT_MEASURED
     lowest = min(fitting, key=lambda m: m["accuracy"])
-    return f"{in_percent(lowest)}, n={lowest['n']:,}"
+    doubt = ", **not adaptive**" if "not adaptive" in lowest.get("note", "") else ""
+    return f"{in_percent(lowest)}, n={lowest['n']:,}{doubt}"

@@ -13,7 +13,7 @@ from explorer.core import InvalidValue, current_rng
 
 
 class WinnerTakesAll(nn.Module):
-    """Stochastic local winner-takes-all (Panousis et al., arXiv:2112.02671, eq. 1 to 4).
+    """Stochastic local winner-takes-all (Panousis et al., arXiv:2112.02671).
 
     Channels form blocks of `units` (channel i with i + C/units, ...); in each block and position one unit wins, drawn with probability
     q = softmax(h), and only it passes its activation on.

@@ -16,7 +16,8 @@ def overview() -> None:
     st.subheader("Models", anchor=False)
     st.markdown(
         "Accuracy is the share of test images classified right. *Under attack* counts an image only if it is classified "
-        "right **and** no attack within the stated distance changed that. In brackets: the 95 % interval."
+        "right **and** no attack within the stated distance changed that. In brackets: the 95 % interval. "
+        "*Not adaptive*: the attack saw one draw of a random model per step, which flatters the model."
     )
     st.markdown(markdown(zoo.cards()))
 

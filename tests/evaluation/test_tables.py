@@ -29,14 +29,15 @@ def test_the_strongest_attack_counts(card):
         measure("white-box", 0.5, attack="pgd", norm="linf", eps=8 / 255),
         measure("adaptive", 0.42, attack="pgd", norm="linf", eps=8 / 255),
         measure("transfer", 0.45, attack="pgd", norm="linf", eps=8 / 255),
-        measure("white-box", 0.1, attack="pgd", norm="l2", eps=0.5),
+        measure("white-box", 0.02, attack="pgd", norm="linf", eps=16 / 255),
+        measure("white-box", 0.1, attack="pgd", norm="l2", eps=0.5, note="not adaptive: one draw"),
         measure("certified", 0.3, norm="l2", eps=0.5),
         measure("certified", 0.4, norm="l2", eps=0.25),
     ])  # fmt: skip
     assert list(tables.headlines(card).values()) == [
         "80.0 % [78.0, 82.0], n=1,000",
         "42.0 % [40.0, 44.0], n=1,000",
-        "10.0 % [8.0, 12.0], n=1,000",
+        "10.0 % [8.0, 12.0], n=1,000, **not adaptive**",
         "40.0 % [38.0, 42.0], n=1,000",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -78,7 +79,7 @@ def _shares(log_slope: Tensor, draws: int) -> Tensor:
 def dead(gradient: Tensor) -> Tensor:
     """(N,) bool: exactly zero or not finite, so that it says nothing about where to go."""
     largest = gradient.flatten(1).abs().amax(1)
-    return ~((largest > 0) & torch.isfinite(largest))  # NaN compares false
+    return ~((largest > 0) & (largest < math.inf))  # NaN compares false
 
 
 def revived(gradient: Tensor, stalled: Tensor, rng: torch.Generator) -> Tensor:

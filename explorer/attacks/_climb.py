@@ -84,7 +84,7 @@ def climb(
                 x=x,
                 logits=view.logits,
                 loss=view.loss,
-                distance=ball.distance(x, x0),
+                distance=region.distance(x),
                 reached=goal.reached(view.logits),
                 stalled=stalled,
                 forwards=forwards,
@@ -93,4 +93,4 @@ def climb(
             )
             if not last:
                 direction, lost = turn(view.gradient, stalled)
-                x = region.project(x + alpha * ball.steepest(revived(direction, lost, rng)))
+                x = region.project(torch.add(x, ball.steepest(revived(direction, lost, rng)), alpha=alpha))

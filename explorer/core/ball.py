@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -63,8 +63,7 @@ class Ball:
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
         """(N,) the norm of x - x0, in float64 so that it can be compared with eps (on the CPU if x is on MPS)."""
-        delta = (_exact(x) - _exact(x0)).flatten(1)
-        return delta.abs().amax(1) if self.norm == "linf" else delta.norm(dim=1)
+        return _length(self.norm, x, _exact(x0))
 
 
 def _exact(x: Tensor) -> Tensor:
@@ -72,11 +71,19 @@ def _exact(x: Tensor) -> Tensor:
     return x.double() if x.device.type != "mps" else x.cpu().double()
 
 
+def _length(norm: Norm, x: Tensor, exact: Tensor) -> Tensor:
+    """(N,) float64: the norm of x - exact, where `exact` is in float64 already, so that the difference is, too."""
+    delta = ((x if x.device == exact.device else x.cpu()) - exact).flatten(1)
+    return delta.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(delta, dim=1)
+
+
 class Region:
     """A ball around given images, cut to [0, 1]."""
 
+    norm: ClassVar[Norm]
+
     def __init__(self, x0: Tensor, eps: float):
-        self.x0, self.eps = x0, eps
+        self.x0, self.eps, self.exact = x0, eps, _exact(x0)
 
     def project(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -84,15 +91,21 @@ class Region:
     def sample(self, rng: torch.Generator) -> Tensor:
         raise NotImplementedError
 
+    def distance(self, x: Tensor) -> Tensor:
+        """(N,) float64, as `Ball.distance` to the images the region is around."""
+        return _length(self.norm, x, self.exact)
+
     def rows(self, keep: Tensor) -> Region:
         """The region of a subset of the images (index or mask)."""
         return type(self)(self.x0[keep], self.eps)
 
 
 class _LinfRegion(Region):
+    norm = "linf"
+
     def __init__(self, x0: Tensor, eps: float):
         super().__init__(x0, eps)
-        exact = _exact(x0)
+        exact = self.exact
         low, high = (exact - eps).clamp(min=0).to(x0.dtype), (exact + eps).clamp(max=1).to(x0.dtype)
         # The cast may round outward by one ulp: step back inside, so that |x - x0| <= eps holds exactly.
         centre = exact.to(x0.dtype)
@@ -108,6 +121,8 @@ class _LinfRegion(Region):
 
 
 class _L2Region(Region):
+    norm = "l2"
+
     def __init__(self, x0: Tensor, eps: float):
         super().__init__(x0, eps)
         # Rounding x0 + delta to float32 moves each pixel by at most 2^-25, rounding delta * shrink its length by a

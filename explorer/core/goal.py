@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,8 +54,9 @@ class Goal:
 
     def margin(self, logits: Tensor) -> Tensor:
         """(N,) largest other logit minus the true one (target: the reverse). Positive means reached (CW f, sign flipped)."""
-        own = logits.gather(1, self.labels[:, None])[:, 0]
-        other = logits.scatter(1, self.labels[:, None], float("-inf")).amax(1)
+        labels = self.labels[:, None]
+        own = logits.gather(1, labels)[:, 0]
+        other = logits.scatter(1, labels, -math.inf).amax(1)
         return own - other if self.is_targeted else other - own
 
     def reached(self, logits: Tensor) -> Tensor:
@@ -68,13 +70,13 @@ class Goal:
         softmax - onehot; written as -sum of the other probabilities at the true class, and scaled to a largest
         entry of 1, it stays exact where float32 autograd would return zeros (a very confident network).
         """
-        onehot = F.one_hot(self.labels, logits.shape[1]).bool()
+        labels = self.labels[:, None]
+        others = logits.scatter(1, labels, -math.inf)
         if kind == "ce":
-            others = torch.softmax(logits.masked_fill(onehot, float("-inf")), dim=1)  # (N,K), 0 at the label
-            pull = torch.where(onehot, -torch.ones_like(others), others)
+            pull = torch.softmax(others, dim=1)  # 0 at the label, the others sum to 1
         else:
-            best_other = logits.masked_fill(onehot, float("-inf")).argmax(1)
-            pull = F.one_hot(best_other, logits.shape[1]).to(logits.dtype) - onehot.to(logits.dtype)
+            pull = torch.zeros_like(logits).scatter_(1, others.argmax(1, keepdim=True), 1.0)
+        pull = pull.scatter_(1, labels, -1.0)
         pull = -pull if self.is_targeted else pull
         return dlr_pull(pull, self.margin(logits), logits, self.is_targeted)[0] if kind == "dlr" else pull
 
@@ -84,7 +86,7 @@ class Goal:
             return logits.new_zeros(len(logits))
         if kind == "dlr":
             return dlr_pull(self.pull(logits, "margin"), self.margin(logits), logits, self.is_targeted)[1]
-        return torch.log_softmax(logits, 1).scatter(1, self.labels[:, None], float("-inf")).logsumexp(1)  # 1 - p(label)
+        return torch.log_softmax(logits, 1).scatter(1, self.labels[:, None], -math.inf).logsumexp(1)  # 1 - p(label)
 
     def rows(self, keep: Tensor) -> Goal:
         """The goal of a subset of the images (index or mask)."""

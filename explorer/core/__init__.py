@@ -16,7 +16,7 @@ from explorer.core.params import Hyper, Param, param, parse_number
 from explorer.core.randomness import current_rng, randomness, seeded
 from explorer.core.registry import Entry, Registry
 from explorer.core.statistics import wilson
-from explorer.core.steps import Outcome, Step, run
+from explorer.core.steps import Best, Outcome, Step, run
 from explorer.core.trace import Trace, Walkway
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "BadCheckpoint",
     "BadImage",
     "Ball",
+    "Best",
     "Cancelled",
     "Classifier",
     "DataUnavailable",

@@ -41,31 +41,64 @@ class Outcome:
     stalled_share: float  # share of all gradients that were zero or not finite
 
 
-def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
-    """Exhaust a walk and keep, per image, the best point.
+class Best:
+    """The best point of each image so far, while a walk goes on; `run` exhausts a walk into one.
 
     A point that reaches the goal beats one that does not; among equals the higher loss wins, of equal losses the later
     (a confident network's cross-entropy is 0 for many steps); for a minimal-distance attack (`minimal=True`) the
-    smaller distance wins, again the later of equals. Raises ValueError on an empty walk, FloatingPointError on pixels that are not finite.
+    smaller distance wins, again the later of equals.
     """
-    last: Step | None = None
-    x = success = distance = loss = None
-    stalled = seen = 0
-    for step in walk:
-        stalled += int(step.stalled.sum())
-        seen += int((step.backwards > (0 if last is None else last.backwards)).sum())
+
+    def __init__(self, minimal: bool = False):
+        self.minimal = minimal
+        self.last: Step | None = None
+        self.x = self.success = self.distance = self.loss = None
+        self._stalled = self._seen = 0
+
+    def add(self, step: Step) -> Tensor:
+        """(N,) bool: the images whose best point is this step's."""
+        last, self.last = self.last, step
+        self._stalled += int(step.stalled.sum())
+        self._seen += int((step.backwards > (0 if last is None else last.backwards)).sum())
         if last is None:
-            x, success, distance, loss = step.x.clone(), step.reached.clone(), step.distance.clone(), step.loss.clone()
+            self.x, self.success, self.distance, self.loss = (
+                t.clone() for t in (step.x, step.reached, step.distance, step.loss)
+            )
+            return torch.ones_like(step.reached)
+        if self.minimal:
+            rank = (step.distance <= self.distance).to(self.loss.device)
         else:
-            rank = (step.distance <= distance).to(loss.device) if minimal else (step.loss >= loss) | loss.isnan()
-            better = (step.reached & ~success) | ((step.reached == success) & rank)
-            if bool(better.any()):
-                x[better], success[better], loss[better] = step.x[better], step.reached[better], step.loss[better]
-                beside = better.to(distance.device)  # float64, so perhaps not on the model's device
-                distance[beside] = step.distance[beside]
-        last = step
-    if last is None:
-        raise ValueError("the walk yielded no step")
-    if not torch.isfinite(x).all():
-        raise FloatingPointError("the attack produced pixels that are not finite")
-    return Outcome(x, success, distance, loss, last.forwards, last.backwards, stalled / max(seen, 1))
+            rank = (step.loss >= self.loss) | self.loss.isnan()
+        better = (step.reached & ~self.success) | ((step.reached == self.success) & rank)
+        if bool(better.any()):
+            self.x[better], self.success[better], self.loss[better] = step.x[better], step.reached[better], step.loss[better]
+            beside = better.to(self.distance.device)  # float64, so perhaps not on the model's device
+            self.distance[beside] = step.distance[beside]
+        return better
+
+    @property
+    def stalled_share(self) -> float:
+        """Share of all gradients so far that were zero or not finite."""
+        return self._stalled / max(self._seen, 1)
+
+    def outcome(self) -> Outcome:
+        """Raises ValueError if no step was added, FloatingPointError on pixels that are not finite."""
+        if self.last is None:
+            raise ValueError("the walk yielded no step")
+        if not torch.isfinite(self.x).all():
+            raise FloatingPointError("the attack produced pixels that are not finite")
+        last = self.last
+        return Outcome(
+            self.x, self.success, self.distance, self.loss, last.forwards, last.backwards, self.stalled_share
+        )
+
+
+def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
+    """Exhaust a walk and keep, per image, the best point by the rule of `Best`.
+
+    Raises ValueError on an empty walk, FloatingPointError on pixels that are not finite.
+    """
+    best = Best(minimal)
+    for step in walk:
+        best.add(step)
+    return best.outcome()

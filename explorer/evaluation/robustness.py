@@ -137,7 +137,7 @@ def _unattacked(
         _check(should_stop)
         if sigma is not None:
             x = x + sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
-        correct += int(_right(verify(model, x, x, Goal.untargeted(y), ANYWHERE, rng, draws), y).sum())
+        correct += int(classified_right(verify(model, x, x, Goal.untargeted(y), ANYWHERE, rng, draws), y).sum())
         if progress is not None:
             progress(done, len(images))
     draws = verdict_draws(model, draws)
@@ -204,7 +204,7 @@ def _check(should_stop: ShouldStop | None) -> None:
 ANYWHERE = Ball("linf", 1.0)  # for images that no attack has made
 
 
-def _right(verdict: Verdict, y: Tensor) -> Tensor:
+def classified_right(verdict: Verdict, y: Tensor) -> Tensor:
     """(N,) bool: the true class has most votes, and is not outvoted by all others together. Ties help nobody."""
     return (verdict.predicted == y.cpu()) & ~verdict.reached
 
@@ -212,7 +212,7 @@ def _right(verdict: Verdict, y: Tensor) -> Tensor:
 def _held(verdict: Verdict, y: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) bool twice: the attack failed, and it failed once rounded to 8 bits. Outside the ball it has failed anyway."""
     right_8bit = (verdict.predicted_8bit == y.cpu()) & ~verdict.reached_8bit
-    return _right(verdict, y) | ~verdict.inside, right_8bit | ~verdict.inside
+    return classified_right(verdict, y) | ~verdict.inside, right_8bit | ~verdict.inside
 
 
 @dataclass
@@ -243,7 +243,7 @@ class _Job:
 
     def one_batch(self, x0: Tensor, y: Tensor) -> None:
         """Attack what the judge gets right, whatever the attacked model says about it."""
-        right = _right(verify(self.model, x0, x0, Goal.untargeted(y), ANYWHERE, self.rng), y)
+        right = classified_right(verify(self.model, x0, x0, Goal.untargeted(y), ANYWHERE, self.rng), y)
         if not bool(right.any()):
             return
         one_image = self.source is not self.model or self.model.stochastic or self.minimal

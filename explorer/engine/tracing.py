@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from explorer.core import LOSSES, Classifier, Goal, InvalidValue, Step, Trace, W
 from explorer.data import dataset, raw
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
+from explorer.engine.rows import Rows
 from explorer.evaluation.verdict import Verdict, verify
 from explorer.features import Plane, walkway
 from explorer.models import zoo
+
+T = TypeVar("T")
 
 FIRST_LOOK, LAST_WORD = 1, 2  # streams of randomness beside the attack's own, so that neither disturbs it
 PASSES_KEPT = 64  # between two steps; a step's image is looked for among them
@@ -80,14 +83,17 @@ class Snapshot:
 
 
 class _Record:
-    """Arrays with room for the planned frames. Rows are written once, so that slices handed out never change."""
+    """One image's walk as it grows."""
 
     def __init__(self, x0: Tensor, goal: Goal, label: int, request: AttackRequest, conditions: dict):
         self.goal, self.label, self.classes, self.minimal = goal, label, request.classes, request.is_minimal
-        self.length, self.planned = 0, request.frames
+        self.planned, self._rows = request.frames, Rows(request.frames)
         self.conditions = conditions | {"starts": []}  # frames at which a try begins
         self._original = x0[0].cpu().double().numpy()
-        self._arrays: dict[str, np.ndarray] = {}
+
+    @property
+    def length(self) -> int:
+        return len(self._rows)
 
     def add(self, x: Tensor, logits: Tensor, features: Tensor, loss: float, reached: bool, stalled: bool) -> None:
         """One frame: x (C,H,W), logits (K,), features (D,). Raises FloatingPointError if one is not finite."""
@@ -106,18 +112,15 @@ class _Record:
         for name in ("frames", "logits", "features"):
             if not np.isfinite(row[name]).all():
                 raise FloatingPointError(f"the {name} of step {self.length} are not finite")
-        for name, value in row.items():
-            self._room(name, value)[self.length] = value
-        self.length += 1
+        self._rows.add(row)
 
     def begin_try(self) -> None:
         self.conditions = self.conditions | {"starts": [*self.conditions["starts"], self.length]}
 
     def trace(self) -> Trace:
-        arrays = {name: array[: self.length] for name, array in self._arrays.items()}
         target = int(self.goal.labels[0]) if self.goal.is_targeted else None
         return Trace(
-            **arrays,
+            **self._rows.arrays(),
             label=self.label,
             target=target,
             classes=self.classes,
@@ -125,15 +128,6 @@ class _Record:
             minimal=self.minimal,
             conditions=self.conditions,
         )
-
-    def _room(self, name: str, value: np.ndarray) -> np.ndarray:
-        array = self._arrays.get(name)
-        if array is None:
-            array = np.empty((self.planned, *value.shape), value.dtype)
-        elif len(array) == self.length:  # a walk longer than it said
-            array = np.concatenate([array, np.empty_like(array)])
-        self._arrays[name] = array
-        return array
 
 
 class Recorder:
@@ -182,12 +176,7 @@ class Recorder:
             "stalled_share": float(trace.stalled[1:].mean()),
             "verdict_draws": verdict.draws,
             "seconds": round(seconds, 3),
-            "device": device,
-            "versions": {
-                "explorer": explorer.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            **made_on(device),
         }
         self.trace = dataclasses.replace(trace, conditions=conditions)
         return Result(best, dataclasses.replace(verdict, **tensors), conditions)
@@ -244,6 +233,12 @@ def described(request: AttackRequest) -> dict[str, Any]:
     }
 
 
+def made_on(device: str) -> dict[str, Any]:
+    """Where a result was computed, and with which versions."""
+    versions = {"explorer": explorer.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"device": device, "versions": versions}
+
+
 def attack_work(
     engine: Engine, request: AttackRequest, budget: Budget = PAGE
 ) -> Callable[[], Iterator[Snapshot | None]]:
@@ -260,7 +255,7 @@ def _work(engine: Engine, request: AttackRequest) -> Iterator[Snapshot | None]:
     model, map_work = engine.model(request.model), engine.plane(request.model)
     facts = {"weights": zoo.card(request.model).sha256, "stochastic": model.stochastic}
     recorder = Recorder(model, picture(engine, request), request, facts)
-    clock = _Clock()
+    clock = Clock()
     for trace in recorder.record():
         yield clock.stopped(Snapshot(trace, _drawn(map_work.plane, trace), None, clock.seconds))
         clock.go()
@@ -292,7 +287,7 @@ def _drawn(plane: Plane | None, trace: Trace) -> Walkway | None:
     return walkway(plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
 
 
-class _Clock:
+class Clock:
     """Seconds of computing: it stands while others have their turn."""
 
     def __init__(self) -> None:
@@ -302,7 +297,7 @@ class _Clock:
     def seconds(self) -> float:
         return self._spent + time.perf_counter() - self._since
 
-    def stopped(self, item: Snapshot) -> Snapshot:
+    def stopped(self, item: T) -> T:
         self._spent = self.seconds
         return item
 

@@ -18,24 +18,11 @@ import numpy as np
 
 from explorer.core.errors import InvalidValue
 from explorer.core.trace import Trace, Walkway
+from explorer.data.pictures import amplification
 from explorer.plots.theme import class_color, class_shape
 
 MAGIC = b"TRC1"
 GREY = 128  # the byte that means "unchanged"
-MANTISSAS = (8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.2, 1.0)
-
-
-def amplification(largest: float) -> float | None:
-    """The factor that `delta` is shown with: 0.5 / largest, rounded down to a clean number, so that nothing clips.
-
-    `largest` is the largest absolute change of any pixel in the whole walk, in [0, 1]. None if nothing changed.
-    """
-    if not largest > 0:
-        return None
-    exact = 0.5 / largest * (1 + 1e-6)  # float32 pixels: 0.1 may arrive as 0.10000001
-    power = 10.0 ** math.floor(math.log10(exact))
-    mantissa = next(m for m in MANTISSAS if m <= exact / power)
-    return float(f"{mantissa * power:.6g}")
 
 
 def pack(

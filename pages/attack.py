@@ -12,6 +12,8 @@ if "image" not in st.session_state:
     stage.start(request)  # the page opens with an attack being played
     if complaint:
         st.session_state["notice"] = complaint
+elif "ticket" not in st.session_state:
+    stage.begin()  # another page has been here first: what was chosen there
 
 with st.sidebar:
     controls.image_panel()

@@ -1,14 +1,18 @@
-"""The controls of the Attack page: they read and write session state, and make one AttackRequest of it."""
+"""The controls of the pages that attack: they read and write session state, and make one AttackRequest of it.
+
+Picture, attack, ball and seed are the same widgets on all those pages, so that what is chosen on one is chosen on all.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import streamlit as st
 import torch
+from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attacks import ATTACKS, GROUPS
 from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError
@@ -32,17 +36,18 @@ def first_request() -> tuple[AttackRequest, str | None]:
     """What the address bar asks for, else the default; with one sentence if the address could not be followed."""
     query = st.query_params.to_dict()
     if not query:
-        return _default(), None
+        return default_request(), None
     try:
         request = AttackRequest.from_query(query).within()
         if request.is_upload:
             engine().upload(request.image)  # raises if that picture is not here
         return request, None
     except ExplorerError as error:
-        return _default(), f"The link could not be followed. {error}"
+        return default_request(), f"The link could not be followed. {error}"
 
 
-def _default() -> AttackRequest:
+def default_request() -> AttackRequest:
+    """What a page opens with: it succeeds at once."""
     known = [card.name for card in zoo.cards()]
     if not known:
         raise BadCheckpoint("There is no model to attack: the folder checkpoints/ holds no readable card. Get it again.")
@@ -65,8 +70,8 @@ def show(request: AttackRequest) -> None:
         state[_shows_key(request.image)] = UNTOLD if request.label is None else request.classes[request.label]
 
 
-def image_panel() -> None:
-    """Which picture: by class, next, random, one the model gets right, or one's own."""
+def image_panel(models: Sequence[str] | None = None) -> None:
+    """Which picture: by class, next, random, one that all of `models` get right (None: the chosen one), or one's own."""
     state = st.session_state
     st.subheader("Picture", anchor=False)
     keep("dataset", "cifar10")
@@ -92,7 +97,8 @@ def image_panel() -> None:
     columns = st.columns(2)
     columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", icon=":material/navigate_next:")
     columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", icon=":material/shuffle:")
-    st.button("One this model gets right", on_click=_jump, args=("right",), width="stretch", icon=":material/check:")
+    wish = "One this model gets right" if models is None else "One these models get right"
+    st.button(wish, on_click=_jump_to_right, args=(models,), width="stretch", icon=":material/check:")
     with st.expander("Use your own picture", expanded=_is_upload(state["image"])):
         _upload_panel(name)
 
@@ -139,16 +145,23 @@ def attack_panel() -> None:
 def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None]) -> None:
     """Model, attack and wish in one sentence-like row, and the button that calls `begin`, or `cancel` while it runs."""
     state = st.session_state
-    cards = [card for card in zoo.cards() if card.dataset == state["dataset"]]
-    titles = {card.name: card.title for card in cards}
-    columns = st.columns([3, 3, 2.4, 1.5], vertical_alignment="bottom")
+    titles = model_titles()
+    model, *others = st.columns([3, 3, 2.4, 1.5], vertical_alignment="bottom")
     if state.get("model") not in titles:
-        state["model"] = cards[0].name
-    keep("model", cards[0].name)
+        state["model"] = next(iter(titles))
+    keep("model", next(iter(titles)))
+    model.selectbox("Fool this model", list(titles), key="model", format_func=titles.get)
+    attack_row(others, running, begin, cancel)
+
+
+def attack_row(
+    columns: Sequence[DeltaGenerator], running: bool, begin: Callable[[], None], cancel: Callable[[], None]
+) -> None:
+    """The rest of a headline, in three columns: attack, wish, and the button."""
+    state = st.session_state
     keep("attack", "pgd")
     keep("target", ANY)
-    columns[0].selectbox("Fool this model", list(titles), key="model", format_func=titles.get)
-    columns[1].selectbox(
+    columns[0].selectbox(
         "with this attack",
         _attacks(),
         key="attack",
@@ -157,13 +170,18 @@ def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None
     classes = [c for i, c in enumerate(dataset(state["dataset"]).classes) if i != _true_label()]
     if state["target"] not in (ANY, *classes):
         state["target"] = ANY
-    columns[2].selectbox("so that it sees", [ANY, *classes], key="target", help="Any wrong class is the easier wish.")
+    columns[1].selectbox("so that it sees", [ANY, *classes], key="target", help="Any wrong class is the easier wish.")
     if running:
-        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="cancel")
+        columns[2].button("Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="cancel")
     else:
-        columns[3].button(
+        columns[2].button(
             "Attack", type="primary", icon=":material/bolt:", on_click=begin, width="stretch", key="begin"
         )
+
+
+def model_titles() -> dict[str, str]:
+    """Name and title of each model made for the chosen dataset."""
+    return {card.name: card.title for card in zoo.cards() if card.dataset == st.session_state["dataset"]}
 
 
 def _attacks() -> list[str]:
@@ -171,8 +189,8 @@ def _attacks() -> list[str]:
     return [e.key for e in sorted(ATTACKS, key=lambda e: (GROUPS.index(e.group), e.key))]
 
 
-def current_request() -> AttackRequest:
-    """What the controls say, checked; raises ExplorerError with one sentence."""
+def current_request(model: str | None = None) -> AttackRequest:
+    """What the controls say, against `model` (None: the chosen one), checked; raises ExplorerError with one sentence."""
     state = st.session_state
     norm = state["norm"]
     number = state[_eps_key(norm)]
@@ -182,7 +200,7 @@ def current_request() -> AttackRequest:
     return AttackRequest(
         dataset=state["dataset"],
         image=state["image"],
-        model=state["model"],
+        model=model or state["model"],
         attack=state["attack"],
         hyper=hyper,
         norm=norm,
@@ -203,7 +221,8 @@ def remember_choices() -> None:
     """Keep what was chosen while another page is shown: Streamlit forgets the values of widgets that are not drawn."""
     kept = st.session_state.setdefault("choices", {})
     forms = [f"{entry.key}.{p.name}" for entry in ATTACKS for p in entry.cls.params()]
-    for key in ("dataset", "class", "model", "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
+    own = ("models", "craft")  # the Compare page's
+    for key in ("dataset", "class", "model", *own, "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
         if key in st.session_state:
             kept[key] = st.session_state[key]
         elif key in kept:
@@ -258,26 +277,31 @@ def _jump(where: str) -> None:
     elif where == "next":
         at = rows.index(state["image"]) if state["image"] in rows else -1
         state["image"] = rows[(at + 1) % len(rows)]
-    elif where == "random":
+    else:
         state["image"] = secrets.choice(rows)
-    else:
-        _jump_to_right(rows)
 
 
-def _jump_to_right(rows: list[int]) -> None:
+def _jump_to_right(models: Sequence[str] | None) -> None:
+    """To a random picture that all of `models` get right, if there is one among 64."""
     state = st.session_state
-    images = sample(state["dataset"])
-    order = secrets.SystemRandom().sample(rows, min(64, len(rows)))
-    ticket = engine().submit(session_id(), predict_work(engine(), state["model"], images.x[order]), alive=still_open())
-    ticket.wait(10)
-    if ticket.latest is None:
-        state["notice"] = ticket.error or "The model is busy; try again in a moment."
-        return
-    right = [row for row, seen in zip(order, ticket.latest.tolist(), strict=True) if seen == int(images.y[row])]
-    if right:
-        state["image"] = right[0]
-    else:
-        state["notice"] = "This model got none of 64 such pictures right; choose another class or model."
+    images, rows = sample(state["dataset"]), _rows(state["dataset"], state["class"])
+    right = secrets.SystemRandom().sample(rows, min(64, len(rows)))
+    for model in models or [state["model"]]:
+        try:
+            ticket = engine().submit(session_id(), predict_work(engine(), model, images.x[right]), alive=still_open())
+        except ExplorerError as error:
+            state["notice"] = str(error)
+            return
+        ticket.wait(10)
+        if ticket.latest is None:
+            state["notice"] = ticket.error or "The model is busy; try again in a moment."
+            return
+        right = [row for row, seen in zip(right, ticket.latest.tolist(), strict=True) if seen == int(images.y[row])]
+        if not right:
+            who = "This model got" if models is None else "These models together got"
+            state["notice"] = f"{who} none of 64 such pictures right; choose another class or model."
+            return
+    state["image"] = right[0]
 
 
 def _dataset_changed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +58,8 @@ class AttackRequest:
     label: int | None = None  # what an upload shows; None: what the model takes it for. A sample's row has its own
 
     def __post_init__(self) -> None:
-        spec = dataset(_text("dataset", self.dataset))
-        card = zoo.card(_text("model", self.model))
+        spec = dataset(as_text("dataset", self.dataset))
+        card = zoo.card(as_text("model", self.model))
         if card.dataset != spec.name:
             raise InvalidValue(f"model {card.name} was made for {card.dataset}; got dataset {spec.name!r}.")
         attack = _attack(self.attack, self.hyper)
@@ -67,11 +67,11 @@ class AttackRequest:
         if self.is_minimal:
             eps = EPS_LIMIT[self.norm]  # it says itself how far it had to go
         image, label = _picture(spec, self.image, self.label)
-        target = None if self.target is None else _class("target", self.target, spec)
+        target = None if self.target is None else as_class("target", self.target, spec)
         if target is not None and target == label:
             raise InvalidValue(f"target must differ from the true class; got {spec.classes[target]!r}.")
         changed = {p.name: getattr(attack, p.name) for p in attack.params() if getattr(attack, p.name) != p.default}
-        seed = _whole("seed", self.seed, 0, SEED_LIMIT - 1)
+        seed = as_whole("seed", self.seed, 0, SEED_LIMIT - 1)
         values = {"hyper": changed, "eps": eps, "image": image, "label": label, "target": target, "seed": seed}
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -160,18 +160,7 @@ class AttackRequest:
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> AttackRequest:
         """The request a link names. Other pages' parameters are ignored; raises an ExplorerError for anything unfit."""
-        known = {key: value for key, value in query.items() if key in _KEYS}
-        for key, value in known.items():
-            _text(key, value)
-        if sum(len(key) + len(value) + 2 for key, value in known.items()) > QUERY_LIMIT:
-            raise InvalidValue(f"a link may hold at most {QUERY_LIMIT} characters of settings.")
-        for key in ("data", "image", "model"):
-            if key not in known:
-                raise InvalidValue(f"the link must name data, image and model; {key} is missing.")
-        values: dict[str, Any] = {_KEYS[key]: value for key, value in known.items()}
-        if "hyper" in values:
-            values["hyper"] = _pairs(values["hyper"])
-        return cls(**values)
+        return cls(**from_link(query, _KEYS, needed=("data", "image", "model")))
 
     # In words
 
@@ -247,10 +236,29 @@ class AttackRequest:
         return f"goal = Goal.targeted(torch.tensor([{self.target}]))  # {self.classes[self.target]}"
 
 
+def from_link(query: Mapping[str, str], names: Mapping[str, str], needed: Sequence[str]) -> dict[str, Any]:
+    """A request's arguments from a link; `names` says which key of the link stands for which argument.
+
+    Other keys are ignored. Raises InvalidValue for a key that is `needed` and missing, and for a link too long.
+    """
+    known = {key: value for key, value in query.items() if key in names}
+    for key, value in known.items():
+        as_text(key, value)
+    if sum(len(key) + len(value) + 2 for key, value in known.items()) > QUERY_LIMIT:
+        raise InvalidValue(f"a link may hold at most {QUERY_LIMIT} characters of settings.")
+    for key in needed:
+        if key not in known:
+            wanted = f"{', '.join(needed[:-1])} and {needed[-1]}"
+            raise InvalidValue(f"the link must name {wanted}; {key} is missing.")
+    values: dict[str, Any] = {names[key]: value for key, value in known.items()}
+    if "hyper" in values:
+        values["hyper"] = as_pairs(values["hyper"])
+    return values
+
+
 _NORMS = {"linf": "L∞", "l2": "L2"}
-_KEYS = {"data": "dataset", "with": "hyper"} | {
-    name: name for name in ("image", "model", "attack", "norm", "eps", "target", "seed", "label")
-}
+HOW = {"data": "dataset", "with": "hyper"} | {n: n for n in ("model", "attack", "norm", "eps", "target", "seed")}
+_KEYS = HOW | {"image": "image", "label": "label"}
 
 
 def eps_text(eps: float) -> str:
@@ -269,13 +277,13 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _text(name: str, value: Any) -> str:
+def as_text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidValue(f"{name} must be text; got {value!r}.")
     return value
 
 
-def _pairs(text: str) -> dict[str, str]:
+def as_pairs(text: str) -> dict[str, str]:
     """ "steps:40,loss:margin" as a dict; a name given twice is refused."""
     found: dict[str, str] = {}
     for part in filter(None, text.split(",")):
@@ -287,7 +295,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _attack(key: Any, hyper: Any) -> Hyper:
-    cls = ATTACKS[_text("attack", key)]
+    cls = ATTACKS[as_text("attack", key)]
     if not isinstance(hyper, Mapping):
         raise InvalidValue(f"hyper must be names and values; got {hyper!r}.")
     return cls.from_dict(hyper)
@@ -295,7 +303,7 @@ def _attack(key: Any, hyper: Any) -> Hyper:
 
 def _norm(key: str, norm: Any) -> str:
     """The norm, if it is one and the attack is defined in it."""
-    if _text("norm", norm) in NORMS and norm not in ATTACKS[key].norms:
+    if as_text("norm", norm) in NORMS and norm not in ATTACKS[key].norms:
         title = ATTACKS.entry(key).title
         raise InvalidValue(f"norm must be {' or '.join(ATTACKS[key].norms)} for {title}; got {norm!r}.")
     return norm  # an unknown one is Ball's to refuse
@@ -314,26 +322,26 @@ def _picture(spec: Dataset, image: Any, label: Any) -> tuple[int | str, int | No
     if isinstance(image, str) and image.startswith("upload"):
         if not _UPLOAD.fullmatch(image):
             raise InvalidValue(_BAD_UPLOAD.format(image))
-        return image, None if label is None else _class("label", label, spec)
+        return image, None if label is None else as_class("label", label, spec)
     labels = raw(spec.name, "test", "sample")[1]
-    row = _whole("image", image, 0, len(labels) - 1)
+    row = as_whole("image", image, 0, len(labels) - 1)
     own = int(labels[row])
-    if label is not None and _class("label", label, spec) != own:
+    if label is not None and as_class("label", label, spec) != own:
         raise InvalidValue(f"label of image {row} of {spec.title} is {spec.classes[own]!r}; got {label!r}.")
     return row, own
 
 
-def _class(name: str, value: Any, spec: Dataset) -> int:
+def as_class(name: str, value: Any, spec: Dataset) -> int:
     """A class by number or name."""
     if isinstance(value, str):
         if value in spec.classes:
             return spec.classes.index(value)
         if not value.strip().lstrip("-").isdecimal():
             raise UnknownName(f"{name} class", value, spec.classes)
-    return _whole(name, value, 0, len(spec.classes) - 1)
+    return as_whole(name, value, 0, len(spec.classes) - 1)
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> int:
+def as_whole(name: str, value: Any, low: int, high: int) -> int:
     """A whole number in [low, high], as a number or as text."""
     wrong = InvalidValue(f"{name} must be a whole number in [{low}, {high}]; got {value!r}.")
     if isinstance(value, bool):

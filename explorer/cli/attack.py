@@ -7,29 +7,25 @@
   python -m explorer attack --list --attack pgd
 
 --save writes float arrays (every frame, its logits, features, loss and distances) and, beside them, a JSON file with all
-conditions. The same request gives the same walk as on the Attack page.
+conditions; into a .zip it adds the pictures and the script that makes them again. The same request gives the same walk as
+on the Attack page.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import io
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from explorer.attacks import ATTACKS, GROUPS
 from explorer.cli._console import EPS, Console, check_writable, hyper_table, percent, save, settings
-from explorer.core import BadImage, InvalidValue, Trace
+from explorer.core import BadImage, InvalidValue
 from explorer.data import dataset, read_upload
-from explorer.engine import AttackRequest, Budget, Engine, Result, Snapshot, attack_work, captions
+from explorer.engine import AttackRequest, Budget, Engine, Export, Snapshot, attack_work, captions
 from explorer.models import zoo
 
 LIMITS = Budget(passes=10_000_000, draws=512, frames=100_000)  # nobody else waits for this device
-ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +42,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
     parser.add_argument("--target", metavar="CLASS", help="the class to reach, by name or number; without it any wrong one")
     parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
-    parser.add_argument("--save", metavar="FILE.npz", help="write all arrays here, and their conditions to FILE.json")
+    parser.add_argument(
+        "--save", metavar="FILE.npz", help="write all arrays here, and their conditions to FILE.json; FILE.zip gets the "
+        "pictures and the script, too",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
@@ -75,10 +74,10 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     )
     last = _watch(engine, request, console)
     _tell(last, request, card, notes, console)
-    facts = _facts(last.trace, last.result)
+    export = Export(request, last.trace, last.result)
     if target is not None:
-        _save(target, last, facts, console)
-    return facts
+        _save(target, export, console)
+    return export.facts()
 
 
 def _image(text: str, name: str, engine: Engine) -> tuple[int | str, tuple[str, ...]]:
@@ -130,42 +129,24 @@ def _holds(share: Any, draws: int, reached: bool) -> str:
     return word if draws == 1 else f"{word} ({percent(float(share))} of {draws} fresh draws)"
 
 
-def _facts(trace: Trace, result: Result) -> dict[str, Any]:
-    """Plain values: the conditions and the verdict."""
-    verdict = {
-        "reached": bool(result.verdict.reached[0]),
-        "reached_8bit": bool(result.verdict.reached_8bit[0]),
-        "inside": bool(result.verdict.inside[0]),
-        "predicted": trace.classes[int(result.verdict.predicted[0])],
-        "linf": float(result.verdict.linf[0]),
-        "l2": float(result.verdict.l2[0]),
-        "share_of_draws": float(result.verdict.share[0]),
-    }
-    return {"conditions": result.conditions, "verdict": verdict, "classes": list(trace.classes)}
-
-
 def _save_target(text: str | None) -> Path | None:
     if text is None:
         return None
-    if not text.endswith(".npz"):
-        raise InvalidValue(f"--save writes an .npz file; got {text!r}.")
+    if not text.endswith((".npz", ".zip")):
+        raise InvalidValue(f"--save writes an .npz or a .zip file; got {text!r}.")
     check_writable(text)
     return Path(text)
 
 
-def _save(target: Path, last: Snapshot, facts: dict[str, Any], console: Console) -> None:
-    memory = io.BytesIO()
-    trace = last.trace
-    np.savez_compressed(
-        memory,
-        original=trace.frames[0],
-        adversarial=trace.frames[last.result.best],
-        perturbation=trace.frames[last.result.best] - trace.frames[0],
-        **{name: getattr(trace, name) for name in ARRAYS},
-    )
-    save(target, memory.getvalue())
+def _save(target: Path, export: Export, console: Console) -> None:
+    """One zip with everything; else the arrays, and their conditions beside them."""
+    if target.suffix == ".zip":
+        save(target, export.bundle())
+        console.say(f"Saved {target}.")
+        return
+    save(target, export.arrays())
     beside = target.with_suffix(".json")
-    save(beside, json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    save(beside, export.conditions())
     console.say(f"Saved {target} and {beside}.")
 
 

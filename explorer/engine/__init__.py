@@ -4,8 +4,10 @@
 """
 
 from explorer.engine.captions import captions
+from explorer.engine.compare import CompareRequest, Comparison, Lane, compare_work
 from explorer.engine.device import DEVICES, choose, describe
 from explorer.engine.engine import Busy, Engine, Failed, Ticket
+from explorer.engine.export import Export
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
 from explorer.engine.tracing import Result, Snapshot, attack_work
 
@@ -15,14 +17,19 @@ __all__ = [
     "AttackRequest",
     "Budget",
     "Busy",
+    "CompareRequest",
+    "Comparison",
     "Engine",
+    "Export",
     "Failed",
+    "Lane",
     "Result",
     "Snapshot",
     "Ticket",
     "attack_work",
     "captions",
     "choose",
+    "compare_work",
     "describe",
     "eps_text",
 ]

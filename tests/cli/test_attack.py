@@ -1,6 +1,8 @@
 """`python -m explorer attack`: a sentence, exact arrays, and the same walk as everywhere else."""
 
 import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +43,14 @@ def test_the_json_is_what_is_saved_and_repeats(cli, tiny, tmp_path):
     again = json.loads(cli(*WORDS, "--json", "-", "--save", tmp_path / "walk.npz").out)
     assert json.loads((tmp_path / "walk.json").read_text("utf-8")) == again
     assert first["verdict"] == again["verdict"]
+
+
+def test_a_zip_holds_the_pictures_and_the_script_too(cli, tiny, tmp_path):
+    assert cli(*WORDS, "--save", tmp_path / "walk.zip").code == 0
+    with zipfile.ZipFile(tmp_path / "walk.zip") as bundle:
+        assert {Path(name).suffix for name in bundle.namelist()} == {".png", ".npz", ".json", ".py"}
+    refused = cli(*WORDS, "--save", tmp_path / "walk.pkl")
+    assert refused.code == 2 and ".npz or a .zip" in refused.err
 
 
 def test_a_target_and_l2_are_understood(cli, tiny):

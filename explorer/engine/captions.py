@@ -29,16 +29,20 @@ class _Teller:
         self.steps = max((trace.planned - 1) // self.tries - 1, 1)  # updates of each try
         draws = about.get("draws", 1)
         self.sure = "sure" if not stochastic else "sure in this one draw" if draws == 1 else f"sure over {draws} draws"
+        source = about.get("source_model") if about.get("threat") == "transfer" else None
+        self.on = "" if source is None else f" on {short(source)}"  # where the steps were taken, if not on this model
+        self.model = "the model" if source is None else "this model"
         shown = str(about.get("image", "")).startswith("upload")
         self.subject = "this picture" if shown else f"this {noun(trace.classes[trace.label])}"
 
     def original(self) -> str:
+        model = self.model.capitalize()
         if self.predicted[0] == self.trace.label:
-            return f"The model takes {self._for(0)}: nothing has been changed yet."
-        return f"The model takes {self._for(0)}{self._aim(0)}: it is wrong before anything has been changed."
+            return f"{model} takes {self._for(0)}: nothing has been changed yet."
+        return f"{model} takes {self._for(0)}{self._aim(0)}: it is wrong before anything has been changed."
 
     def attacked(self, t: int) -> str:
-        return f"{self._when(t)} the model takes {self._for(t)}{self._aim(t)}; {self._change(t)}."
+        return f"{self._when(t)} {self.model} takes {self._for(t)}{self._aim(t)}; {self._change(t)}."
 
     def _for(self, t: int) -> str:
         k = int(self.predicted[t])
@@ -48,15 +52,15 @@ class _Teller:
         number = sum(start <= t for start in self.starts)  # of this try
         index = t - self.starts[max(number, 1) - 1]
         if self.trace.minimal and index > 0:
-            return f"At point {t - self.starts[0]} of the search"
+            return f"At point {t - self.starts[0]} of the search{self.on}"
         where = f" of try {number} of {self.tries}" if self.tries > 1 else ""
         if index == 0:
             walk = "the search" if self.trace.minimal else "the attack"
             runner = f"try {number} of {self.tries}" if self.tries > 1 else walk
-            return f"At {self._start(t, number)}, where {runner} starts,"
+            return f"At {self._start(t, number)}, where {runner}{self.on} starts,"
         if self.steps == 1:
-            return f"After its only step{where}"
-        return f"After {index} of {self.steps} steps{where}"
+            return f"After {'its' if not self.on else 'the'} only step{where}{self.on}"
+        return f"After {index} of {self.steps} steps{where}{self.on}"
 
     def _start(self, t: int, number: int) -> str:
         if self.trace.linf[t] == 0:
@@ -85,7 +89,10 @@ def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
     verdict = result.verdict
     reached, kept = bool(verdict.reached[0]), bool(verdict.reached_8bit[0])
     words = ""
-    if trace.minimal:
+    transfer = trace.conditions.get("threat") == "transfer"
+    if transfer:
+        words = f" This is the image that counts on {short(trace.conditions['source_model'])}."
+    elif trace.minimal:
         found = bool(trace.reached[result.best])
         words = " This is the smallest change found." if found else " No change was found that does what was asked."
     if stochastic:
@@ -95,17 +102,22 @@ def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
         else:
             words += f" On fresh draws the model takes it for {article(trace.classes[trace.target])} {hits}."
     elif trace.reached[result.best] and not reached:
-        words += " Looked at once more, alone and in full precision, the attack fails."
+        words += f" Looked at once more, alone and in full precision, the {'transfer' if transfer else 'attack'} fails."
     if trace.target is not None and not reached:
         words += f" The target, {article(trace.classes[trace.target])}, is not reached."
     if reached and not kept:
-        words += " Rounding to 8 bits undoes the attack."
+        words += f" Rounding to 8 bits undoes the {'transfer' if transfer else 'attack'}."
     return words
 
 
 def percent(p: float) -> str:
     """Rounded down: 0.9797 is "97 %", and above 0.999 it is "over 99.9 %", never 100."""
     return "over 99.9 %" if p > 0.999 else f"{math.floor(100 * p + ROUNDING)} %"
+
+
+def short(model: str) -> str:
+    """A model's name without its dataset: "baseline"."""
+    return model.rpartition("/")[2]
 
 
 def noun(name: str) -> str:

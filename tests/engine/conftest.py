@@ -35,6 +35,7 @@ def add(folder, name, dataset_name, seed=0, **arguments):
 def tiny_zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zoo")
     add(folder, "tiny", "cifar10", width=4)
+    add(folder, "other", "cifar10", seed=1, width=4)
     add(folder, "tiny-lwta", "cifar10", width=4, units=2)
     add(folder, "tiny", "fashion_mnist", width=4)
     with pytest.MonkeyPatch.context() as patch:

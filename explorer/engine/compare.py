@@ -1,0 +1,308 @@
+"""Several models beside each other: each attacked itself, or one attacked and its walk shown to the others.
+
+An image made on one model and shown to another is a transfer attack. That it fails there says nothing about how robust
+the other model is: whoever attacks that model looks at it. So every lane of another model carries the word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.certify.noise import derived_seed
+from explorer.core import LOSSES, Goal, InvalidValue, Trace, Walkway, randomness, seeded
+from explorer.engine.engine import Engine
+from explorer.engine.request import PAGE, AttackRequest, Budget
+from explorer.engine.tracing import LAST_WORD, Result, Snapshot, attack_work, picture
+from explorer.evaluation.verdict import verify
+from explorer.features import walkway
+from explorer.models import zoo
+
+EACH, TRANSFER = "each", "transfer"
+CRAFTS = (EACH, TRANSFER)  # who the image is made on
+FEWEST, MOST = 2, 4  # models
+SHOWN = 3  # stream of randomness for looks at another model's walk; tracing has the others
+TOGETHER = 4  # frames of a walk that another model looks at in one pass ...
+ROWS = 512  # ... or fewer, so that draws and frames together are no more than this
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """Everything that decides about a comparison; raises InvalidValue, or what `AttackRequest` raises.
+
+    `attack` names the picture and the method; the model it names is always the first of `models`.
+    """
+
+    attack: AttackRequest
+    models: tuple[str, ...]
+    craft: str = EACH  # "each": on every model itself; "transfer": on the first, then shown to the others
+
+    def __post_init__(self) -> None:
+        models = tuple(self.models)
+        if self.craft not in CRAFTS:
+            raise InvalidValue(f"craft must be {' or '.join(CRAFTS)}; got {self.craft!r}.")
+        if len(set(models)) != len(models):
+            raise InvalidValue(f"models must differ from each other; got {', '.join(models)}.")
+        if not FEWEST <= len(models) <= MOST:
+            raise InvalidValue(f"models must be {FEWEST} to {MOST} to be compared; got {len(models)}.")
+        for model in models:
+            dataclasses.replace(self.attack, model=model)  # refuses one of another dataset
+        if self.craft == TRANSFER and self.attack.is_upload and self.attack.label is None:
+            raise InvalidValue("label must be known where one model's image is shown to others: say what your picture shows.")
+        object.__setattr__(self, "models", models)
+        object.__setattr__(self, "attack", dataclasses.replace(self.attack, model=models[0]))
+
+    @property
+    def lanes(self) -> tuple[AttackRequest, ...]:
+        """The same attack with each model's name; of a transfer only the first is carried out as such."""
+        return tuple(dataclasses.replace(self.attack, model=model) for model in self.models)
+
+    @property
+    def source(self) -> str | None:
+        """The model that a transferred image was made on."""
+        return self.models[0] if self.craft == TRANSFER else None
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of all lanes together, draws counted one by one, at most."""
+        if self.craft == EACH:
+            return sum(lane.passes for lane in self.lanes)
+        shown = sum(_draws(lane) for lane in self.lanes[1:])
+        return self.attack.passes + self.attack.frames * shown
+
+    @property
+    def frames(self) -> int:
+        """Recorded images of all lanes together."""
+        return sum(lane.frames for lane in self.lanes)
+
+    def within(self, budget: Budget = PAGE) -> CompareRequest:
+        """Itself if all lanes together ask for no more than `budget`; raises InvalidValue."""
+        self.attack.within(budget)
+        asked = {
+            "steps x restarts x models": (self.frames, budget.frames, "recorded images"),
+            "steps x restarts x draws x models": (self.passes, budget.passes, "forward and backward passes"),
+        }
+        for name, (amount, limit, unit) in asked.items():
+            if amount > limit:
+                raise InvalidValue(f"{name} may come to at most {limit:,} {unit} here; got {amount:,}.")
+        return self
+
+    def to_query(self) -> dict[str, str]:
+        """Names and values of a link that `from_query` turns into an equal request."""
+        query = self.attack.to_query()
+        del query["model"]
+        return {"models": ",".join(self.models), "craft": self.craft} | query
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> CompareRequest:
+        """The comparison a link names; raises an ExplorerError for anything unfit."""
+        if "models" not in query:
+            raise InvalidValue("the link must name data, image and models; models is missing.")
+        names = tuple(filter(None, str(query["models"]).split(",")))
+        if len(names) > MOST:
+            raise InvalidValue(f"models must be {FEWEST} to {MOST} to be compared; got {len(names)}.")
+        attack = AttackRequest.from_query({**query, "model": names[0] if names else ""})
+        return cls(attack, names, query.get("craft", EACH))
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """One model's part: its walk so far, and whose walk that is."""
+
+    request: AttackRequest
+    snapshot: Snapshot
+    source: str | None = None  # the model the images were made on, if it is another one: then this is a transfer
+
+    @property
+    def is_transfer(self) -> bool:
+        return self.source is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All lanes so far, whole, in the order of the request's models."""
+
+    lanes: tuple[Lane, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of computing, all lanes together."""
+        return sum(lane.snapshot.seconds for lane in self.lanes)
+
+
+def compare_work(
+    engine: Engine, request: CompareRequest, budget: Budget = PAGE
+) -> Callable[[], Iterator[Comparison | None]]:
+    """What to give to `engine.submit`. Raises InvalidValue at once if all lanes together ask for more than `budget`.
+
+    Each item shows all lanes. The models take turns step by step, so that their walks grow together.
+    """
+    request.within(budget)
+    work = _each if request.craft == EACH else _shown
+    return lambda: work(engine, request, budget)
+
+
+def _each(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[Comparison | None]:
+    """Every model attacked itself: the very walks that `attack_work` records of each alone."""
+    with ExitStack() as stack:
+        walks = [stack.enter_context(closing(attack_work(engine, lane, budget)())) for lane in request.lanes]
+        newest: list[Snapshot | None] = [None] * len(walks)
+        under_way = list(range(len(walks)))
+        while under_way:
+            for k in list(under_way):
+                try:
+                    newest[k] = next(walks[k]) or newest[k]
+                except StopIteration:
+                    under_way.remove(k)
+                yield None
+            if under_way:
+                yield Comparison(tuple(map(Lane, request.lanes, newest)))
+
+
+def _shown(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[Comparison | None]:
+    """The first model attacked; each image of its walk looked at by the others."""
+    source, *others = request.lanes
+    watchers = [_Watcher(engine, lane, request.source) for lane in others]
+    with closing(attack_work(engine, source, budget)()) as walk:
+        for snapshot in walk:
+            if snapshot is None:
+                yield None
+                continue
+            for watcher in watchers:
+                while watcher.has_work(snapshot):
+                    watcher.look(snapshot.trace)
+                    yield None
+            yield Comparison((Lane(source, snapshot), *(watcher.lane(snapshot) for watcher in watchers)))
+    for watcher in watchers:
+        watcher.judge(snapshot)
+        yield None
+        while watcher.map.advance() is None:
+            yield None
+    yield Comparison((Lane(source, snapshot), *(watcher.lane(snapshot) for watcher in watchers)))
+
+
+class _Watcher:
+    """A model that looks at another one's walk, some frames a pass; each frame once."""
+
+    def __init__(self, engine: Engine, request: AttackRequest, source: str):
+        self.request, self.source, self.device = request, source, engine.device
+        self.model, self.map = engine.model(request.model), engine.plane(request.model)
+        self._rng = seeded(derived_seed(request.seed, SHOWN))
+        self._x0 = picture(engine, request)
+        self._draws = _draws(request)
+        self._at_once = max(1, min(TOGETHER, ROWS // self._draws))
+        self._rows: dict[str, list[np.ndarray]] = {"logits": [], "features": [], "loss": [], "reached": []}
+        self._seen, self._seconds = 0, 0.0
+        self._result: Result | None = None
+        self._trace: Trace | None = None
+
+    def has_work(self, snapshot: Snapshot) -> bool:
+        """Whether frames wait: a full pass of them, the untouched image, or the last ones of a finished walk.
+
+        Never by the clock, so that the same request is cut into the same passes and gives the same numbers.
+        """
+        waiting = len(snapshot.trace) - self._seen
+        ends = self._seen == 0 or snapshot.result is not None
+        return waiting >= self._at_once or (waiting > 0 and ends)
+
+    def look(self, trace: Trace) -> None:
+        """One pass over the frames that come next."""
+        began = time.perf_counter()
+        end = 1 if self._seen == 0 else min(self._seen + self._at_once, len(trace))
+        x = torch.from_numpy(trace.frames[self._seen : end].copy()).to(self.device)  # (F,C,H,W)
+        with torch.no_grad(), randomness(self._rng):
+            logits, features = self.model.both(x.repeat_interleave(self._draws, 0))  # (F*draws,K), (F*draws,D)
+        logits = logits.float()
+        goal = _goal(trace, self.device)
+        losses = goal.repeated(len(logits)).loss(logits, self._loss())
+        mean = self._mean(logits)
+        rows = {
+            "logits": mean,
+            "features": self._mean(features.float()),
+            "loss": self._mean(losses),
+            "reached": goal.repeated(len(mean)).reached(mean),
+        }
+        for name, value in rows.items():
+            if not bool(torch.isfinite(value).all()):
+                raise FloatingPointError(f"the {name} of {self.request.model} at steps {self._seen} to {end - 1} are not finite")
+            self._rows[name].append(value.cpu().numpy())
+        self._seen, self._trace = end, None
+        self._seconds += time.perf_counter() - began
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """The last word on the image that counts, the source walk's best one, on draws nobody has seen."""
+        began, trace, best = time.perf_counter(), snapshot.trace, snapshot.result.best
+        x = torch.from_numpy(trace.frames[best : best + 1].copy()).to(self.device)
+        rng = seeded(derived_seed(self.request.seed, LAST_WORD))
+        verdict = verify(self.model, x, self._x0, _goal(trace, self.device), self.request.ball, rng)
+        self._seconds += time.perf_counter() - began
+        conditions = self._conditions(snapshot.result.conditions) | {
+            "forwards": self._seen * self._draws,  # of this model; the source's passes stand with the source
+            "backwards": 0,
+            "verdict_draws": verdict.draws,
+            "seconds": round(self._seconds, 3),
+        }
+        self._trace = dataclasses.replace(self._walk(trace), conditions=conditions)
+        self._result = Result(best, verdict, conditions)
+
+    def lane(self, snapshot: Snapshot) -> Lane:
+        trace = self._walk(snapshot.trace)
+        shown = Snapshot(trace, self._drawn(trace), self._result, self._seconds)
+        return Lane(self.request, shown, self.source)
+
+    def _walk(self, trace: Trace) -> Trace:
+        """The source's walk as far as this model has seen it, with this model's own answers."""
+        if self._trace is None:
+            seen = {name: np.concatenate(parts) for name, parts in self._rows.items()}
+            cut = {name: getattr(trace, name)[: self._seen] for name in ("frames", "linf", "l2")}
+            nowhere = np.zeros(self._seen, bool)  # no gradient was asked of this model
+            conditions = self._conditions(trace.conditions)
+            self._trace = dataclasses.replace(trace, **cut, **seen, stalled=nowhere, conditions=conditions)
+        return dataclasses.replace(self._trace, planned=trace.planned)
+
+    def _conditions(self, of_source: Mapping[str, Any]) -> dict[str, Any]:
+        card = zoo.card(self.request.model)
+        return dict(of_source) | {
+            "model": self.request.model,
+            "weights": card.sha256,
+            "stochastic": self.model.stochastic,
+            "draws": self._draws,
+            "threat": "transfer",
+            "source_model": self.source,
+            "source_threat": of_source["threat"],
+            "source_weights": of_source["weights"],
+        }
+
+    def _drawn(self, trace: Trace) -> Walkway | None:
+        if self.map.plane is None:
+            return None
+        counts = len(trace) - 1 if self._result is None else self._result.best
+        return walkway(self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
+
+    def _loss(self) -> str:
+        kind = getattr(self.request.method, "loss", None)
+        return kind if kind in LOSSES else "ce"
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """(F*draws,...) -> (F,...), the mean over each frame's draws."""
+        return values.view(-1, self._draws, *values.shape[1:]).mean(1)
+
+
+def _draws(request: AttackRequest) -> int:
+    """How many passes a look at one frame takes: one of a model that always answers alike."""
+    return request.draws if zoo.card(request.model).stochastic else 1
+
+
+def _goal(trace: Trace, device: torch.device) -> Goal:
+    """What the source's attack wanted, for one image."""
+    if trace.target is None:
+        return Goal.untargeted(torch.tensor([trace.label], device=device))
+    return Goal.targeted(torch.tensor([trace.target], device=device))

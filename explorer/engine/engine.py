@@ -3,6 +3,10 @@
 Work is a function that returns an iterator. Each item is a whole answer so far (the newest replaces the one before);
 None is no news but a chance for others. Between any two items the work may be closed, so that a cancel or a closed tab
 stops it, and its `finally` blocks run. An iterator must not yield inside grad, no_grad or randomness blocks.
+
+Between two items it is stopped as well, by the exception Cancelled (not to be caught), at the next layer of any of the
+engine's own models (`Engine.model`): work that goes through them need do nothing to end within a second. Work that
+computes for long without them calls `explorer.engine.stopping.stop_if_unwanted` from time to time.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from torch import Tensor
 
 from explorer.core import Cancelled, Classifier, ExplorerError, InvalidValue
 from explorer.engine.device import choose, cores, describe
+from explorer.engine.stopping import stops_between_layers, wanted
 from explorer.features import Gathering, Plane
 from explorer.models import zoo
 
@@ -90,7 +95,7 @@ class Ticket(Generic[T]):
         return self._position(self)
 
     def cancel(self) -> None:
-        """Ask for the work to stop before its next item."""
+        """Ask for the work to stop: before its next item, and before its model's next layer."""
         self._cancelling = True
         self._wake()
 
@@ -138,6 +143,20 @@ class _Job:
     iterator: Iterator[Any] | None = None
     spent: float = 0.0  # seconds of computing
     context: contextvars.Context = field(default_factory=contextvars.Context)  # a leaked block harms this job only
+    looked: float = 0.0  # when `alive` was asked last
+
+    def __post_init__(self) -> None:
+        self.context.run(wanted.set, self.is_wanted)
+
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it; from its own work, so `alive` is asked now and then only."""
+        if self.ticket._cancelling:
+            return False
+        now = time.monotonic()
+        if now - self.looked < LOOK_AROUND:
+            return True
+        self.looked = now
+        return _is_alive(self)
 
     def step(self) -> tuple[bool, Any]:
         """(over, item)."""
@@ -167,7 +186,11 @@ class PlaneWork:
         with self._lock:
             if self.plane is None:
                 self._gathering = self._gathering or self._start()
-                found = self._gathering.advance()
+                try:
+                    found = self._gathering.advance()
+                except BaseException:  # stopped or failed within a batch: the next one begins anew
+                    self._gathering = None
+                    raise
                 if found is not None:
                     self.plane, self._gathering = Plane.fit(found.features, found.labels, found.classes), None
             return self.plane
@@ -224,7 +247,7 @@ class Engine:
         with self._loading:
             found = self._models.get(name)
             if found is None or found.sha256 != card.sha256:
-                model, shipped = zoo.load(name, self.device), zoo.features_file(name)
+                model, shipped = stops_between_layers(zoo.load(name, self.device)), zoo.features_file(name)
                 work = PlaneWork(lambda: Gathering(model, card.dataset, key=card.sha256, shipped=shipped))
                 found = self._models[name] = _Loaded(card.sha256, model, work)
             self._models.move_to_end(name)
@@ -279,6 +302,9 @@ class Engine:
         """Cancel everything and stop the worker; nothing can be submitted afterwards."""
         with self._turn:
             self._closed = True
+            for line in self._lines.values():
+                for job in line:
+                    job.ticket._cancelling = True
             self._turn.notify_all()
         if self._worker is not None and self._worker is not threading.current_thread():
             self._worker.join(timeout=10)

@@ -1,0 +1,195 @@
+"""The smallest eps at which an attack succeeds, by bisection: each probe is the walk a page would play at that eps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from explorer.attacks import ATTACKS
+from explorer.certify.noise import derived_seed
+from explorer.core import Goal, InvalidValue, Trace, seeded
+from explorer.core.ball import EPS_LEAST, EPS_LIMIT
+from explorer.engine.engine import Engine
+from explorer.engine.request import PAGE, AttackRequest, Budget
+from explorer.engine.tracing import LAST_WORD, Clock, Recorder, picture
+from explorer.evaluation.verdict import Verdict, verify
+from explorer.models import zoo
+
+WIDTH = 0.02  # (fooled - held) / fooled at which the bisection ends
+WIDTHS = (0.005, 0.5)  # allowed
+CHECKS = (0.9, 0.75, 0.5)  # shares of the largest eps that held, tried at the end: success need not be monotone in eps
+PROBES = 60  # never more; a search needs about 15
+SHARE = 0.9  # of the engine's deadline that a search may use
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One attack at one eps, judged on fresh draws."""
+
+    eps: float
+    reached: bool  # the goal holds, by the verdict's rule
+    reached_8bit: bool  # it still does after rounding to 8 bits
+    margin: float  # at the result: logit of the class to leave minus the best other (target: best other minus target)
+    share: float  # of the fresh draws at which the goal holds
+    predicted: int  # class of most fresh draws
+    forwards: int  # passes of the attack, draws counted one by one
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """All probes so far, in the order they were made."""
+
+    request: AttackRequest
+    width: float
+    clean: Probe | None = None  # the untouched image: eps 0
+    probes: tuple[Probe, ...] = ()
+    seconds: float = 0.0  # of computing
+    draws: int = 1  # fresh ones that judged each probe
+    device: str = ""
+    ended: str = ""  # "": not yet; "done", "time" (the engine's limit came near) or "probes" (too many)
+
+    @property
+    def fooled(self) -> Probe | None:
+        """The probe with the smallest eps that reached the goal."""
+        return min((p for p in self.probes if p.reached), key=lambda p: p.eps, default=None)
+
+    @property
+    def held(self) -> Probe | None:
+        """The probe with the largest eps below `fooled` that did not."""
+        return max((p for p in self._below() if not p.reached), key=lambda p: p.eps, default=None)
+
+    @property
+    def failed_above(self) -> tuple[Probe, ...]:
+        """Probes that failed although a smaller eps succeeded."""
+        least = self.fooled
+        return tuple(p for p in self.probes if least is not None and p.eps > least.eps and not p.reached)
+
+    @property
+    def checked(self) -> int:
+        """How many eps below the largest that held were tried, and held too."""
+        held = self.held
+        return 0 if held is None else sum(p.eps < held.eps for p in self.probes)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of all attacks together."""
+        return sum(p.forwards + p.backwards for p in self.probes)
+
+    def _below(self) -> list[Probe]:
+        least = self.fooled
+        return [p for p in self.probes if least is None or p.eps < least.eps]
+
+
+def next_eps(search: Search) -> float | None:
+    """Where to look next; None when nothing is left to find out.
+
+    First the request's own eps, then doubled until an attack succeeds or halved until one fails, then the middle
+    until (fooled - held) / fooled is at most `width`. At last `CHECKS`: if one of them succeeds, on it goes below.
+    """
+    norm, fooled, held = search.request.norm, search.fooled, search.held
+    if not search.probes:
+        return search.request.eps
+    if fooled is None:
+        top = max(p.eps for p in search.probes)
+        return None if top >= EPS_LIMIT[norm] else min(readable(norm, 2 * top), EPS_LIMIT[norm])
+    if held is None:
+        return None if fooled.eps <= EPS_LEAST else max(readable(norm, fooled.eps / 2), EPS_LEAST)
+    if fooled.eps - held.eps > search.width * fooled.eps:
+        middle = readable(norm, (fooled.eps + held.eps) / 2)
+        return middle if held.eps < middle < fooled.eps else None
+    tried = {p.eps for p in search.probes}
+    checks = [readable(norm, share * held.eps) for share in CHECKS]
+    return next((eps for eps in checks if eps >= EPS_LEAST and eps not in tried), None)
+
+
+def readable(norm: str, eps: float) -> float:
+    """eps in four digits: of 255ths in Linf, of the length in L2. What is shown is then exactly what was tried."""
+    return float(f"{eps * 255:.4g}") / 255 if norm == "linf" else float(f"{eps:.4g}")
+
+
+def smallest_work(
+    engine: Engine, request: AttackRequest, width: float = WIDTH, budget: Budget = PAGE
+) -> Callable[[], Iterator[Search | None]]:
+    """What to give to `engine.submit`: a Search after each probe; in the last one `ended` is set.
+
+    Raises InvalidValue at once for an attack that looks for the smallest change itself, a width outside [0.005, 0.5], or a
+    request beyond `budget` (which each probe may use up).
+    """
+    if request.is_minimal:
+        title = ATTACKS.entry(request.attack).title
+        raise InvalidValue(f"{title} looks for the smallest change itself: its distance is the answer already.")
+    if not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise InvalidValue(f"width must be a number in [{WIDTHS[0]:g}, {WIDTHS[1]:g}]; got {width!r}.")
+    request.within(budget)
+    return lambda: _work(engine, request, width)
+
+
+def _work(engine: Engine, request: AttackRequest, width: float) -> Iterator[Search | None]:
+    search = Search(request, width, device=engine.description)
+    clock, limit, longest = Clock(), SHARE * engine.deadline, 0.0
+    while True:
+        search = dataclasses.replace(search, ended=_ending(search, clock.seconds + longest, limit), seconds=clock.seconds)
+        yield clock.stopped(search)
+        clock.go()
+        if search.ended:
+            return
+        began, recorder = clock.seconds, _recorder(engine, dataclasses.replace(request, eps=next_eps(search)))
+        for _ in recorder.record():
+            yield clock.stopped(None)
+            clock.go()
+            if clock.seconds > limit:
+                break
+        else:
+            search = _with_probe(search, recorder, engine.description)
+            longest = max(longest, clock.seconds - began)
+
+
+def _ending(search: Search, expected: float, limit: float) -> str:
+    """Why to stop before the next probe, after which the clock would show `expected` seconds; "" to go on."""
+    if next_eps(search) is None or (search.clean is not None and search.clean.reached):
+        return "done"
+    if len(search.probes) >= PROBES:
+        return "probes"
+    return "time" if expected > limit else ""
+
+
+def _recorder(engine: Engine, request: AttackRequest) -> Recorder:
+    model = engine.model(request.model)
+    facts = {"weights": zoo.card(request.model).sha256, "stochastic": model.stochastic}
+    return Recorder(model, picture(engine, request), request, facts)
+
+
+def _with_probe(search: Search, recorder: Recorder, device: str) -> Search:
+    """The search with a finished walk's verdict; with the first also the untouched image's."""
+    result = recorder.finish(search.seconds, device)
+    verdict, clean = result.verdict, search.clean
+    if clean is None:
+        clean = _probe(0.0, _judged_clean(recorder), recorder.trace, 0)
+    spent = (result.conditions["forwards"], result.conditions["backwards"])
+    probe = _probe(recorder.request.eps, verdict, recorder.trace, result.best, spent)
+    return dataclasses.replace(search, clean=clean, probes=(*search.probes, probe), draws=verdict.draws)
+
+
+def _judged_clean(recorder: Recorder) -> Verdict:
+    trace, x0, request = recorder.trace, recorder.x0, recorder.request
+    aim = torch.tensor([trace.label if trace.target is None else trace.target], device=x0.device)
+    goal = Goal(aim, is_targeted=trace.target is not None)
+    return verify(recorder.model, x0, x0, goal, request.ball, seeded(derived_seed(request.seed, LAST_WORD)))
+
+
+def _probe(eps: float, verdict: Verdict, trace: Trace, frame: int, spent: tuple[int, int] = (0, 0)) -> Probe:
+    reached, kept = bool(verdict.reached[0] & verdict.inside[0]), bool(verdict.reached_8bit[0])
+    margin = _margin(trace.logits[frame], trace.label, trace.target)
+    return Probe(eps, reached, kept, margin, float(verdict.share[0]), int(verdict.predicted[0]), *spent)
+
+
+def _margin(logits: np.ndarray, label: int, target: int | None) -> float:
+    """Below zero where the goal is reached."""
+    aim = label if target is None else target
+    lead = float(logits[aim] - np.delete(logits, aim).max())
+    return lead if target is None else -lead

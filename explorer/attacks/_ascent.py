@@ -55,6 +55,22 @@ def look_and_pull(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int
     return replace(_averaged(logits.detach(), goal, loss, draws), gradient=gradient)
 
 
+def log_scale(view: View, goal: Goal, loss: str) -> Tensor:
+    """(N,) log of the positive factor by which `view.gradient` differs from the gradient of the loss; -inf: flat.
+
+    Steps on one image's loss need no scale; a sum over images or models does, in log space against underflow.
+    """
+    draws = len(view.each) // len(view.logits)
+    slopes = goal.repeated(draws).log_slope(view.each, loss).view(-1, draws)
+    return slopes.amax(1) - math.log(draws)
+
+
+def relative(log_scales: Tensor, dim: int) -> Tensor:
+    """exp(log_scales) divided by the largest along `dim`, without underflow; where all are flat (-inf), all are 1."""
+    steepest = log_scales.amax(dim, keepdim=True)
+    return torch.where(steepest == -math.inf, 0, log_scales - steepest).exp()
+
+
 def _repeated(x: Tensor, draws: int) -> Tensor:
     return x.repeat_interleave(draws, dim=0) if draws > 1 else x
 
@@ -67,13 +83,8 @@ def _averaged(logits: Tensor, goal: Goal, loss: str, draws: int) -> View:
 
 
 def _shares(log_slope: Tensor, draws: int) -> Tensor:
-    """(N*draws,) how steep each draw's loss is, relative to the steepest of its image; in log space against underflow.
-
-    Where all are flat, they count alike.
-    """
-    log_slope = log_slope.view(-1, draws)
-    steepest = log_slope.amax(1, keepdim=True)
-    return torch.where(steepest == float("-inf"), 0, log_slope - steepest).exp().flatten()
+    """(N*draws,) how steep each draw's loss is, relative to the steepest of its image."""
+    return relative(log_slope.view(-1, draws), 1).flatten()
 
 
 def dead(gradient: Tensor) -> Tensor:

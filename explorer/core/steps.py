@@ -12,6 +12,16 @@ from explorer.core.goal import Goal
 
 
 @dataclass(frozen=True, eq=False)
+class Domains:
+    """Where a step stands in several risks at once (models, norms), the first being the one its other fields speak of."""
+
+    names: tuple[str, ...]
+    weights: Tensor  # (N,K) learned, each row on the simplex
+    losses: Tensor  # (N,K)
+    reached: Tensor  # (N,K) bool
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
     """Where every image of the batch stands after `index` of `total` updates."""
 
@@ -26,6 +36,8 @@ class Step:
     forwards: Tensor  # (N,) passes spent on each image so far, draws counted one by one
     backwards: Tensor  # (N,)
     restart: int = 0
+    shared: Tensor | None = None  # (1,C,H,W) the one change that all images carry, each cut to [0,1]
+    domains: Domains | None = None  # of an attack on several at once; `loss` is then that of the worst
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +51,7 @@ class Outcome:
     forwards: Tensor  # (N,)
     backwards: Tensor  # (N,)
     stalled_share: float  # share of all gradients that were zero or not finite
+    shared: Tensor | None = None  # (1,C,H,W) the one change that all images carry, if the attack looks for one
 
 
 class Best:
@@ -46,13 +59,14 @@ class Best:
 
     A point that reaches the goal beats one that does not; among equals the higher loss wins, of equal losses the later
     (a confident network's cross-entropy is 0 for many steps); for a minimal-distance attack (`minimal=True`) the
-    smaller distance wins, again the later of equals.
+    smaller distance wins, again the later of equals. Images that share one change (`Step.shared`) stay together: the
+    point at which most of them reach the goal wins, among equals the one of the highest mean loss, again the later.
     """
 
     def __init__(self, minimal: bool = False):
         self.minimal = minimal
         self.last: Step | None = None
-        self.x = self.success = self.distance = self.loss = None
+        self.x = self.success = self.distance = self.loss = self.shared = None
         self._stalled = self._seen = 0
 
     def add(self, step: Step) -> Tensor:
@@ -64,17 +78,26 @@ class Best:
             self.x, self.success, self.distance, self.loss = (
                 t.clone() for t in (step.x, step.reached, step.distance, step.loss)
             )
+            self.shared = step.shared
             return torch.ones_like(step.reached)
-        if self.minimal:
-            rank = (step.distance <= self.distance).to(self.loss.device)
-        else:
-            rank = (step.loss >= self.loss) | self.loss.isnan()
-        better = (step.reached & ~self.success) | ((step.reached == self.success) & rank)
+        better = self._better(step)
         if bool(better.any()):
+            self.shared = step.shared
             self.x[better], self.success[better], self.loss[better] = step.x[better], step.reached[better], step.loss[better]
             beside = better.to(self.distance.device)  # float64, so perhaps not on the model's device
             self.distance[beside] = step.distance[beside]
         return better
+
+    def _better(self, step: Step) -> Tensor:
+        if step.shared is not None:
+            now, before = int(step.reached.sum()), int(self.success.sum())
+            rank = not float(step.loss.mean()) < float(self.loss.mean())
+            return torch.full_like(step.reached, now > before or (now == before and rank))
+        if self.minimal:
+            rank = (step.distance <= self.distance).to(self.loss.device)
+        else:
+            rank = (step.loss >= self.loss) | self.loss.isnan()
+        return (step.reached & ~self.success) | ((step.reached == self.success) & rank)
 
     @property
     def stalled_share(self) -> float:
@@ -88,9 +111,8 @@ class Best:
         if not torch.isfinite(self.x).all():
             raise FloatingPointError("the attack produced pixels that are not finite")
         last = self.last
-        return Outcome(
-            self.x, self.success, self.distance, self.loss, last.forwards, last.backwards, self.stalled_share
-        )
+        spent = last.forwards, last.backwards
+        return Outcome(self.x, self.success, self.distance, self.loss, *spent, self.stalled_share, self.shared)
 
 
 def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:

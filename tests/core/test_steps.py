@@ -1,5 +1,7 @@
 """`run` keeps the best point of a walk, per image."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -83,3 +85,17 @@ def test_an_empty_walk_and_broken_pixels_are_errors():
         run([], GOAL)
     with pytest.raises(FloatingPointError, match="not finite"):
         run([step(0, NAN, (True, True), (1.0, 1.0), (0.0, 0.0))], GOAL)
+
+
+def test_images_that_share_one_change_are_kept_together():
+    """The second step reaches more images though the first image's loss was higher before; the last ties and is later."""
+    shared = [torch.full((1, 1, 1, 1), float(i)) for i in range(4)]
+    walk = [
+        step(0, 0.0, (True, False), (9.0, 0.0), (0.1, 0.1)),
+        step(1, 0.1, (True, True), (1.0, 1.0), (0.2, 0.2)),
+        step(2, 0.2, (False, True), (9.0, 9.0), (0.3, 0.3)),
+        step(3, 0.3, (True, True), (0.5, 1.5), (0.4, 0.4)),
+    ]
+    outcome = run([replace(s, shared=d) for s, d in zip(walk, shared, strict=True)], GOAL)
+    assert outcome.x.flatten().tolist() == pytest.approx([0.3, 0.3]) and float(outcome.shared) == 3
+    assert outcome.success.all() and run(walk, GOAL).shared is None

@@ -4,6 +4,7 @@
   python -m explorer evaluate cifar10/pgd-linf --attack pgd --norm l2 --eps 0.5 --set steps=50 --n 500
   python -m explorer evaluate cifar10/lwta --attack pgd --craft-on cifar10/baseline
   python -m explorer evaluate cifar10/pgd-linf --clean
+  python -m explorer evaluate cifar10/lwta --adaptive --twin cifar10/relu-twin --n 200
 
 Without --attack or --clean it makes the standard measures that a model's card holds. An image counts as robust if it is
 classified right and the attack does not change that; for an attack that looks for the smallest change, if that change is
@@ -21,7 +22,7 @@ from explorer.attacks._ascent import check_norm
 from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue, parse_number
 from explorer.engine import choose, eps_text
-from explorer.evaluation import Measure, clean_accuracy, robust_accuracy, standard_measures
+from explorer.evaluation import Measure, adaptive_measures, clean_accuracy, robust_accuracy, standard_measures
 from explorer.models import zoo
 
 MOST = 10_000  # images of a test set
@@ -32,12 +33,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--standard", action="store_true", help="the standard measures (the default)")
     what.add_argument("--clean", action="store_true", help="clean accuracy alone, on all test images unless --n is given")
+    what.add_argument("--adaptive", action="store_true", help="what a stochastic model must stand before it is called robust")
     what.add_argument("--attack", help="one attack; `python -m explorer attack --list` shows them")
     parser.add_argument("--norm", help="with --attack: linf or l2 (default: linf, where the attack has it)")
     parser.add_argument("--eps", help=f"with --attack, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="with --attack: a hyper-parameter")
     parser.add_argument("--craft-on", metavar="MODEL", help="with --attack: make the images on that model (transfer)")
-    parser.add_argument("--n", help="how many test images an attack gets (default: 1000)")
+    parser.add_argument(
+        "--twin", action="append", default=[], metavar="MODEL",
+        help="with --adaptive: also make the images on this deterministic model (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--n", help="how many test images an attack gets (default: 1000; 200 with --adaptive)")
     parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32",
@@ -51,11 +57,16 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     seed, bf16 = whole("seed", options.seed, 0, 2**53 - 1), options.precision == "bfloat16"
     if options.attack is None and (options.set or options.eps or options.craft_on or options.norm):
         raise InvalidValue("--set, --eps, --norm and --craft-on belong to --attack, which is missing.")
+    if options.twin and not options.adaptive:
+        raise InvalidValue("--twin belongs to --adaptive, which is missing.")
     n = None if options.n is None else whole("n", options.n, 1, MOST)
     if options.clean:
         work = _clean(card, device, n, seed)
     elif options.attack is not None:
         work = _attacked(card, device, n or 1000, seed, bf16, options)
+    elif options.adaptive:
+        asked = {"n": n or 200, "seed": seed, "bf16": bf16, "twins": options.twin}
+        work = lambda show: adaptive_measures(card.name, device=device, progress=show, **asked)  # noqa: E731
     else:
         asked = {} if n is None else {"n": n, "averaged_n": min(n, 500)}
         work = _standard(card, device, seed, bf16, asked)
@@ -138,7 +149,7 @@ def sentence(measure: Measure) -> str:
     what = measure.kind
     if measure.attack is not None:
         hyper = ", ".join(f"{name}={value}" for name, value in measure.hyper.items())
-        made = f", made on {measure.source_model}" if measure.source_model else ""
+        made = "".join(f", made on {where}" for where in (measure.source_model, measure.attacked_as) if where)
         what = f"{measure.kind} {measure.attack} ({hyper}), {measure.norm} {eps_text(measure.eps)}{made}"
     if measure.kind == "noisy":
         what = f"under Gaussian noise of sigma {measure.sigma:g}"

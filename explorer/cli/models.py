@@ -3,6 +3,7 @@
   python -m explorer models
   python -m explorer models cifar10/pgd-linf
   python -m explorer models --markdown
+  python -m explorer models cifar10/lwta --markdown
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from explorer.models import zoo
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="one model, as the list names it")
-    parser.add_argument("--markdown", action="store_true", help="the list as the README's table")
+    parser.add_argument("--markdown", action="store_true", help="the list as the README's table, or one model's measures")
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
     if options.name:
         card = zoo.card(options.name)
-        show(card, console)
+        if options.markdown:
+            console.say(tables.measures(card))
+        else:
+            show(card, console)
         return asdict(card)
     cards = zoo.cards()
     if not cards:

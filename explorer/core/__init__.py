@@ -13,7 +13,7 @@ from explorer.core.errors import (
 )
 from explorer.core.goal import LOSSES, Goal
 from explorer.core.params import Hyper, Param, param, parse_number
-from explorer.core.randomness import current_rng, randomness, seeded
+from explorer.core.randomness import current_rng, draws_for, randomness, seeded
 from explorer.core.registry import Entry, Registry
 from explorer.core.statistics import wilson
 from explorer.core.steps import Best, Outcome, Step, run
@@ -44,6 +44,7 @@ __all__ = [
     "UnknownName",
     "Walkway",
     "current_rng",
+    "draws_for",
     "param",
     "parse_number",
     "randomness",

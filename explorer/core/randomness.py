@@ -12,18 +12,29 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
+from torch import Tensor
 
 _current: ContextVar[torch.Generator | None] = ContextVar("explorer_rng", default=None)
+_shared: ContextVar[bool] = ContextVar("explorer_rng_shared", default=False)
 
 
 @contextmanager
-def randomness(rng: torch.Generator | None) -> Iterator[None]:
-    """Stochastic layers inside the block draw from `rng` (None: torch's global generator)."""
-    token = _current.set(rng)
+def randomness(rng: torch.Generator | None, shared: bool = False) -> Iterator[None]:
+    """Stochastic layers inside the block draw from `rng` (None: torch's global generator).
+
+    `shared`: one draw serves every image of the batch, so that what one image gets does not depend on the others.
+    """
+    token, kept = _current.set(rng), _shared.set(shared)
     try:
         yield
     finally:
         _current.reset(token)
+        _shared.reset(kept)
+
+
+def draws_for(like: Tensor) -> Tensor:
+    """Room for a stochastic layer's draws, float32: the shape of `like` (N,...), or (1,...) where a draw is shared."""
+    return torch.empty_like(like[:1] if _shared.get() else like, dtype=torch.float32)
 
 
 def current_rng(device: torch.device) -> torch.Generator | None:

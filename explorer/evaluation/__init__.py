@@ -1,5 +1,6 @@
 """Measures over many images, each with its conditions."""
 
+from explorer.evaluation.adaptive import adaptive_measures
 from explorer.evaluation.bench import bench
 from explorer.evaluation.measure import Measure
 from explorer.evaluation.robustness import clean_accuracy, noisy_accuracy, robust_accuracy
@@ -9,6 +10,7 @@ from explorer.evaluation.verdict import Verdict, round_to_8bit, verify
 __all__ = [
     "Measure",
     "Verdict",
+    "adaptive_measures",
     "bench",
     "clean_accuracy",
     "noisy_accuracy",

@@ -78,6 +78,8 @@ def robust_accuracy(
     batch: int = BATCH,
     craft_on: Classifier | None = None,
     source_model: str | None = None,
+    attacked_as: str | None = None,
+    each: list[bool] | None = None,
     bf16: bool = False,
     chosen: str = "",
     progress: Progress | None = None,
@@ -85,12 +87,13 @@ def robust_accuracy(
 ) -> Measure:
     """Share of images that are classified right and stay right under the untargeted `attack`.
 
-    `craft_on`: make the images on that model (named `source_model`), also where it is wrong anyway, and judge them on
-    this one.
+    `craft_on`: make the images on that model, also where it is wrong anyway, and judge them on this one. It is another
+    model, named `source_model` (transfer), or a variant of this very one, described in `attacked_as`.
+    `each` is extended by whether each image was right and stayed so.
     `bf16`: the attack runs under bfloat16 autocast; the verdict never does.
     Raises Cancelled when `should_stop` says so, and FloatingPointError where logits or pixels are not finite.
     """
-    if (craft_on is None) != (source_model is None):
+    if (craft_on is None) != (source_model is None and attacked_as is None):
         raise InvalidValue("craft_on and source_model go together: a transfer measure names the model it was made on.")
     began, tally = time.monotonic(), _Tally()
     _check_batch(batch)
@@ -100,7 +103,9 @@ def robust_accuracy(
         job.one_batch(x0, y)
         if progress is not None:
             progress(done, len(images))
-    kind, note = _kind(model, craft_on, draws)
+    if each is not None:
+        each += tally.each
+    kind, note = _kind(model, source_model, craft_on or model, draws)
     return Measure(
         kind=kind,
         **count(tally.robust, len(images)),
@@ -111,6 +116,7 @@ def robust_accuracy(
         restarts=getattr(attack, "restarts", 1),
         draws=draws,
         source_model=source_model,
+        attacked_as=attacked_as,
         zero_gradient_share=tally.stalled / max(tally.gradients, 1),
         median_distance=_median(tally.distances),
         accuracy_8bit=None if job.minimal else tally.robust_8bit / len(images),  # at the boundary rounding undoes it
@@ -172,12 +178,12 @@ def _median(distances: list[float]) -> float | None:
     return middle if math.isfinite(middle) else None
 
 
-def _kind(model: Classifier, craft_on: Classifier | None, draws: int) -> tuple[str, str]:
-    if craft_on is not None:
+def _kind(model: Classifier, source_model: str | None, attacked: Classifier, draws: int) -> tuple[str, str]:
+    if source_model is not None:
         return "transfer", ""
     if not model.stochastic:
         return "white-box", ""
-    if draws == 1:
+    if draws == 1 and attacked.stochastic:
         return "white-box", "not adaptive: one draw of a random network in each step flatters it"
     return "adaptive", ""
 
@@ -219,6 +225,7 @@ def _held(verdict: Verdict, y: Tensor) -> tuple[Tensor, Tensor]:
 class _Tally:
     robust: int = 0
     robust_8bit: int = 0
+    each: list[bool] = field(default_factory=list)  # of all images: right, and still so
     distances: list[float] = field(default_factory=list)  # smallest-change attacks: inf where none was found
     stalled: float = 0.0
     gradients: int = 0
@@ -245,10 +252,12 @@ class _Job:
         """Attack what the judge gets right, whatever the attacked model says about it."""
         right = classified_right(verify(self.model, x0, x0, Goal.untargeted(y), ANYWHERE, self.rng), y)
         if not bool(right.any()):
+            self.tally.each += [False] * len(y)
             return
         one_image = self.source is not self.model or self.model.stochastic or self.minimal
         attacked = self._one_image_each if one_image else self._any_visited
         held, held_8bit = attacked(x0[right], y[right])
+        self.tally.each += torch.zeros(len(y), dtype=torch.bool).masked_scatter(right, held).tolist()
         self.tally.robust += int(held.sum())
         self.tally.robust_8bit += int(held_8bit.sum())
 

@@ -44,6 +44,34 @@ def markdown(cards: Sequence[Card]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def measures(card: Card) -> str:
+    """All measures of one card, in their order: what was done, how it was judged, and the number with its interval."""
+    head = ["Measure", "Made on", "Judged by", "Accuracy", "n"]
+    rows = [head, ["---"] * len(head)]
+    for m in card.measures:
+        judged = f"majority of {m['verdict_draws']} fresh draws" if m["verdict_draws"] > 1 else "one look"
+        made = m.get("attacked_as") or m.get("source_model") or "itself"
+        made = "" if m["attack"] is None else made
+        rows.append([_what(m), made, judged, in_percent(m), f"{m['n']:,}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _what(measure: Mapping[str, Any]) -> str:
+    """ "adaptive: pgd, 20 steps, 16 draws a step, L∞ 8/255"."""
+    if measure["kind"] == "certified":
+        return f"certified at L2 {measure['eps']:g}, sigma {measure['sigma']:g}"
+    if measure["attack"] is None:
+        return f"{measure['kind']}{'; ' * bool(measure['note'])}{measure['note']}"
+    hyper = measure["hyper"]
+    parts = [measure["attack"]]
+    parts += [f"{hyper[name]} {name}" for name in ("steps", "queries") if name in hyper]
+    if (measure["draws"] or 1) > 1:
+        parts.append(f"{measure['draws']} draws a step")
+    eps = f"{255 * measure['eps']:g}/255" if measure["norm"] == "linf" else f"{measure['eps']:g}"
+    doubt = " (not adaptive)" if "not adaptive" in measure["note"] else ""
+    return f"{measure['kind']}: {', '.join(parts)}, {'L∞' if measure['norm'] == 'linf' else 'L2'} {eps}{doubt}"
+
+
 def _lowest(fitting: list[Mapping[str, Any]]) -> str:
     if not fitting:
         return NOT_MEASURED

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explorer.core import InvalidValue, current_rng
+from explorer.core import InvalidValue, current_rng, draws_for
 
 
 class WinnerTakesAll(nn.Module):
@@ -22,11 +23,15 @@ class WinnerTakesAll(nn.Module):
     average of KL(q || uniform) in `kl`. Evaluation draws a real winner (argmax(h + G)).
     differs: the authors keep the relaxed draw at temperature 0.01 in evaluation. Its limit, used here, has one winner
     per block, and its straight-through gradient (that of the training relaxation) does not blind an attack.
+
+    `winners` is what evaluation does: "drawn" as above, "relaxed" the training's soft winners, or "expected" their mean
+    q without any draw. The last two are other networks, for an attack to craft its images on.
     """
 
     def __init__(self, units: int = 2, temperature: float = 0.67):
         super().__init__()
         self.units, self.temperature = units, temperature
+        self.winners: Literal["drawn", "relaxed", "expected"] = "drawn"
         self.kl: Tensor | None = None  # of the last training pass
 
     def forward(self, h: Tensor) -> Tensor:
@@ -36,11 +41,14 @@ class WinnerTakesAll(nn.Module):
         if self.units == 2:
             return self._pairs(h)
         blocks = h.reshape(n, self.units, c // self.units, height, width)
-        noise = torch.empty_like(blocks, dtype=torch.float32).exponential_(generator=current_rng(h.device))
+        if self.winners == "expected" and not self.training:
+            return (blocks * torch.softmax(blocks, dim=1)).reshape(h.shape)
+        noise = draws_for(blocks).exponential_(generator=current_rng(h.device))
         noisy = blocks - noise.log().to(h.dtype)  # -log of an exponential variable is Gumbel
         soft = torch.softmax(noisy / self.temperature, dim=1)
         if self.training:
             self.kl = kl_to_uniform(torch.softmax(blocks.float(), dim=1), dim=1)
+        if self.training or self.winners == "relaxed":
             return (blocks * soft).reshape(h.shape)
         winner = F.one_hot(noisy.argmax(1), self.units).movedim(-1, 1).to(h.dtype)
         return (blocks * (winner + (soft - soft.detach()))).reshape(h.shape)
@@ -49,13 +57,17 @@ class WinnerTakesAll(nn.Module):
         """Two units a block: the difference of two Gumbel variables is logistic, so one draw serves a block."""
         first, second = h.chunk(2, dim=1)
         gap = first - second
-        u = torch.empty_like(gap, dtype=torch.float32).uniform_(1e-6, 1 - 1e-6, generator=current_rng(gap.device))
+        if self.winners == "expected" and not self.training:
+            share = torch.sigmoid(gap)
+            return torch.cat((first * share, second * (1 - share)), dim=1)
+        u = draws_for(gap).uniform_(1e-6, 1 - 1e-6, generator=current_rng(gap.device))
         noisy = gap + torch.logit(u).to(gap.dtype)
         soft = torch.sigmoid(noisy / self.temperature)
         if self.training:
             wide = gap.float()
             # entropy of (q, 1-q) with q = sigmoid(gap): softplus(gap) - q*gap
             self.kl = math.log(2) - (F.softplus(wide) - torch.sigmoid(wide) * wide).mean()
+        if self.training or self.winners == "relaxed":
             win = soft
         else:
             win = (noisy > 0).to(gap.dtype) + (soft - soft.detach())

@@ -1,0 +1,50 @@
+"""A stochastic network as an attack may see it: with its draw fixed, or with soft or expected winners."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from explorer.core import Classifier, InvalidValue, randomness, seeded
+from explorer.models._lwta import WinnerTakesAll
+
+
+class FixedDraw(nn.Module):
+    """The deterministic network that a stochastic one is under one draw: the same for every image and every pass."""
+
+    stochastic = False
+
+    def __init__(self, model: Classifier, seed: int):
+        super().__init__()
+        self.model, self.seed = model, seed
+        self.training = model.training
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (N,C,H,W) in [0,1] to logits (N,K)."""
+        with randomness(seeded(self.seed, pixels.device), shared=True):
+            return self.model(pixels)
+
+
+def with_winners(model: Classifier, winners: Literal["drawn", "relaxed", "expected"]) -> Classifier:
+    """A copy of an LWTA network whose evaluation has drawn, relaxed or expected winners (see `WinnerTakesAll`).
+
+    With expected winners it is deterministic. Raises InvalidValue for another word, or a network without such units.
+    """
+    if winners not in ("drawn", "relaxed", "expected"):
+        raise InvalidValue(f"winners must be drawn, relaxed or expected; got {winners!r}.")
+    other = copy.deepcopy(model)
+    layers = [module for module in other.modules() if isinstance(module, WinnerTakesAll)]
+    if not layers:
+        raise InvalidValue("the model must have winner-takes-all units; this one has none.")
+    for layer in layers:
+        layer.winners = winners
+    other.stochastic = winners != "expected"
+    return other

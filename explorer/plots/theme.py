@@ -34,6 +34,12 @@ CLASS_SHAPES: tuple[str, ...] = (  # plotly's marker names; the trace player dra
     "hexagon",
 )
 
+STATE_COLORS: dict[str, str] = {  # of an attacked picture; never without its word
+    "wrong": "#7f8896",  # grey: wrong before any attack
+    "fooled": "#d56a0c",  # orange
+    "holds": "#3f7fd1",  # blue
+}
+
 PAGES: dict[str, str] = {"light": "#ffffff", "dark": "#0e1117"}  # the page backgrounds the colours were chosen for
 
 

@@ -25,6 +25,9 @@ class Param:
     help: str
     choices: tuple[str, ...]
     step: float | None  # granularity a widget should offer; not a constraint
+    widget: str = ""  # what a form may draw instead of a text field: "mask" or "models"
+    when: tuple[str, str] | None = None  # another field and the value of it with which this one matters
+    strength: bool = True  # False: says what is attacked, not how hard; presets leave it alone
 
     def check(self, value: Any) -> Any:
         """`value` as the field's own type; raises InvalidValue with name, allowed range and what was given."""
@@ -82,9 +85,13 @@ def param(
     help: str = "",
     choices: Sequence[str] = (),
     step: float | None = None,
+    widget: str = "",
+    when: tuple[str, str] | None = None,
+    strength: bool = True,
 ) -> Any:
     """A dataclass field that carries its label, range, unit and one sentence of help."""
     meta = {"label": label, "lo": lo, "hi": hi, "unit": unit, "help": help, "choices": tuple(choices), "step": step}
+    meta |= {"widget": widget, "when": when, "strength": strength}
     return field(default=default, metadata={"param": meta})
 
 

@@ -17,14 +17,17 @@ class Knobs(Hyper):
     loss: str = param("ce", "loss", choices=("ce", "margin"))
     note: str = param("", "note")
     free: float = param(0.0, "free")
+    drawn: str = param("", "drawn", widget="mask", when=("loss", "margin"), strength=False)
 
 
 def test_fields_describe_themselves():
-    steps, size, start, loss, note, free = Knobs.params()
+    steps, size, start, loss, note, free, drawn = Knobs.params()
     assert (steps.name, steps.default, steps.kind, steps.lo, steps.hi) == ("steps", 20, int, 1, 100)
     assert steps.help == "How often."
     assert (size.unit, size.step, size.kind) == ("x eps", 0.05, float)
     assert start.kind is bool and loss.choices == ("ce", "margin") and note.kind is str and free.lo is None
+    assert (drawn.widget, drawn.when, drawn.strength) == ("mask", ("loss", "margin"), False)
+    assert (note.widget, note.when, note.strength) == ("", None, True)
     assert [p.name for p in Knobs.params()] == [f.name for f in fields(Knobs)]
 
 

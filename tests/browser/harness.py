@@ -1,4 +1,4 @@
-"""A Streamlit page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, grey, nomap."""
+"""A Streamlit page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, grey, nomap, lanes."""
 
 from __future__ import annotations
 
@@ -145,6 +145,14 @@ def main() -> None:
     elif mode == "grey":
         trace = walk(steps, side=28, channels=1, classes=CLOTHES, target=CAT)
         trace_player(trace, walkway(trace), captions(trace), key="player", title="A targeted attack on a grey image")
+    elif mode == "lanes":  # the second walk is shorter, the last one transferred
+        count = int(st.query_params.get("lanes", 2))
+        for k, column in enumerate(st.columns(count)):
+            trace = walk(12 if k == 1 else steps)
+            if k == count - 1:
+                trace.conditions["threat"] = "transfer"
+            with column:
+                trace_player(trace, walkway(trace), captions(trace), key=f"player {k}", title=f"Lane {k}", group="lanes")
     else:
         trace = walk(steps)
         trace_player(trace, None if mode == "nomap" else walkway(trace), captions(trace), key="player", title=title)

@@ -43,17 +43,17 @@ WATCH_FRAMES = """() => {
 class Player:
     """The player on a page, by what a user sees of it."""
 
-    def __init__(self, page: Any):
+    def __init__(self, page: Any, lane: int = 0):
         self.page = page
-        self.root = page.locator(".player")
-        self.slider = page.get_by_role("slider", name="Step of the attack")
-        page.locator(".player[data-frame]").wait_for(timeout=SLOW)
+        self.root = page.locator(".player").nth(lane)
+        self.slider = page.get_by_role("slider", name="Step of the attack").nth(lane)
+        page.locator(".player[data-frame]").nth(lane).wait_for(timeout=SLOW)
 
     def frame(self) -> int:
         return int(self.root.get_attribute("data-frame"))
 
     def wait_frame(self, t: int) -> None:
-        self.page.locator(f'.player[data-frame="{t}"]').wait_for(timeout=SLOW)
+        self.root.and_(self.page.locator(f'.player[data-frame="{t}"]')).wait_for(timeout=SLOW)
 
     def pictures(self) -> dict[str, str]:
         return self.root.evaluate(PICTURES)
@@ -333,12 +333,60 @@ def test_a_grey_targeted_walk_marks_its_target(open_page, url):
     assert "◎ target" in player.root.locator(".bar", has_text="dress").locator(".tags").inner_text()
 
 
-def check_layout(player: Player) -> None:
+def test_players_of_a_group_move_in_step_and_in_silence(open_page, url):
+    page = open_page(reduced_motion="reduce", viewport={"width": 1600, "height": 900})
+    sent: list[Any] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
+    page.goto(f"{url}/?mode=lanes&lanes=3")
+    long, short, shown = (Player(page, lane) for lane in range(3))
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(500)
+    assert sent, "the test must be able to see messages to the server"
+    sent.clear()
+
+    page.mouse.move(*long.thumb(long.frame()))
+    page.mouse.down()
+    page.mouse.move(*long.thumb(5))
+    for player in (long, short, shown):
+        player.wait_frame(5)
+    page.mouse.move(*long.thumb(18))
+    for player, t in ((long, 18), (short, 13), (shown, 18)):  # the short walk rests on its last frame
+        player.wait_frame(t)
+    page.mouse.up()
+    assert short.slider.input_value() == long.slider.input_value() == "18", "one time axis for all"
+
+    short.slider.fill("0")
+    for player in (long, short, shown):
+        player.wait_frame(0)
+    shown.root.get_by_role("button", name="Double speed").click()
+    assert long.root.get_by_role("button", name="Double speed").get_attribute("aria-pressed") == "true"
+    short.root.get_by_role("button", name="Play", exact=True).click()
+    long.root.get_by_role("button", name="Pause").click()
+    at = long.frame()
+    page.wait_for_timeout(300)
+    assert [long.frame(), shown.frame()] == [at, at], "one pauses, all pause"
+    shown.root.get_by_role("button", name="Play", exact=True).click()
+    for player, t in ((long, 21), (short, 13), (shown, 21)):
+        player.wait_frame(t)
+    for player in (long, short, shown):
+        player.root.get_by_role("button", name="Play", exact=True).wait_for(timeout=SLOW)
+    assert [player.text(".verdict-text") for player in (long, shown)] == ["fooled", "fooled (transfer)"]
+    assert not sent
+
+
+@pytest.mark.parametrize(("lanes", "width"), [(2, 1280), (3, 1280), (4, 1600), (4, 1920)])
+def test_narrow_lanes_are_whole(open_page, url, lanes, width):
+    page = open_page(f"{url}/?mode=lanes&lanes={lanes}", reduced_motion="reduce", viewport={"width": width, "height": 900})
+    for lane in range(lanes):
+        check_layout(Player(page, lane), least=3)
+
+
+def check_layout(player: Player, least: int = 4) -> None:
     """Pixels enlarged by a whole number; no element outside the player, no word cut off."""
     player.page.wait_for_timeout(300)
     got = player.root.evaluate("""root => {
         const outer = root.getBoundingClientRect();
-        const scales = [...root.querySelectorAll('.pixels')].map(
+        const scales = [...root.querySelectorAll('.pixels')].filter(c => c.checkVisibility()).map(
             c => [c.getBoundingClientRect().width / c.width, getComputedStyle(c).imageRendering]);
         const out = [...root.querySelectorAll('.body *')].filter(e => {
             const box = e.getBoundingClientRect();
@@ -351,7 +399,7 @@ def check_layout(player: Player) -> None:
         return { scales, out, cut };
     }""")
     assert len({scale for scale, _ in got["scales"]}) == 1
-    assert all(scale == round(scale) >= 4 and how == "pixelated" for scale, how in got["scales"])
+    assert all(scale == round(scale) >= least and how == "pixelated" for scale, how in got["scales"])
     assert got["out"] == []
     assert got["cut"] == []
 

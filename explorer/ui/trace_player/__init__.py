@@ -34,6 +34,7 @@ def trace_player(
     live: bool = False,
     autoplay: bool = True,
     title: str = "",
+    group: str | None = None,
 ) -> ComponentResult:
     """Show `trace`; `captions` holds one plain sentence per frame.
 
@@ -43,9 +44,13 @@ def trace_player(
     their system for less motion gets the first frame that reached the goal, at rest. A trace that does not continue
     the one on show counts as a new one. The player reports nothing back, so it never causes a rerun.
 
+    Players of one page with the same `group` share step, play, pause, speed and scale, in the browser alone: the same
+    step in all of them; a walk that has ended earlier rests on its last frame. Give a new group to what is a new run.
+    A narrow player leaves out the original and the map, and one of a transferred walk says so in its verdict.
+
     Raises InvalidValue where captions, walkway and trace disagree about the number of frames.
     """
-    return _mount(key=key, data=pack(trace, walkway, captions, live=live, autoplay=autoplay, title=title))
+    return _mount(key=key, data=pack(trace, walkway, captions, live=live, autoplay=autoplay, title=title, group=group))
 
 
 __all__ = ["trace_player"]

@@ -33,6 +33,7 @@ def pack(
     live: bool = False,
     autoplay: bool = True,
     title: str = "",
+    group: str | None = None,
 ) -> bytes:
     """One message with everything the player shows. `captions` has one sentence per frame.
 
@@ -78,6 +79,8 @@ def pack(
         "captions": list(captions),
         "live": live,
         "autoplay": autoplay,
+        "group": group,
+        "transfer": trace.conditions.get("threat") == "transfer",
         "map": None,
     }
     if walkway is not None:

@@ -1,5 +1,6 @@
 // The trace player. One current frame `t`; every view is drawn from it, at most once per animation frame.
 // Nothing here talks to the server: the whole walk arrived as one message (see packing.py for its layout).
+// Players of one group stand at the same step, `at`; one whose walk has ended earlier rests on its last frame.
 
 const PLOT = { left: 44, right: 14, top: 8, bottom: 24 }; // margin chart, px; the slider's track follows left and right
 const TOO_QUICK = 2500; // ms: an attack that took less is played again, at a speed that can be watched
@@ -14,6 +15,8 @@ const ICONS = {
   wrong: "M12 3.5L21.5 20h-19zM12 9.5v5M12 17.3v.2",
   fooled: "M12 2.8a9.2 9.2 0 1 0 0 18.4 9.2 9.2 0 0 0 0-18.4zM8.4 8.4l7.2 7.2M15.6 8.4l-7.2 7.2",
 };
+
+const GROUPS = (globalThis[Symbol.for("explorer.trace-players")] ??= new Map()); // name -> its players; this file may be loaded once a player
 
 // ---------------------------------------------------------------- the message
 
@@ -68,8 +71,10 @@ function stepWords(walk, t) {
 
 function verdict(walk, t) {
   const wrong = walk.predicted[t] !== walk.label;
-  if (walk.reached[t]) return t === 0 ? ["wrong", "wrong from the start"] : ["fooled", "fooled"];
-  return wrong ? ["wrong", walk.target === null ? "wrong" : "wrong, not the target"] : ["holds", "holds"];
+  const how = walk.transfer && t > 0 ? " (transfer)" : ""; // the image was made on another model
+  if (walk.reached[t]) return t === 0 ? ["wrong", "wrong from the start"] : ["fooled", `fooled${how}`];
+  if (!wrong) return ["holds", `holds${how}`];
+  return ["wrong", walk.target === null ? "wrong" : `wrong, not the target${how}`];
 }
 
 // ---------------------------------------------------------------- drawing
@@ -157,9 +162,13 @@ class Player {
     this.canvas = Object.fromEntries(this.$$("canvas").map((c) => [c.dataset.chart ?? c.dataset.view, c]));
     this.message = null;
     this.walk = null;
-    this.t = 0;
+    this.group = null;
+    this.at = 0; // where the group stands
+    this.t = 0; // where this walk does: there, or on its last frame
     this.drawn = -1;
     this.playing = false;
+    this.leads = false; // keeps the time while the group plays
+    this.led = false; // was last moved by another player
     this.dragging = false;
     this.follow = false; // keep to the newest frame of a running attack
     this.wish = false; // play once as soon as the player is in sight
@@ -172,6 +181,7 @@ class Player {
   }
 
   destroy() {
+    this.join(null);
     this.abort.abort();
     this.resized.disconnect();
     this.seen.disconnect();
@@ -216,11 +226,13 @@ class Player {
   receive(message) {
     if (message !== this.message) {
       const next = unpack(message);
-      const before = this.walk;
+      const same = this.walk && this.walk.group === next.group && continues(this.walk, next);
+      this.join(next.group);
       this.message = message;
       this.walk = next;
-      if (before && continues(before, next)) this.goOn(next);
+      if (same) this.goOn(next);
       else this.begin(next);
+      for (const mate of this.mates) mate.wake(); // the longest walk sets the time axis of all
     }
     this.restyle(); // the theme may be what changed
   }
@@ -228,31 +240,73 @@ class Player {
   begin(walk) {
     const last = walk.frames - 1;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.playing = false;
-    this.dragging = false;
-    this.follow = walk.live;
-    this.begun = performance.now();
-    this.wish = !walk.live && walk.autoplay && !calm && last > 0;
-    this.t = walk.live ? last : this.wish ? 0 : calm && walk.autoplay ? (walk.first_reached ?? last) : last;
+    const mate = this.mates.find((other) => other !== this);
+    this.playing = this.leads = this.dragging = false;
+    if (mate) {
+      for (const name of ["playing", "follow", "wish", "begun"]) this[name] = mate[name];
+      this.choose("speed", mate.speed);
+      this.choose("scale", mate.scale);
+      this.led = true;
+      this.place(this.follow ? last : mate.at);
+    } else {
+      this.follow = walk.live;
+      this.begun = performance.now();
+      this.wish = !walk.live && walk.autoplay && !calm && last > 0;
+      const rest = walk.group || !calm || !walk.autoplay ? last : (walk.first_reached ?? last);
+      this.place(walk.live ? last : this.wish ? 0 : rest);
+    }
     this.buildBars();
     this.startIfWished();
   }
 
   goOn(walk) {
-    if (this.follow) this.t = walk.frames - 1;
+    this.place(this.follow ? this.last : this.at);
     if (walk.live) return;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const missed = this.follow && performance.now() - this.begun < TOO_QUICK; // nobody took the slider, nobody could look
+    const followed = this.follow; // nobody took the slider
     this.follow = false;
-    if (missed && walk.autoplay && !calm) {
-      this.t = 0;
-      this.wish = true;
+    if (followed && performance.now() - this.begun < TOO_QUICK && walk.autoplay && !calm) { // nobody could look
+      for (const mate of this.mates) Object.assign(mate, { follow: false, wish: true }).place(0);
       this.startIfWished();
+    } else if (followed) {
+      for (const mate of this.mates) if (!mate.walk.live) mate.place(this.end);
     }
   }
 
   startIfWished() {
     if (this.wish && this.inSight) this.play();
+  }
+
+  // ---- in step with others
+
+  join(name) {
+    if (name === this.group) return;
+    if (this.group !== null) {
+      if (this.leads) this.pause();
+      const left = GROUPS.get(this.group);
+      left.delete(this);
+      if (!left.size) GROUPS.delete(this.group);
+    }
+    this.group = name;
+    if (name === null) return;
+    if (!GROUPS.has(name)) GROUPS.set(name, new Set());
+    GROUPS.get(name).add(this);
+    this.walk = null; // until it has begun, it is no mate
+  }
+
+  /** All players that move with this one, itself among them. */
+  get mates() {
+    return this.group === null ? [this] : [...GROUPS.get(this.group)].filter((player) => player.walk);
+  }
+
+  /** The group's last frame. */
+  get end() {
+    return Math.max(...this.mates.map((mate) => mate.last));
+  }
+
+  /** Number of frames the time axis has room for: all planned ones while the attack runs. */
+  get span() {
+    return Math.max(...this.mates.map(({ walk }) => Math.max(walk.live ? walk.planned : walk.frames, 2) - 1));
   }
 
   // ---- moving through the walk
@@ -261,22 +315,22 @@ class Player {
     return this.walk.frames - 1;
   }
 
-  /** Number of frames the time axis has room for: all planned ones while the attack runs. */
-  get span() {
-    return Math.max(this.walk.live ? this.walk.planned : this.walk.frames, 2) - 1;
-  }
-
-  go(t) {
-    this.t = clamp(Math.round(t), 0, this.last);
-    this.wake();
+  place(at) {
+    this.at = clamp(Math.round(at), 0, this.end);
+    this.t = Math.min(this.at, this.last);
   }
 
   /** The user chose a frame. */
-  take(t) {
+  take(at) {
     this.pause();
-    this.go(t);
-    this.follow = this.walk.live && this.t === this.last;
-    this.range.value = this.t;
+    const newest = clamp(Math.round(at), 0, this.end) === this.end;
+    for (const mate of this.mates) {
+      mate.place(at);
+      mate.follow = newest && mate.walk.live;
+      mate.led = mate !== this;
+      mate.range.value = mate.at;
+      mate.wake();
+    }
   }
 
   hold(dragging) {
@@ -287,34 +341,50 @@ class Player {
 
   play() {
     this.wish = false;
-    if (!this.last) return;
-    if (this.t === this.last) this.t = 0;
-    this.follow = false;
-    this.playing = true;
+    const { end } = this;
+    if (!end) return;
+    const from = this.at === end ? 0 : this.at;
+    for (const mate of this.mates) {
+      Object.assign(mate, { wish: false, follow: false, playing: true, leads: mate === this, led: mate !== this });
+      mate.place(from);
+      mate.wake(true);
+    }
     this.anchor = null;
-    this.wake(true);
   }
 
   pause() {
-    this.wish = false;
-    if (!this.playing) return;
-    this.playing = false;
-    this.wake(true);
+    for (const mate of this.mates) {
+      mate.wish = false;
+      if (!mate.playing) continue;
+      mate.playing = mate.leads = false;
+      mate.wake(true);
+    }
   }
 
   advance(now) {
     const hold = (Math.min(SLOWEST, WALK_SECONDS / this.span) * 1000) / this.speed;
-    this.anchor ??= { now, t: this.t };
-    this.t = Math.min(this.last, this.anchor.t + Math.floor((now - this.anchor.now) / hold));
-    if (this.t === this.last) {
-      this.follow = this.walk.live;
-      this.pause();
+    this.anchor ??= { now, at: this.at };
+    const { end } = this;
+    const at = Math.min(end, this.anchor.at + Math.floor((now - this.anchor.now) / hold));
+    for (const mate of this.mates) {
+      if (at !== mate.at) mate.place(at);
+      if (at === end) mate.follow = mate.walk.live;
+      mate.wake();
     }
+    if (at === end) this.pause();
   }
 
   act(name) {
     if (name === "play") this.playing ? this.pause() : this.play();
-    else this.take({ first: 0, back: this.t - 1, forward: this.t + 1, last: this.last }[name]);
+    else this.take({ first: 0, back: this.at - 1, forward: this.at + 1, last: this.end }[name]);
+  }
+
+  /** `name` is speed or scale. */
+  choose(name, value) {
+    this[name] = value;
+    this.anchor = null;
+    for (const button of this.$$(`[data-${name}]`)) button.setAttribute("aria-pressed", String(button.dataset[name] === String(value)));
+    this.wake(true);
   }
 
   click(event) {
@@ -322,12 +392,8 @@ class Player {
     if (!button) return;
     const { act, speed, scale } = button.dataset;
     if (act) this.act(act);
-    if (speed) {
-      this.speed = Number(speed);
-      this.anchor = null;
-    }
-    if (scale) this.scale = scale;
-    for (const other of button.closest(".choice")?.children ?? []) other.setAttribute("aria-pressed", String(other === button));
+    if (speed) for (const mate of this.mates) mate.choose("speed", Number(speed));
+    if (scale) for (const mate of this.mates) mate.choose("scale", scale);
     if (event.detail) this.root.focus({ preventScroll: true }); // by pointer: leave space and arrows to the player
     this.wake(true);
   }
@@ -365,25 +431,28 @@ class Player {
 
   tick(now) {
     this.pending = 0;
-    if (this.playing) this.advance(now);
-    if (this.stale) this.layOut();
-    if (this.t !== this.drawn) this.draw();
-    if (this.playing) this.wake();
+    if (!this.walk) return;
+    if (this.leads) this.advance(now);
+    if (this.stale || this.span !== this.axis) this.layOut();
+    if (this.at !== this.drawn) this.draw();
+    if (this.leads) this.wake();
   }
 
   layOut() {
     const walk = this.walk;
     if (!this.root.clientWidth) return; // hidden: laid out when it has a size
     this.body.dataset.empty = "false";
+    this.axis = this.span;
+    this.compact = getComputedStyle(this.$(".map")).display === "none"; // a narrow lane: the style sheet decides
     this.readTheme();
     this.writeFixedWords();
     this.sizeImages();
     this.root.style.setProperty("--plot-left", `${PLOT.left}px`);
     this.root.style.setProperty("--plot-right", `${PLOT.right}px`);
-    this.range.max = this.span;
+    this.range.max = this.axis;
     this.layOutMargin();
     this.placeTick();
-    if (walk.map) this.layOutMap();
+    if (walk.map && !this.compact) this.layOutMap();
     else this.clearMap();
     this.stale = false;
     this.drawn = -1;
@@ -423,6 +492,8 @@ class Player {
     const factor = walk.amplification;
     this.$(".factor").textContent = factor === null ? "no change yet" : `shown × ${factor}`;
     this.$(".running").hidden = !walk.live;
+    this.$(".loss-name").textContent = walk.transfer ? "same loss, here" : "attack's loss";
+    this.$(".room .tags").textContent = this.tags(walk.target === null ? [this.own, "◀ model"] : ["◎ target", "◀ model"]);
     this.say("original", 0);
     this.canvas.original.setAttribute("aria-label", `Original image: ${walk.classes[walk.label]}`);
     this.canvas.delta.setAttribute("aria-label", "Signed perturbation, amplified around grey");
@@ -437,8 +508,8 @@ class Player {
 
   sizeImages() {
     const { width, height } = this.walk;
-    const operators = 2 * 1.4 * this.ink.size;
-    const room = Math.min((this.$(".trio").clientWidth - operators) / 3, LARGEST_IMAGE);
+    const [shown, between] = this.compact ? [2, 0.8] : [3, 2.8]; // images; room for what stands between them
+    const room = Math.min((this.$(".trio").clientWidth - between * this.ink.size) / shown, LARGEST_IMAGE);
     const scale = Math.max(1, Math.floor((room * this.ratio) / Math.max(width, height)));
     for (const name of ["original", "delta", "image"]) {
       const canvas = this.canvas[name];
@@ -470,7 +541,7 @@ class Player {
 
   buildBars() {
     const { classes, colors, shapes, label, label_known: known, target } = this.walk;
-    const own = known ? "✓ true" : "✓ first guess"; // of a picture whose class nobody told
+    const own = (this.own = known ? "✓ true" : "✓ first guess"); // of a picture whose class nobody told
     const list = this.$(".bars");
     list.replaceChildren();
     list.classList.toggle("many", classes.length > MANY);
@@ -500,10 +571,13 @@ class Player {
     const room = document.createElement("li"); // invisible: reserves the width of the widest tags
     room.className = "bar room";
     room.setAttribute("aria-hidden", "true");
-    room.append(...[1, 2, 3, 4].map(() => document.createElement("span")), Object.assign(document.createElement("span"), {
-      className: "tags", textContent: target === null ? `${own} ◀ model` : "◎ target ◀ model",
-    }));
+    room.append(...[1, 2, 3, 4].map(() => document.createElement("span")), Object.assign(document.createElement("span"), { className: "tags" }));
     list.append(room);
+  }
+
+  /** What stands behind a bar; in a narrow lane the signs alone. */
+  tags(list) {
+    return list.map((tag) => (this.compact ? tag.split(" ")[0] : tag)).join(" ");
   }
 
   drawBars() {
@@ -526,22 +600,22 @@ class Player {
       write(bar.value, logit ? number(v, 1) : percent(v));
       const says = predicted[this.t] === k;
       bar.row.dataset.predicted = says;
-      write(bar.tags, [...bar.fixed, ...(says ? ["◀ model"] : [])].join(" "));
+      write(bar.tags, this.tags([...bar.fixed, ...(says ? ["◀ model"] : [])]));
     });
   }
 
   // ---- margin over the steps
 
   xAt(t) {
-    return PLOT.left + (t / this.span) * (this.plot.width - PLOT.left - PLOT.right);
+    return PLOT.left + (t / this.axis) * (this.plot.width - PLOT.left - PLOT.right);
   }
 
   frameAt(x) {
-    return ((x - PLOT.left) / (this.plot.width - PLOT.left - PLOT.right)) * this.span;
+    return ((x - PLOT.left) / (this.plot.width - PLOT.left - PLOT.right)) * this.axis;
   }
 
   layOutMargin() {
-    const { margin, planned } = this.walk;
+    const { margin } = this.walk;
     const box = this.canvas.margin.parentElement;
     const [width, height] = [box.clientWidth, box.clientHeight];
     const finite = margin.filter(Number.isFinite);
@@ -578,7 +652,7 @@ class Player {
 
     pen.textBaseline = "alphabetic";
     pen.fillStyle = this.ink.muted;
-    const steps = Math.max((this.walk.live ? planned : this.walk.frames) - 2, 0);
+    const steps = this.axis - 1;
     const marks = steps ? niceTicks(0, steps, Math.max(2, Math.floor((right - left) / 70))).ticks.filter(Number.isInteger) : [];
     const base = height - 6;
     pen.textAlign = "left";
@@ -864,7 +938,7 @@ class Player {
 
   draw() {
     const { walk, t } = this;
-    this.drawn = t;
+    this.drawn = this.at;
     this.paint("delta", walk.delta, t);
     this.paint("image", walk.image, t);
     this.say("image", t);
@@ -885,19 +959,20 @@ class Player {
     write(this.$(".margin-note"), walk.stalled[t]
       ? "⚠ zero gradient here: the attack saw no way on" : `${walk.classes[walk.label]}'s logit minus the largest other one`);
 
-    this.range.value = t;
-    this.range.style.setProperty("--played", `${(100 * t) / this.span}%`);
-    this.range.style.setProperty("--known", `${(100 * this.last) / this.span}%`);
+    const { at, end } = this;
+    this.range.value = at;
+    this.range.style.setProperty("--played", `${(100 * at) / this.axis}%`);
+    this.range.style.setProperty("--known", `${(100 * end) / this.axis}%`);
     this.root.dataset.frame = t;
     const moving = this.playing || this.dragging;
     const caption = this.$(".caption");
-    caption.setAttribute("aria-live", moving ? "off" : "polite"); // read aloud at rest, not thirty times a second
+    caption.setAttribute("aria-live", moving || this.led ? "off" : "polite"); // read aloud at rest, and one of a group
     write(caption, walk.captions[t]);
     if (!moving || this.dragging) this.range.setAttribute("aria-valuetext", `${step}: ${words}`);
     const play = this.$(".play");
     play.setAttribute("aria-label", this.playing ? "Pause" : "Play");
     play.querySelector("path").setAttribute("d", this.playing ? ICONS.pause : ICONS.play);
-    for (const [act, off] of Object.entries({ first: t === 0, back: t === 0, forward: t === this.last, last: t === this.last })) {
+    for (const [act, off] of Object.entries({ first: at === 0, back: at === 0, forward: at === end, last: at === end })) {
       this.$(`[data-act="${act}"]`).setAttribute("aria-disabled", String(off));
     }
   }

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import streamlit as st
 import torch
@@ -74,23 +75,19 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     """Which picture: by class, next, random, one that all of `models` get right (None: the chosen one), or one's own."""
     state = st.session_state
     st.subheader("Picture", anchor=False)
-    keep("dataset", "cifar10")
-    offered = sorted({card.dataset for card in zoo.cards()})
-    if len(offered) > 1:
-        st.selectbox(
-            "Dataset", offered, key="dataset", format_func=lambda d: DATASETS[d].title, on_change=_dataset_changed
-        )
+    dataset_box()
     name = state["dataset"]
     classes = dataset(name).classes
     keep("class", EVERY)
     st.selectbox(
         "Class", [EVERY, *classes], key="class", on_change=partial(_jump, "first"), label_visibility="collapsed"
     )
-    rows = _rows(name, state["class"])
+    rows = rows_of_class(name, state["class"])
     position = rows.index(state["image"]) if state["image"] in rows else 0
     page = position // PER_PAGE
     shown = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
-    clicked = gallery(_thumbs(name, tuple(shown)), _number(state["image"]), key="gallery", label="Pictures to attack")
+    chosen = () if _is_upload(state["image"]) else (state["image"],)
+    clicked = gallery(thumbs(name, tuple(shown)), chosen, key="gallery", label="Pictures to attack")
     if clicked is not None and clicked in rows and clicked != state["image"]:
         state["image"] = clicked
         st.rerun()
@@ -101,6 +98,16 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     st.button(wish, on_click=_jump_to_right, args=(models,), width="stretch", icon=":material/check:")
     with st.expander("Use your own picture", expanded=_is_upload(state["image"])):
         _upload_panel(name)
+
+
+def dataset_box() -> None:
+    """Which dataset, where models of several are there."""
+    keep("dataset", "cifar10")
+    offered = sorted({card.dataset for card in zoo.cards()})
+    if len(offered) > 1:
+        st.selectbox(
+            "Dataset", offered, key="dataset", format_func=lambda d: DATASETS[d].title, on_change=_dataset_changed
+        )
 
 
 def attack_panel() -> None:
@@ -142,8 +149,13 @@ def attack_panel() -> None:
     st.number_input("seed", 0, 2**31 - 1, key="seed", help="Fixes every random draw: the same seed, the same walk.")
 
 
-def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None]) -> None:
-    """Model, attack and wish in one sentence-like row, and the button that calls `begin`, or `cancel` while it runs."""
+def headline(
+    running: bool, begin: Callable[[], None], cancel: Callable[[], None], own: Sequence[int] | None = None
+) -> None:
+    """Model, attack and wish in one sentence-like row, and the button that calls `begin`, or `cancel` while it runs.
+
+    `own`: classes that cannot be wished for; None: the chosen picture's.
+    """
     state = st.session_state
     titles = model_titles()
     model, *others = st.columns([3, 3, 2.4, 1.5], vertical_alignment="bottom")
@@ -151,14 +163,19 @@ def headline(running: bool, begin: Callable[[], None], cancel: Callable[[], None
         state["model"] = next(iter(titles))
     keep("model", next(iter(titles)))
     model.selectbox("Fool this model", list(titles), key="model", format_func=titles.get)
-    attack_row(others, running, begin, cancel)
+    attack_row(others, running, begin, cancel, own)
 
 
 def attack_row(
-    columns: Sequence[DeltaGenerator], running: bool, begin: Callable[[], None], cancel: Callable[[], None]
+    columns: Sequence[DeltaGenerator],
+    running: bool,
+    begin: Callable[[], None],
+    cancel: Callable[[], None],
+    own: Sequence[int] | None = None,
 ) -> None:
     """The rest of a headline, in three columns: attack, wish, and the button."""
     state = st.session_state
+    own = [_true_label()] if own is None else own
     keep("attack", "pgd")
     keep("target", ANY)
     columns[0].selectbox(
@@ -167,7 +184,7 @@ def attack_row(
         key="attack",
         format_func=lambda k: f"{ATTACKS.entry(k).title} · {ATTACKS.entry(k).group}",
     )
-    classes = [c for i, c in enumerate(dataset(state["dataset"]).classes) if i != _true_label()]
+    classes = [c for i, c in enumerate(dataset(state["dataset"]).classes) if i not in own]
     if state["target"] not in (ANY, *classes):
         state["target"] = ANY
     columns[1].selectbox("so that it sees", [ANY, *classes], key="target", help="Any wrong class is the easier wish.")
@@ -191,24 +208,29 @@ def _attacks() -> list[str]:
 
 def current_request(model: str | None = None) -> AttackRequest:
     """What the controls say, against `model` (None: the chosen one), checked; raises ExplorerError with one sentence."""
+    image = st.session_state["image"]
+    label = _true_label() if _is_upload(image) else None
+    return AttackRequest(image=image, label=label, **attack_settings(model)).within()
+
+
+def attack_settings(model: str | None = None) -> dict[str, Any]:
+    """A request's arguments but for the picture, as the controls say; nothing is checked yet."""
     state = st.session_state
     norm = state["norm"]
     number = state[_eps_key(norm)]
     eps = float(number) / 255 if norm == "linf" else float(number)
     cls = ATTACKS[state["attack"]]
     hyper = {p.name: state[f"{state['attack']}.{p.name}"] for p in cls.params()}
-    return AttackRequest(
-        dataset=state["dataset"],
-        image=state["image"],
-        model=model or state["model"],
-        attack=state["attack"],
-        hyper=hyper,
-        norm=norm,
-        eps=eps,
-        target=None if state["target"] == ANY else state["target"],
-        seed=state["seed"],
-        label=_true_label() if _is_upload(state["image"]) else None,
-    ).within()
+    return {
+        "dataset": state["dataset"],
+        "model": model or state["model"],
+        "attack": state["attack"],
+        "hyper": hyper,
+        "norm": norm,
+        "eps": eps,
+        "target": None if state["target"] == ANY else state["target"],
+        "seed": state["seed"],
+    }
 
 
 @st.cache_resource(show_spinner=False)
@@ -221,7 +243,7 @@ def remember_choices() -> None:
     """Keep what was chosen while another page is shown: Streamlit forgets the values of widgets that are not drawn."""
     kept = st.session_state.setdefault("choices", {})
     forms = [f"{entry.key}.{p.name}" for entry in ATTACKS for p in entry.cls.params()]
-    own = ("models", "craft")  # the Compare page's
+    own = ("models", "craft", "many.pick", "many.of", "many.count", "many.change")  # Compare's and Many pictures'
     for key in ("dataset", "class", "model", *own, "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
         if key in st.session_state:
             kept[key] = st.session_state[key]
@@ -242,10 +264,6 @@ def _is_upload(image: int | str) -> bool:
     return isinstance(image, str)
 
 
-def _number(image: int | str) -> int | None:
-    return None if _is_upload(image) else image
-
-
 def _true_label() -> int | None:
     state = st.session_state
     if _is_upload(state["image"]):
@@ -254,7 +272,8 @@ def _true_label() -> int | None:
     return int(sample(state["dataset"]).y[state["image"]])
 
 
-def _rows(name: str, wanted: str) -> list[int]:
+def rows_of_class(name: str, wanted: str) -> list[int]:
+    """Rows of the sample that show this class, or EVERY."""
     labels = sample(name).y
     if wanted == EVERY:
         return list(range(len(labels)))
@@ -262,7 +281,8 @@ def _rows(name: str, wanted: str) -> list[int]:
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
-def _thumbs(name: str, rows: tuple[int, ...]) -> list[Thumb]:
+def thumbs(name: str, rows: tuple[int, ...]) -> list[Thumb]:
+    """The sample's pictures in these rows, for a gallery."""
     images = sample(name)
     return [
         Thumb(row, to_url(images.x[row].numpy()), f"{images.classes[images.y[row]]}, picture {row}") for row in rows
@@ -271,7 +291,7 @@ def _thumbs(name: str, rows: tuple[int, ...]) -> list[Thumb]:
 
 def _jump(where: str) -> None:
     state = st.session_state
-    rows = _rows(state["dataset"], state["class"])
+    rows = rows_of_class(state["dataset"], state["class"])
     if where == "first":
         state["image"] = rows[0]
     elif where == "next":
@@ -284,7 +304,7 @@ def _jump(where: str) -> None:
 def _jump_to_right(models: Sequence[str] | None) -> None:
     """To a random picture that all of `models` get right, if there is one among 64."""
     state = st.session_state
-    images, rows = sample(state["dataset"]), _rows(state["dataset"], state["class"])
+    images, rows = sample(state["dataset"]), rows_of_class(state["dataset"], state["class"])
     right = secrets.SystemRandom().sample(rows, min(64, len(rows)))
     for model in models or [state["model"]]:
         try:

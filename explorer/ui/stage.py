@@ -65,14 +65,14 @@ def watch() -> None:
     ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
     if ticket is None:
         return
-    _set_link(st.session_state["shown"])
+    shown: AttackRequest = st.session_state["shown"]
+    set_link({} if shown.is_upload else shown.to_query())  # an upload has no link
     polling = not ticket.finished
     st.fragment(_stage, run_every=POLL if polling else None, key="stage")(ticket, polling)
 
 
-def _set_link(request: AttackRequest) -> None:
-    """Make the address bar name the walk on show (an upload has no link)."""
-    wanted = {} if request.is_upload else request.to_query()
+def set_link(wanted: dict[str, str]) -> None:
+    """Make the address bar name what is on show."""
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 

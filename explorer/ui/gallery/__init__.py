@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _mount = st.components.v2.component(
 )
 
 
-def gallery(thumbs: Sequence[Thumb], chosen: int | None, *, key: str, label: str) -> int | None:
-    """Draw the grid; returns the value just clicked, else None."""
-    data = {"label": label, "chosen": chosen, "thumbs": [[t.value, t.url, t.name] for t in thumbs]}
+def gallery(thumbs: Sequence[Thumb], chosen: Collection[int], *, key: str, label: str) -> int | None:
+    """Draw the grid, the `chosen` marked; returns the value just clicked, else None."""
+    data = {"label": label, "chosen": list(chosen), "thumbs": [[t.value, t.url, t.name] for t in thumbs]}
     return _mount(data=data, key=key, on_picked_change=lambda: None).picked

@@ -20,7 +20,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     );
   }
   for (const button of grid.children) {
-    button.setAttribute("aria-pressed", String(Number(button.dataset.value) === data.chosen));
+    button.setAttribute("aria-pressed", String(data.chosen.includes(Number(button.dataset.value))));
     button.onclick = () => setTriggerValue("picked", Number(button.dataset.value));
   }
 }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
     parser.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/RECIPE)")
     parser.add_argument("--name", help="what the zoo calls the model (default: DATASET/RECIPE)")
+    parser.add_argument("--title", help="what choosers call it (default: the recipe's title)")
+    parser.add_argument("--summary", help="one line of what it is, for tables (default: the recipe's)")
     parser.add_argument("--export", metavar="FOLDER", help="where weights and card go (default: OUT/export/DATASET)")
     parser.add_argument("--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works")
     parser.add_argument(
@@ -59,10 +62,15 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     device = choose(options.device)
     precision = _precision(options.precision, device)
     result = _train(recipe, folder, device, precision, options.smoke, console)
-    command = command_of(options.recipe, recipe) + (f" --name {name}" if options.name else "")
+    words = {"name": options.name, "title": options.title, "summary": options.summary}
+    command = command_of(options.recipe, recipe)
+    command += "".join(f" --{option} {shlex.quote(text)}" for option, text in words.items() if text)
     if options.smoke:
         command = f"python -m explorer train {options.recipe} --smoke"
-    card = export(result, recipe, options.recipe, name, target, precision=PRECISIONS[precision], command=command)
+    card = export(
+        result, recipe, options.recipe, name, target, precision=PRECISIONS[precision], command=command,
+        title=options.title, summary=options.summary,
+    )  # fmt: skip
     best = result.history[result.best_epoch - 1]
     scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy") if key in best)
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"

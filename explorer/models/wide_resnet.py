@@ -9,23 +9,7 @@ from torch import Tensor, nn
 from explorer.core import Classifier, InvalidValue
 from explorer.models import ARCHITECTURES
 from explorer.models._lwta import activation_of, kl_of_last_pass
-
-
-class _WideBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, activation):
-        super().__init__()
-        self.bn1, self.act1 = nn.BatchNorm2d(inputs), activation()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn2, self.act2 = nn.BatchNorm2d(outputs), activation()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.shortcut = None
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        active = self.act1(self.bn1(x))
-        skip = x if self.shortcut is None else self.shortcut(active)
-        return self.conv2(self.act2(self.bn2(self.conv1(active)))) + skip
+from explorer.models._preact import PreActBlock
 
 
 @ARCHITECTURES.register("wide-resnet", title="Wide ResNet", paper="arXiv:1605.07146")
@@ -55,7 +39,7 @@ class WideResNet(Classifier):
         for stage in range(3):
             for index in range((depth - 4) // 6):
                 inputs = channels[stage] if index == 0 else channels[stage + 1]
-                blocks.append(_WideBlock(inputs, channels[stage + 1], 2 if stage and index == 0 else 1, activation))
+                blocks.append(PreActBlock(inputs, channels[stage + 1], 2 if stage and index == 0 else 1, activation))
         self.blocks = nn.Sequential(*blocks)
         self.norm, self.act = nn.BatchNorm2d(channels[3]), activation()
         self.head = nn.Linear(channels[3], num_classes)

@@ -25,6 +25,7 @@ from explorer.models.zoo import Card
 from explorer.training.loop import Result
 
 CAST_IMAGES = 2000  # test images on which float32 and float16 weights are compared
+CAST_DRAWS = 10  # of a stochastic network, each on all these images
 CAST_TOLERANCE = 0.002  # largest change of accuracy that half precision may cost (0.2 points)
 NAME = re.compile(r"[a-z0-9_]+/[a-z0-9][a-z0-9._-]*")
 
@@ -40,11 +41,14 @@ def export(
     threads: int | None = None,
     precision: str = "bfloat16 autocast",
     command: str | None = None,
+    title: str | None = None,
+    summary: str | None = None,
 ) -> Card:
     """Write `<folder>/<model>.safetensors`, its card and its reference features; returns the card.
 
     `name` is like "cifar10/my-model"; `folder` must be named like the dataset, as the zoo reads its names from there.
     `key` is the recipe's key;
+    `title` and `summary` are what people read in choosers and tables (default: the recipe's);
     `hardware`, `threads` and `precision` say how the run was made (default: this computer, torch's thread count now).
     Weights are stored in float16, unless that changes the accuracy by more than 0.2 points: then in float32.
     Raises InvalidValue for a name or folder that the zoo could not find again.
@@ -52,7 +56,8 @@ def export(
     folder = Path(folder)
     check_place(name, recipe, folder)
     model = result.model
-    draft = _card(result, recipe, key, name) | {"command": command or command_of(key, recipe)}
+    words = {key: text for key, text in (("title", title), ("summary", summary)) if text}
+    draft = _card(result, recipe, key, name) | words | {"command": command or command_of(key, recipe)}
     training = draft["training"] | {
         "hardware": hardware or hardware_of(model.device),
         "threads": threads or torch.get_num_threads(),
@@ -147,8 +152,13 @@ def _cast(about: Card, model: Classifier) -> tuple[Card, dict[str, Any]]:
     """The card with the precision its weights may be stored in, and the comparison that decided it."""
     images = load(about.dataset, "test", n=CAST_IMAGES)
     x, y = images.x.to(model.device), images.y.to(model.device)
-    check: dict[str, Any] = {"images": len(images), "source": images.source, "draw_seed": 0}
-    check["float32"] = accuracy(model, x, y, seeded(0, model.device))
+    draws = CAST_DRAWS if model.stochastic else 1
+    check: dict[str, Any] = {"images": len(images), "source": images.source, "draw_seed": 0, "draws": draws}
+
+    def mean_accuracy(network: Classifier) -> float:
+        return sum(accuracy(network, x, y, seeded(seed, model.device)) for seed in range(draws)) / draws
+
+    check["float32"] = mean_accuracy(model)
     half = replace(about, precision="float16")
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch) / about.dataset
@@ -157,5 +167,5 @@ def _cast(about: Card, model: Classifier) -> tuple[Card, dict[str, Any]]:
             stored = zoo.load_file(next(place.glob("*.json")), model.device)
         except BadCheckpoint:  # a weight too large for half precision became infinite
             return about, check | {"float16": None}
-        check["float16"] = accuracy(stored, x, y, seeded(0, model.device))
+        check["float16"] = mean_accuracy(stored)
     return (half if abs(check["float16"] - check["float32"]) <= CAST_TOLERANCE else about), check

@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from explorer.core import InvalidValue
 from explorer.engine import Engine
 
 
@@ -18,7 +19,10 @@ def engine() -> Engine:
 
     It takes all cores, or as many threads as EXPLORER_THREADS says: fewer are faster where others use the machine too.
     """
-    return Engine(threads=int(os.environ.get("EXPLORER_THREADS", 0)) or None)
+    asked = os.environ.get("EXPLORER_THREADS", "").strip()
+    if asked and not asked.isdecimal():
+        raise InvalidValue(f"EXPLORER_THREADS must be a whole number of CPU threads; got {asked!r}.")
+    return Engine(threads=int(asked) if asked else None)
 
 
 def session_id() -> str:

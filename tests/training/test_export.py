@@ -54,6 +54,21 @@ def test_the_card_says_what_was_done(recipe, tmp_path):
     assert json.loads(json.dumps(said)) == said
 
 
+def test_a_model_may_carry_words_of_its_own(recipe, tmp_path):
+    words = {"title": "Twin", "summary": "One of two."}
+    card = export(finished(recipe), recipe, "baseline", "cifar10/twin", tmp_path / "cifar10", **words)
+    assert (card.title, card.summary, card.recipe) == ("Twin", "One of two.", "baseline")
+
+
+def test_a_random_network_is_compared_over_several_draws_after_the_cast(tmp_path, monkeypatch):
+    monkeypatch.setattr("explorer.training.export.CAST_IMAGES", 50)
+    recipe = RECIPES["lwta"](epochs=1, width=4)
+    check = export(finished(recipe), recipe, "lwta", "cifar10/twin", tmp_path / "cifar10").training["cast_check"]
+    assert check["draws"] == 10
+    right = check["float32"] * 50 * 10  # of 500 answers
+    assert right == pytest.approx(round(right), abs=1e-6)
+
+
 def test_the_hash_names_the_recipe_and_every_value(recipe):
     other = RECIPES["baseline"](epochs=1, width=4, seed=1)
     assert recipe_hash("baseline", recipe) == recipe_hash("baseline", RECIPES["baseline"](epochs=1, width=4))

@@ -55,7 +55,12 @@ def cancel() -> None:
 def is_shown(request: AttackRequest) -> bool:
     """Whether the walk on the stage is this request's (eps compared as the page shows it)."""
     shown: AttackRequest | None = st.session_state.get("shown")
-    if shown is None or (shown.norm, shown.is_minimal) != (request.norm, request.is_minimal):
+    return shown is not None and same_walk(shown, request)
+
+
+def same_walk(shown: AttackRequest, request: AttackRequest) -> bool:
+    """Whether both ask for the same walk (eps compared as a page shows it)."""
+    if (shown.norm, shown.is_minimal) != (request.norm, request.is_minimal):
         return False  # an eps of one norm may be none of the other
     return dataclasses.replace(request, eps=shown.eps) == shown and abs(request.eps - shown.eps) < 1e-9
 
@@ -78,7 +83,7 @@ def set_link(wanted: dict[str, str]) -> None:
 
 
 def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
-    _await_first(ticket)
+    await_first(ticket)
     finished, snapshot = ticket.finished, ticket.latest
     if snapshot is not None:
         request: AttackRequest = st.session_state["shown"]
@@ -86,12 +91,20 @@ def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
         trace_player(
             snapshot.trace, snapshot.walkway, lines, key="player", live=not finished, title=request.title()
         )
-    elif not finished:
+    say_how_it_stands(ticket, polling)
+
+
+def say_how_it_stands(ticket: Ticket, polling: bool) -> None:
+    """Below what a run has shown so far: that it waits, was stopped or went wrong; draws the page anew when it has ended.
+
+    `polling`: the fragment this is part of still looks again and again, because the run was under way when it began.
+    """
+    if ticket.latest is None and not ticket.finished:
         st.info(
             f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Loading the model.",
             icon=":material/hourglass:",
         )
-    if finished and polling:
+    if ticket.finished and polling:
         st.rerun()  # draws this stage once more without polling, and everything that waits for the result
     if ticket.state == "failed":
         st.error(ticket.error, icon=":material/error:")
@@ -99,7 +112,8 @@ def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
         st.info("Stopped. What was computed until then is shown.", icon=":material/stop_circle:")
 
 
-def _await_first(ticket: Ticket[Snapshot]) -> None:
+def await_first(ticket: Ticket) -> None:
+    """Wait a moment for the first item, so that a page does not flicker."""
     deadline = time.monotonic() + PATIENCE
     while ticket.latest is None and not ticket.finished and time.monotonic() < deadline:
         time.sleep(0.01)

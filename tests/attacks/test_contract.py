@@ -149,9 +149,20 @@ def reports_truly(attack, case, ball):
             assert not any(t.requires_grad for t in tensors), "a step holds on to the graph"
             logits = model(step.x)
             assert torch.allclose(step.logits, logits, atol=1e-4)
-            assert any(torch.allclose(step.loss, goal.loss(logits, kind), atol=1e-4) for kind in LOSSES)
+            own = step.loss if step.domains is None else step.domains.losses[:, 0]
+            assert any(torch.allclose(own, goal.loss(logits, kind), atol=1e-4) for kind in LOSSES)
+            if step.domains is not None:
+                says_where_it_stands(step, n)
             assert torch.equal(step.reached, goal.reached(step.logits))
             assert torch.allclose(step.distance, norms(ball, step.x, x[:n]), rtol=1e-9, atol=0)
+
+
+def says_where_it_stands(step, n):
+    """Several risks at once: weights on the simplex, the worst loss on show, the first risk the one that counts."""
+    domains, shape = step.domains, (n, len(step.domains.names))
+    assert domains.weights.shape == domains.losses.shape == domains.reached.shape == shape
+    assert bool((domains.weights >= 0).all()) and torch.allclose(domains.weights.sum(1), torch.ones(n))
+    assert torch.equal(step.loss, domains.losses.amin(1)) and torch.equal(step.reached, domains.reached[:, 0])
 
 
 def counts_its_passes(attack, case, ball):

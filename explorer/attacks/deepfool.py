@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, dead
+from explorer.attacks._ascent import check_norm, dead, look
 from explorer.core import Ball, Goal, Hyper, Step, param, randomness
 
 NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
+NEAREST = 3  # boundaries are looked at again after the first update
+BEYOND = 0.1  # of the last update's overshoot is kept when it is drawn back
 LEAST = 1e-6  # every pixel's part in the shortest step: less is lost in float32, and a tie would never be left
 
 
@@ -32,8 +34,13 @@ class DeepFool(Hyper):
     m_k is the logit of the present class minus that of class k, w_k the gradient of the reverse difference, nearest by
     m_k / ||w_k|| in the dual norm (L2: itself; Linf: the 1-norm, and the step is m_k / ||w_k||_1 * sign(w_k)). The
     overshoot is part of the point that is looked at; an image that has crossed a boundary leaves the batch.
-    Cost of one update: one forward and, untargeted, one backward pass for each of the other `classes` - 1 classes;
-    targeted, one backward pass. The first look is one forward pass more.
+    Cost of one update: one forward pass and one backward pass for each boundary that is looked at: the first time those
+    of the other `classes` - 1 classes, later of the nearest 3 of them; with a target, of one. The last look is a
+    forward pass; so is a second look without the images that are done, where their backward passes would cost more,
+    and the one that draws an image back (below).
+    differs: from the second update on only the 3 boundaries that were nearest at the look before are looked at.
+    differs: an image that took several updates is drawn back along the last one, to where the margin's secant crosses
+    zero and a tenth of the rest beyond it, if it is fooled there.
     differs: the present class is the label, since an image that is not taken for its label has reached the goal at once.
     differs: with a target, each update goes to the boundary between the target and the best other class only.
     differs: pixels stay in [0, 1]; those that stand at the limit and would go beyond it are left out of w_k.
@@ -81,27 +88,34 @@ class DeepFool(Hyper):
     @property
     def expected_passes(self) -> int:
         """Forward and backward passes of one image at most; fewer where the model has fewer classes."""
-        return ((self.steps + 1) + self.steps * (self.classes - 1)) * self.draws
+        later = (self.steps - 1) * min(NEAREST, self.classes - 1)
+        return (2 * (self.steps + 1) + self.classes - 1 + later) * self.draws
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
         check_norm(self, ball)
         x0 = x0.detach()
         n, none = len(x0), torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
         x, moved, forwards, backwards = x0.clone(), torch.zeros_like(x0), none, none
-        logits = rivals = None
+        logits = rivals = before = None
         active = torch.arange(n, device=x0.device)
         for index in range(self.steps + 1):
-            last, aim = index == self.steps, goal.rows(active)
-            seen, rivals, slopes = self._linearised(model, x[active], aim, rivals, last, rng)
-            logits = seen if logits is None else logits.index_copy(0, active, seen)  # (N,K)
-            forwards = forwards.index_add(0, active, torch.full_like(active, self.draws))
-            stalled = torch.zeros(n, dtype=torch.bool, device=x0.device)
+            aim = goal.rows(active)
+            seen, flat = self._linearised(model, x[active], aim, rivals, index == self.steps, rng)
             going = ~aim.reached(seen)
-            if slopes is not None:
-                backwards = backwards.index_add(0, active, torch.full_like(active, self.draws * slopes.shape[1]))
-                slopes = _free(slopes, x[active])
-                stalled[active] = going & ~_usable(slopes).any(1)
-            over = last or not bool(going.any())
+            forwards = forwards.index_add(0, active, torch.full_like(active, self.draws))
+            logits, margin = (seen, None) if index == 0 else (logits.index_copy(0, active, seen), goal.margin(logits))
+            stalled = torch.zeros(n, dtype=torch.bool, device=x0.device)
+            if flat is not None:
+                spent = active[going] if flat.anew else active
+                forwards = forwards.index_add(0, spent, torch.full_like(spent, self.draws * flat.anew))
+                backwards = backwards.index_add(0, spent, torch.full_like(spent, self.draws * flat.slopes.shape[1]))
+                slopes = _free(flat.slopes, x[active[going]])
+                stalled[active[going]] = ~_usable(slopes).any(1)
+            done = active[~going]
+            if index > 1 and len(done):
+                x, logits = self._nearer(model, before[done], x, logits, margin[done], done, goal, rng)
+                forwards = forwards.index_add(0, done, torch.full_like(done, self.draws))
+            over = flat is None
             yield Step(
                 index=index,
                 total=index if over else self.steps,
@@ -116,40 +130,89 @@ class DeepFool(Hyper):
             )
             if over:
                 return
-            step = _step(_leads(seen, aim, rivals), slopes, ball.norm, rng)[going]
-            active, rivals = active[going], rivals[going]
+            step, lengths = _step(flat.leads, slopes, ball.norm, rng)
+            nearest = lengths.topk(min(NEAREST, lengths.shape[1]), dim=1, largest=False).indices
+            active, rivals = active[going], flat.rivals.gather(1, nearest)
             start = x0[active]
             far = torch.minimum(torch.maximum(moved[active] + step, -start), 1 - start)
-            moved, x = moved.clone(), x.clone()  # those handed out stay as they are
+            before, moved, x = x, moved.clone(), x.clone()  # those handed out stay as they are
             moved[active] = far
             x[active] = (start + (1 + self.overshoot) * far).clamp(0, 1)
 
     def _linearised(
         self, model: nn.Module, x: Tensor, goal: Goal, rivals: Tensor | None, last: bool, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits (n,K), means over the draws; the classes to go to (n,R); the slopes of their leads (n,R,C,H,W).
-
-        No slopes where nobody needs them. The classes stay those of the first look; with a target, the best other
-        class is chosen anew.
+    ) -> tuple[Tensor, _Flat | None]:
+        """Logits (n,K), means over the draws, and what the model looks like where the goal is not yet reached; None if
+        nobody needs to know. With a target, the best other class is chosen anew.
         """
-        with torch.set_grad_enabled(not last), randomness(rng):
-            leaf = x.detach().requires_grad_(not last)
-            every = model(leaf.repeat_interleave(self.draws, dim=0)).float()  # (n*draws,K)
-            logits = every.detach().view(len(x), self.draws, -1).mean(1)
-            others = logits.scatter(1, goal.labels[:, None], float("-inf"))
-            if goal.is_targeted:
-                rivals = others.argmax(1, keepdim=True)
-            elif rivals is None:
-                rivals = others.topk(min(self.classes, logits.shape[1]) - 1, dim=1).indices
-            if last or bool(goal.reached(logits).all()):
-                return logits, rivals, None
-            slopes = []
-            for k in range(rivals.shape[1]):
-                rise = torch.zeros_like(logits).scatter(1, rivals[:, k : k + 1], 1.0)
-                rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
-                rise = rise.repeat_interleave(self.draws, dim=0) / self.draws
-                slopes.append(torch.autograd.grad(every, leaf, rise, retain_graph=k + 1 < rivals.shape[1])[0])
-        return logits, rivals, torch.stack(slopes, 1)
+        leaf, every, logits = self._look(model, x, not last, rng)
+        going = ~goal.reached(logits)
+        seen, left = logits, int(going.sum())
+        if last or left == 0:
+            return seen, None
+        width = 1 if goal.is_targeted else min(self.classes, logits.shape[1]) - 1 if rivals is None else rivals.shape[1]
+        anew = (len(x) - left) * width > left  # backward passes of finished images cost more than looking again without
+        if anew:
+            leaf, every, logits = self._look(model, x[going], True, rng)
+            goal, rivals = goal.rows(going), None if rivals is None else rivals[going]
+        others = logits.scatter(1, goal.labels[:, None], float("-inf"))
+        if goal.is_targeted or rivals is None:
+            rivals = others.topk(width, dim=1).indices
+        slopes = []
+        for k in range(width):
+            rise = torch.zeros_like(logits).scatter(1, rivals[:, k : k + 1], 1.0)
+            rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
+            rise = rise.repeat_interleave(self.draws, dim=0) / self.draws
+            slopes.append(torch.autograd.grad(every, leaf, rise, retain_graph=k + 1 < width)[0])
+        flat = _Flat(_leads(logits, goal, rivals), rivals, torch.stack(slopes, 1), anew)
+        return seen, flat if anew else flat.rows(going)
+
+    def _look(
+        self, model: nn.Module, x: Tensor, graph: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The leaf (n,C,H,W), logits of every draw (n*draws,K), their means (n,K); `graph`: to be differentiated."""
+        with torch.set_grad_enabled(graph), randomness(rng):
+            leaf = x.detach().requires_grad_(graph)
+            every = model(leaf.repeat_interleave(self.draws, dim=0) if self.draws > 1 else leaf).float()
+        return leaf, every, every.detach().view(len(x), self.draws, -1).mean(1)
+
+    def _nearer(
+        self,
+        model: nn.Module,
+        before: Tensor,
+        x: Tensor,
+        logits: Tensor,
+        margin: Tensor,
+        rows: Tensor,
+        goal: Goal,
+        rng: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """x and logits of all images, those in `rows` (which have just arrived) drawn back along their last update.
+
+        `before` and `margin` are of these rows at the look before. Where the margin's secant crosses zero, and a share BEYOND of
+        the rest of the way beyond it; whoever is not fooled there stays.
+        """
+        now, aim = x[rows], goal.rows(rows)
+        share = margin / (margin - aim.margin(logits[rows]))  # of the update; margin < 0 before, > 0 now
+        share = (share + BEYOND * (1 - share)).nan_to_num(1.0).clamp(0, 1).view(-1, 1, 1, 1)
+        tried = before + share * (now - before)
+        seen = look(model, tried, aim, "margin", self.draws, rng).logits
+        held = aim.reached(seen)
+        x = x.index_copy(0, rows, torch.where(held.view(-1, 1, 1, 1), tried, now))
+        return x, logits.index_copy(0, rows, torch.where(held[:, None], seen, logits[rows]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """A model as if it were linear: leads (n,R) over the classes `rivals` (n,R), and their slopes (n,R,C,H,W)."""
+
+    leads: Tensor
+    rivals: Tensor
+    slopes: Tensor
+    anew: bool  # seen in a pass of its own
+
+    def rows(self, keep: Tensor) -> _Flat:
+        return _Flat(self.leads[keep], self.rivals[keep], self.slopes[keep], self.anew)
 
 
 def _leads(logits: Tensor, goal: Goal, rivals: Tensor) -> Tensor:
@@ -169,8 +232,9 @@ def _usable(slopes: Tensor) -> Tensor:
     return ~dead(slopes.flatten(0, 1)).view(slopes.shape[:2])
 
 
-def _step(leads: Tensor, slopes: Tensor, norm: str, rng: torch.Generator) -> Tensor:
-    """(n,C,H,W) the shortest way to a boundary by these leads (n,R) and slopes (n,R,C,H,W); random if all are dead."""
+def _step(leads: Tensor, slopes: Tensor, norm: str, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(n,C,H,W) the shortest way to a boundary by these leads (n,R) and slopes (n,R,C,H,W), random if all are dead; and
+    (n,R) how far each boundary is."""
     n = len(leads)
     flat = slopes.double().flatten(2) if slopes.device.type != "mps" else slopes.flatten(2)
     usable = _usable(slopes)
@@ -187,4 +251,4 @@ def _step(leads: Tensor, slopes: Tensor, norm: str, rng: torch.Generator) -> Ten
     if bool(lost.any()):
         noise = torch.randn(step.shape, generator=rng, device=rng.device, dtype=step.dtype).to(step.device)
         step = torch.where(lost.view(-1, 1, 1, 1), NUDGE * noise.sign(), step)
-    return step
+    return step, length

@@ -100,18 +100,40 @@ def test_what_is_wrong_already_needs_no_change_and_no_backward_pass(linear):
 
 
 def test_finished_images_leave_and_each_costs_what_it_needs(trained):
-    """Two looks and three classes' slopes for an image that one update fools, whatever its neighbours need."""
+    """Two looks for an image that one update fools, whatever its neighbours need; every pass is told."""
     model, x, y = trained
     sizes = []
     handle = model.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     steps = walk(DeepFool(), model, x, Goal.untargeted(y))
     handle.remove()
-    assert sizes[0] == len(x) and sizes == sorted(sizes, reverse=True) and sizes[-1] < len(x) / 2
     last = steps[-1]
     updates = torch.stack([~s.reached for s in steps]).sum(0)  # of each image
-    assert torch.equal(last.forwards, updates + 1)
+    assert sizes[:2] == [len(x)] * 2 and max(sizes[2:]) < len(x) / 2 and sum(sizes) == int(last.forwards.sum())
+    assert bool((last.forwards[updates == 1] == 2).all()) and bool((last.forwards[updates > 1] >= updates[updates > 1] + 2).all())
+    assert bool((last.forwards <= 2 * updates + 2).all())  # each look perhaps twice, and one to draw it back
     assert bool((last.backwards >= 3 * updates).all()) and bool((last.backwards <= 3 * (updates + 1)).all())
-    assert int(updates.max()) < 20 and bool(last.reached.all())
+    assert 1 < int(updates.max()) < 20 and bool(last.reached.all())
+
+
+def test_an_image_that_took_several_updates_is_drawn_back_to_the_boundary(trained, monkeypatch):
+    model, x, y = trained
+    goal = Goal.untargeted(y)
+    drawn = smallest(DeepFool(), model, x, goal)
+    several = torch.stack([~s.reached for s in walk(DeepFool(), model, x, goal)]).sum(0) > 1
+    monkeypatch.setattr("explorer.attacks.deepfool.BEYOND", 1.0)  # stay where the update ends
+    left = smallest(DeepFool(), model, x, goal)
+    assert bool(several.any()) and bool(drawn.success.all()) and bool((goal.margin(model(drawn.x)) > 0).all())
+    assert torch.equal(drawn.x[~several], left.x[~several])
+    assert float(drawn.distance[several].mean()) < float(left.distance[several].mean())
+
+
+def test_later_updates_look_at_the_boundaries_that_were_nearest(trained, monkeypatch):
+    model, x, y = trained
+    monkeypatch.setattr("explorer.attacks.deepfool.NEAREST", 1)
+    first, second, *_, last = walk(DeepFool(), model, x, Goal.untargeted(y))
+    assert first.backwards.tolist() == [3] * len(x) and bool(last.reached.all())
+    again = ~second.reached
+    assert bool(again.any()) and ((second.backwards - first.backwards)[again] == 1).all()
 
 
 def test_only_the_most_likely_classes_are_looked_at(linear):

@@ -32,6 +32,7 @@ class Trace:
     conditions: dict[str, Any] = field(
         default_factory=dict
     )  # model, attack, hyper-parameters, norm, eps, seed, image ...
+    notes: tuple[str, ...] = ()  # (T,) a sentence more on each frame, if the attack has one to add
 
     def __len__(self) -> int:
         return len(self.frames)

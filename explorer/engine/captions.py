@@ -42,7 +42,11 @@ class _Teller:
         return f"{model} takes {self._for(0)}{self._aim(0)}: it is wrong before anything has been changed."
 
     def attacked(self, t: int) -> str:
-        return f"{self._when(t)} {self.model} takes {self._for(t)}{self._aim(t)}; {self._change(t)}."
+        return f"{self._when(t)} {self.model} takes {self._for(t)}{self._aim(t)}; {self._change(t)}.{self._note(t)}"
+
+    def _note(self, t: int) -> str:
+        known = t < len(self.trace.notes) and not self.on  # of the model the steps were taken on
+        return f" {self.trace.notes[t]}" if known and self.trace.notes[t] else ""
 
     def _for(self, t: int) -> str:
         k = int(self.predicted[t])
@@ -91,7 +95,7 @@ def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
     words = ""
     transfer = trace.conditions.get("threat") == "transfer"
     if transfer:
-        words = f" This is the image that counts on {short(trace.conditions['source_model'])}."
+        words = " This image is the one judged."
     elif trace.minimal:
         found = bool(trace.reached[result.best])
         words = " This is the smallest change found." if found else " No change was found that does what was asked."

@@ -63,6 +63,7 @@ class AttackRequest:
         if card.dataset != spec.name:
             raise InvalidValue(f"model {card.name} was made for {card.dataset}; got dataset {spec.name!r}.")
         attack = _attack(self.attack, self.hyper)
+        _partners(getattr(attack, "partners", ()), card)
         eps = _eps(_norm(self.attack, self.norm), self.eps)
         if self.is_minimal:
             eps = EPS_LIMIT[self.norm]  # it says itself how far it had to go
@@ -299,6 +300,15 @@ def _attack(key: Any, hyper: Any) -> Hyper:
     if not isinstance(hyper, Mapping):
         raise InvalidValue(f"hyper must be names and values; got {hyper!r}.")
     return cls.from_dict(hyper)
+
+
+def _partners(names: tuple[str, ...], card: zoo.Card) -> None:
+    """Whether an attack's other models see the same pictures as the attacked one, and are others."""
+    for name in names:
+        if name == card.name:
+            raise InvalidValue(f"models must be other models than the attacked one; got {name!r}.")
+        if zoo.card(name).dataset != card.dataset:
+            raise InvalidValue(f"models must be made for {card.dataset}, as {card.name} is; got {name!r}.")
 
 
 def _norm(key: str, norm: Any) -> str:

@@ -18,6 +18,7 @@ import explorer
 from explorer.attacks import ATTACKS, BLACK_BOX
 from explorer.certify.noise import derived_seed
 from explorer.core import LOSSES, Classifier, Goal, InvalidValue, Step, Trace, Walkway, randomness, seeded
+from explorer.core.steps import Domains
 from explorer.data import dataset, raw
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
@@ -89,6 +90,7 @@ class _Record:
         self.goal, self.label, self.classes, self.minimal = goal, label, request.classes, request.is_minimal
         self.planned, self._rows = request.frames, Rows(request.frames)
         self.conditions = conditions | {"starts": []}  # frames at which a try begins
+        self.notes: tuple[str, ...] = ()
         self._original = x0[0].cpu().double().numpy()
 
     @property
@@ -114,6 +116,11 @@ class _Record:
                 raise FloatingPointError(f"the {name} of step {self.length} are not finite")
         self._rows.add(row)
 
+    def note(self, domains: Domains | None) -> None:
+        """What the frame just added says of itself, if the attack is on several domains."""
+        if domains is not None:
+            self.notes += ("",) * (self.length - 1 - len(self.notes)) + (_weighed(domains),)
+
     def begin_try(self) -> None:
         self.conditions = self.conditions | {"starts": [*self.conditions["starts"], self.length]}
 
@@ -127,6 +134,7 @@ class _Record:
             planned=max(self.planned, self.length),
             minimal=self.minimal,
             conditions=self.conditions,
+            notes=self.notes,
         )
 
 
@@ -141,6 +149,7 @@ class Recorder:
         self._conditions = conditions
         self._goal: Goal | None = None
         self._last: Step | None = None
+        self._stood: list[Domains | None] = []  # of each attacked frame
 
     def record(self) -> Iterator[Trace]:
         """The trace after one look at the untouched image, then after each step of the attack.
@@ -158,6 +167,8 @@ class Recorder:
             record.planned = step.total + 2
             reached, stalled = bool(step.reached), bool(step.stalled)
             record.add(step.x[0], step.logits[0], self._features(step.x), float(step.loss), reached, stalled)
+            record.note(step.domains)
+            self._stood.append(step.domains)
             self._last, self.trace = step, record.trace()
             yield self.trace
         self.trace = dataclasses.replace(self.trace, planned=len(self.trace))
@@ -175,6 +186,7 @@ class Recorder:
             "backwards": int(self._last.backwards[0]),
             "stalled_share": float(trace.stalled[1:].mean()),
             "verdict_draws": verdict.draws,
+            **_standing(self._stood[best - 1] if best else None),
             "seconds": round(seconds, 3),
             **made_on(device),
         }
@@ -211,6 +223,26 @@ class Recorder:
         rng = seeded(derived_seed(self.request.seed, FIRST_LOOK))
         with torch.no_grad(), randomness(rng):
             return self._tap(x.repeat(draws, 1, 1, 1)).float()
+
+
+def _weighed(domains: Domains) -> str:
+    """ "Weights: this model 62 %, cifar10/pgd-linf 38 %; goal reached in 1 of 2." for the one image there is."""
+    shares = zip(domains.names, domains.weights[0].tolist(), strict=True)
+    weights = ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in shares)
+    return f"Weights: {weights}; goal reached in {int(domains.reached[0].sum())} of {len(domains.names)}."
+
+
+def _standing(domains: Domains | None) -> dict[str, Any]:
+    """For the conditions: each domain's learned weight and loss, and whether the goal holds there."""
+    if domains is None:
+        return {}
+    rows = zip(domains.names, domains.weights[0], domains.losses[0], domains.reached[0], strict=True)
+    return {
+        "domains": [
+            {"name": name, "weight": round(float(weight), 4), "loss": round(float(loss), 4), "reached": bool(reached)}
+            for name, weight, loss, reached in rows
+        ]
+    }
 
 
 def described(request: AttackRequest) -> dict[str, Any]:

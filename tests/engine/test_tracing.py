@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Classifier, Goal, InvalidValue, current_rng, run, seeded
+from explorer.core import Classifier, Goal, InvalidValue, UnknownName, current_rng, run, seeded
 from explorer.data import raw
-from explorer.engine import AttackRequest, Budget, attack_work
+from explorer.engine import AttackRequest, Budget, attack_work, captions
 from explorer.engine import engine as room
 from explorer.engine.predicting import predict_work
 from explorer.engine.tracing import Recorder, Tap, picture
@@ -346,3 +346,33 @@ def test_classes_of_many_pictures_as_one_item(engine):
     assert torch.equal(seen, engine.model("cifar10/tiny")(x).argmax(1))
     draws = [next(engine.submit("a", predict_work(engine, "cifar10/tiny-lwta", x)).events()) for _ in range(2)]
     assert torch.equal(*draws)
+
+
+def test_an_attack_on_several_models_says_how_it_weighs_them(engine):
+    """On every frame but the first, and of the frame that counts in the conditions."""
+    hyper = {"steps": 4, "models": "cifar10/other"}
+    request = AttackRequest("cifar10", 3, "cifar10/tiny", attack="minmax", hyper=hyper)
+    assert AttackRequest.from_query(request.to_query()) == request
+    last = list(attack_work(engine, request)())[-1]
+    trace, domains = last.trace, last.result.conditions["domains"]
+    assert len(trace.notes) == len(trace) == 6 and trace.notes[0] == ""
+    assert trace.notes[1].startswith("Weights: this model 50 %, cifar10/other 50 %; goal reached in ")
+    told = captions(trace, last.result)
+    assert "Weights" not in told[0] and all("Weights: this model" in line for line in told[1:])
+    assert [d["name"] for d in domains] == ["this model", "cifar10/other"]
+    assert sum(d["weight"] for d in domains) == pytest.approx(1, abs=1e-3)
+    assert domains[0]["reached"] == bool(trace.reached[trace.best])
+    assert min(d["loss"] for d in domains) == pytest.approx(float(trace.loss[trace.best]), abs=1e-3)
+    assert last.result.conditions["forwards"] == 2 * 5 and request.passes == 2 * 9
+
+
+def test_other_models_must_fit_the_attacked_one():
+    def asked(models):
+        return AttackRequest("cifar10", 3, "cifar10/tiny", attack="minmax", hyper={"models": models})
+
+    with pytest.raises(InvalidValue, match="models must be other models than the attacked one; got 'cifar10/tiny'"):
+        asked("cifar10/tiny")
+    with pytest.raises(InvalidValue, match="models must be made for cifar10, as cifar10/tiny is; got 'fashion_mnist/tiny'"):
+        asked("fashion_mnist/tiny")
+    with pytest.raises(UnknownName, match="Unknown model 'cifar10/tinny'"):
+        asked("cifar10/tinny")

@@ -43,8 +43,8 @@ def trace(target=None):
     )
 
 
-def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, stalled=0.0):
-    about = {"stalled_share": stalled, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"}
+def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, stalled=0.0, **more):
+    about = {"stalled_share": stalled, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"} | more
     verdict = Verdict(
         reached=torch.tensor([reached]),
         reached_8bit=torch.tensor([saved]),
@@ -132,3 +132,18 @@ def test_a_random_model_shows_its_share_of_draws_and_warns_of_a_single_one(reque
     assert "not robust yet" in verdicts.warning(request_, stochastic=True)
     assert verdicts.warning(dataclasses.replace(request_, hyper={"draws": 20}), stochastic=True) is None
     assert verdicts.warning(request_, stochastic=False) is None
+
+
+def test_an_attack_on_several_models_tells_weights_and_reach(request_):
+    rows = [
+        {"name": "this model", "weight": 0.25, "loss": 1.0, "reached": True},
+        {"name": "cifar10/b", "weight": 0.75, "loss": -0.5, "reached": False},
+    ]
+    told = "\n".join(verdicts.details(trace(), result(domains=rows), request_, False))
+    assert "Learned weights when the result was found: this model 0.25, cifar10/b 0.75" in told
+    assert "reaches its goal only for this model." in told and "Learned weights" not in "\n".join(
+        verdicts.details(trace(), result(), request_, False)
+    )
+    for reached, where in ((True, "everywhere"), (False, "nowhere")):
+        every = [row | {"reached": reached} for row in rows]
+        assert f"its goal {where}." in "\n".join(verdicts.details(trace(), result(domains=every), request_, False))

@@ -16,12 +16,12 @@ import torch
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attacks import ATTACKS, GROUPS
-from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError
+from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError, Hyper, InvalidValue
 from explorer.data import DATASETS, dataset, load, read_upload
 from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
 from explorer.models import zoo
-from explorer.ui.forms import form_for, remember, set_form
+from explorer.ui.forms import Scene, form_for, remember, set_form
 from explorer.ui.gallery import Thumb, gallery
 from explorer.ui.pictures import to_png, to_url
 from explorer.ui.session import engine, session_id, still_open
@@ -144,9 +144,23 @@ def attack_panel() -> None:
     else:
         right.number_input("eps (length)", 0.01, 100.0, step=0.25, format="%.4g", key=key, help=(
             "How long the change may be, pixels in [0, 1]. 0.5 is the usual test. Between 0.01 and 100."))  # fmt: skip
-    form_for(entry.cls, entry.key)
+    form_for(entry.cls, entry.key, _scene(entry.cls))
     keep("seed", 0)
     st.number_input("seed", 0, 2**31 - 1, key="seed", help="Fixes every random draw: the same seed, the same walk.")
+
+
+def _scene(cls: type[Hyper]) -> Scene | None:
+    """The chosen picture and the models beside the chosen one, if a field is about them and the picture is still here."""
+    state = st.session_state
+    image = state["image"]
+    if not any(p.widget for p in cls.params()):
+        return None
+    try:
+        pixels = engine().upload(image) if _is_upload(image) else sample(state["dataset"]).x[image]
+    except InvalidValue:
+        return None
+    others = {name: title for name, title in model_titles().items() if name != state.get("model")}
+    return Scene(to_url(pixels.numpy()), others)
 
 
 def headline(

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from explorer.core import Hyper, Param
+from explorer.ui.mask_editor import mask_editor
 
 PRESET = "preset"
 
 
-def form_for(cls: type[Hyper], prefix: str) -> dict[str, Any]:
-    """One widget a field; returns the chosen values. `prefix` keeps the keys of different classes apart."""
+@dataclass(frozen=True)
+class Scene:
+    """What some fields are about: the picture (a data URL) to draw on, and the names and titles of other models."""
+
+    picture: str
+    models: Mapping[str, str]
+
+
+def form_for(cls: type[Hyper], prefix: str, scene: Scene | None = None) -> dict[str, Any]:
+    """One widget a field; returns the chosen values. `prefix` keeps the keys of different classes apart.
+
+    A field that matters only with some value of another is drawn only then. Without a `scene`, a mask and models are
+    asked for as text.
+    """
     remember(cls, prefix)
     if len({tuple(sorted(p.items())) for p in cls.presets.values()}) > 1:
         _preset_row(cls, prefix)
-    return {p.name: _widget(p, f"{prefix}.{p.name}") for p in cls.params()}
+    values: dict[str, Any] = {}
+    for p in cls.params():
+        key = f"{prefix}.{p.name}"
+        hidden = p.when is not None and values[p.when[0]] != p.when[1]
+        values[p.name] = st.session_state[key] if hidden else _widget(p, key, scene)
+    return values
 
 
 def set_form(cls: type[Hyper], prefix: str, values: dict[str, Any]) -> None:
@@ -34,28 +54,34 @@ def remember(cls: type[Hyper], prefix: str) -> None:
 
 def _preset_row(cls: type[Hyper], prefix: str) -> None:
     key = f"{prefix}.{PRESET}"
-    now = {p.name: st.session_state[f"{prefix}.{p.name}"] for p in cls.params()}
+    now = {p.name: st.session_state[f"{prefix}.{p.name}"] for p in cls.params() if p.strength}
     st.session_state[key] = next((name for name in cls.presets if now == _full(cls, name)), None)
 
     def apply() -> None:
         chosen = st.session_state[key]
         if chosen is not None:
-            set_form(cls, prefix, dict(cls.presets[chosen]))
+            st.session_state.update({f"{prefix}.{name}": value for name, value in _full(cls, chosen).items()})
 
     st.segmented_control(
         "Strength",
         list(cls.presets),
         key=key,
         on_change=apply,
-        help="Sets all values below; change any of them afterwards.",
+        help="Sets how hard the attack tries; change any of the values afterwards.",
     )
 
 
 def _full(cls: type[Hyper], preset: str) -> dict[str, Any]:
-    return cls(**cls.presets[preset]).to_dict()
+    """What a preset sets: every value that says how hard, none that says what is attacked."""
+    values = cls(**cls.presets[preset]).to_dict()
+    return {p.name: values[p.name] for p in cls.params() if p.strength}
 
 
-def _widget(p: Param, key: str) -> Any:
+def _widget(p: Param, key: str, scene: Scene | None) -> Any:
+    if scene is not None and p.widget == "mask":
+        return _mask(p, key, scene)
+    if scene is not None and p.widget == "models":
+        return _models(p, key, scene)
     label = f"{p.label} ({p.unit})" if p.unit else p.label
     if p.kind is bool:
         return st.toggle(label, key=key, help=p.help)
@@ -73,3 +99,30 @@ def _widget(p: Param, key: str) -> Any:
         key=key,
         help=f"{p.help} Between {p.lo:g} and {p.hi:g}.",
     )
+
+
+def _mask(p: Param, key: str, scene: Scene) -> str:
+    """Painted on the picture."""
+
+    def paint(mask: str) -> None:
+        st.session_state[key] = mask
+
+    st.caption("Click or drag to paint the cells that may change.")
+    mask_editor(scene.picture, st.session_state[key], key=f"{key}.editor", label=p.label, on_paint=paint)
+    return st.session_state[key]
+
+
+def _models(p: Param, key: str, scene: Scene) -> str:
+    """Chosen from a list; names that are not in it (any more) are dropped."""
+    chosen = f"{key}.chosen"
+    st.session_state[chosen] = [name for name in st.session_state[key].split("+") if name in scene.models]
+    st.session_state[key] = "+".join(st.session_state[chosen])
+
+    def choose() -> None:
+        st.session_state[key] = "+".join(st.session_state[chosen])
+
+    st.multiselect(
+        p.label, list(scene.models), key=chosen, on_change=choose, format_func=scene.models.get,
+        placeholder="Choose at least one", help=p.help,
+    )  # fmt: skip
+    return st.session_state[key]

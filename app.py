@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 frame.prepare()
 pages = {
     "attack": st.Page(HERE / "pages" / "attack.py", title="Attack", icon=":material/bolt:", default=True),
+    "compare": st.Page(HERE / "pages" / "compare.py", title="Compare", icon=":material/compare:"),
     "models": st.Page(HERE / "pages" / "models.py", title="Models", icon=":material/model_training:"),
 }
 page = st.navigation(list(pages.values()), position="top")

@@ -120,6 +120,7 @@ class Lane:
     request: AttackRequest
     snapshot: Snapshot
     source: str | None = None  # the model the images were made on, if it is another one: then this is a transfer
+    is_source: bool = False  # its images are shown to the other lanes
 
     @property
     def is_transfer(self) -> bool:
@@ -180,13 +181,18 @@ def _shown(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[
                 while watcher.has_work(snapshot):
                     watcher.look(snapshot.trace)
                     yield None
-            yield Comparison((Lane(source, snapshot), *(watcher.lane(snapshot) for watcher in watchers)))
+            yield _beside(source, snapshot, watchers)
     for watcher in watchers:
         watcher.judge(snapshot)
         yield None
         while watcher.map.advance() is None:
             yield None
-    yield Comparison((Lane(source, snapshot), *(watcher.lane(snapshot) for watcher in watchers)))
+    yield _beside(source, snapshot, watchers)
+
+
+def _beside(source: AttackRequest, snapshot: Snapshot, watchers: list[_Watcher]) -> Comparison:
+    lanes = (watcher.lane(snapshot) for watcher in watchers)
+    return Comparison((Lane(source, snapshot, is_source=True), *lanes))
 
 
 class _Watcher:

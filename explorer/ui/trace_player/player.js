@@ -72,7 +72,8 @@ function stepWords(walk, t) {
 function verdict(walk, t) {
   const wrong = walk.predicted[t] !== walk.label;
   const how = walk.transfer && t > 0 ? " (transfer)" : ""; // the image was made on another model
-  if (walk.reached[t]) return t === 0 ? ["wrong", "wrong from the start"] : ["fooled", `fooled${how}`];
+  const before = walk.transfer && walk.reached[0]; // nothing had to be transferred
+  if (walk.reached[t]) return t === 0 || before ? ["wrong", "wrong from the start"] : ["fooled", `fooled${how}`];
   if (!wrong) return ["holds", `holds${how}`];
   return ["wrong", walk.target === null ? "wrong" : `wrong, not the target${how}`];
 }
@@ -722,8 +723,8 @@ class Player {
   placeTick() {
     const { first_reached: first, target, classes } = this.walk;
     const tick = this.$(".tick");
-    tick.hidden = first === null;
-    if (first === null) return;
+    tick.hidden = first === null || (this.walk.transfer && this.walk.reached[0]);
+    if (tick.hidden) return;
     const goal = target === null ? "first fooled" : `first taken for ${classes[target]}`;
     const text = tick.querySelector(".tick-text");
     text.textContent = `${goal}: ${first === 1 ? "at the start" : `step ${first - 1}`}`;

@@ -12,7 +12,7 @@ from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError
 from explorer.engine import AttackRequest, Snapshot, Ticket, attack_work, captions
 from explorer.models import zoo
-from explorer.ui import controls, verdicts
+from explorer.ui import controls, masking, tools, verdicts
 from explorer.ui.session import engine, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
@@ -27,6 +27,7 @@ def start(request: AttackRequest) -> None:
     if previous is not None:
         previous.cancel()
     state["shown"] = request
+    tools.forget(request)
     try:
         state["ticket"] = engine().submit(session_id(), attack_work(engine(), request), alive=still_open())
     except ExplorerError as error:
@@ -130,6 +131,14 @@ def outcome() -> None:
         _result(ticket, request)
     with right:
         _method(request)
+    if ticket.latest is not None and ticket.latest.result is not None:
+        tools.show(ticket.latest, request, play)
+
+
+def play(request: AttackRequest) -> None:
+    """Set the controls to this request and begin its walk."""
+    controls.show(request)
+    start(request)
 
 
 def _result(ticket: Ticket[Snapshot], request: AttackRequest) -> None:
@@ -143,6 +152,8 @@ def _result(ticket: Ticket[Snapshot], request: AttackRequest) -> None:
     (st.error if reached else st.success)(sentence, icon=":material/gpp_bad:" if reached else ":material/gpp_good:")
     if doubt := verdicts.warning(request, stochastic):
         st.warning(doubt, icon=":material/help:")
+    if pattern := masking.pattern(*masking.remembered(st.session_state.setdefault("tried", {}), result, request)):
+        (st.warning if pattern.flag else st.info)(pattern.words, icon=":material/visibility_off:" if pattern.flag else None)
     st.markdown("\n".join(f"- {line}" for line in verdicts.details(trace, result, request, stochastic)))
     with st.expander("All conditions, and the same attack as Python"):
         st.code(request.to_python(trace.label), language="python")

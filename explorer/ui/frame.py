@@ -47,18 +47,19 @@ def inside(name: str) -> None:
     """First line of every page: makes sure that the frame is around it.
 
     Until app.py has run once, Streamlit takes the files of pages/ for pages of their own: the first visitor of a fresh
-    server who comes by a deep link would get the bare page. Such a visit goes through app.py, which then goes on to it.
+    server who comes by a deep link would get the bare page. Such a visit goes through app.py, which then goes on to it,
+    with the link's settings.
     """
     if not _framed.get():
         st.session_state[WANTED] = name
-        st.switch_page("app.py")
+        st.switch_page("app.py", query_params=st.query_params.to_dict())
 
 
 def go_on_to(pages: Mapping[str, StreamlitPage]) -> None:
     """Switch to the page that a visit without the frame had asked for."""
     name = st.session_state.pop(WANTED, None)
     if name in pages:
-        st.switch_page(pages[name])
+        st.switch_page(pages[name], query_params=st.query_params.to_dict())
 
 
 @contextmanager

@@ -1,0 +1,149 @@
+"""What came of many pictures, in sentences: every share with its count, its interval and its conditions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from explorer.attacks import ATTACKS, BLACK_BOX
+from explorer.engine.many import Applied, Strip, Tally
+from explorer.ui.verdicts import NORM_NAMES
+
+NO_PROOF = "That a picture holds means that this attack did not fool the model there, not that none could."
+
+
+def percent(share: float, n: int) -> str:
+    """As fine as n allows: "73 %" of 15, "72.5 %" of 200; never "100 %" or "0 %" unless it is."""
+    text = f"{100 * share:.{0 if n < 100 else 1}f}"
+    if float(text) in (0, 100) and share not in (0, 1):
+        text = "over 99" if share > 0.5 else "under 1"
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
+def with_interval(tally: Tally) -> str:
+    """ "73 %, 95 % interval 48 % to 89 %"."""
+    low, high = tally.interval
+    low, high = percent(low, tally.right), percent(high, tally.right)
+    return f"{percent(tally.share, tally.right)}, 95\N{NO-BREAK SPACE}% interval {low} to {high}"
+
+
+def headline(strip: Strip) -> str:
+    """What the strip shows, running or in the end."""
+    tally, request = strip.tally, strip.request
+    if not tally.right:
+        return f"**Nothing to attack.** The model is wrong on {_all(tally.n)} before anything is changed."
+    aim = "" if request.target is None else f" into {_a(request.classes[request.target])}"
+    right = f"{tally.right} picture{_s(tally.right)} that the model got right"
+    if not strip.finished:
+        step = len(next(iter(strip.curve.values()), ()))
+        where = "Before the first step" if step == 0 else f"After step {step - 1} of {strip.planned - 1}"
+        verb = "found a change for" if request.is_minimal else f"fooled{aim} so far:"
+        return f"{where}: **{verb} {tally.fooled} of {tally.right}**."
+    if request.is_minimal:
+        return f"**A change was found for {tally.fooled} of the {right}**."
+    return f"**Fooled{aim}: {tally.fooled} of the {right}**."
+
+
+def measured(strip: Strip) -> str:
+    """The share with its interval (none where the pictures were chosen by hand), and how far the found ones are."""
+    if not strip.finished or not strip.tally.right:
+        return ""
+    share = strip.tally
+    words = "" if strip.request.pick == "hand" else f"That is {with_interval(share)}. "
+    return words + (_distances(strip) if strip.request.is_minimal else "")
+
+
+def separated(tally: Tally) -> dict[str, str]:
+    """All pictures in three parts, by state: a count with its word."""
+    return {
+        "wrong": f"{tally.wrong} wrong before any attack",
+        "fooled": f"{tally.fooled} fooled by the attack",
+        "holds": f"{tally.holds} hold{'s' if tally.holds == 1 else ''}",
+    }
+
+
+def _distances(strip: Strip) -> str:
+    found, missing = strip.found, strip.tally.holds
+    if not len(found):
+        return ""
+    norm = strip.request.norm
+    middle, mean = distance(float(np.median(found)), norm), distance(float(found.mean()), norm)
+    rest = f" {missing} not found, and in neither number." if missing else ""
+    return f"Their size ({NORM_NAMES[norm]}): median {middle}, mean {mean}.{rest}"
+
+
+def distance(value: float, norm: str) -> str:
+    return f"{255 * value:.3g}/255" if norm == "linf" else f"{value:.3g}"
+
+
+def details(strip: Strip) -> list[str]:
+    """The facts behind the headline of a finished strip, one sentence each."""
+    request, tally, about = strip.request, strip.tally, strip.conditions
+    lines = [f"{tally.n} picture{_s(tally.n)}, {request.chosen_words()}."]
+    if request.pick == "hand":
+        lines.append("Pictures chosen by hand stand for no others, so no interval is given.")
+    else:
+        lines.append("The interval covers the choice of pictures; what a stronger attack would find is not in it.")
+    if strip.verdict is None:
+        return lines
+    if about["stochastic"]:
+        lines.append(
+            f"This model draws at random at every look: each verdict, before and after, is the majority of "
+            f"{about['verdict_draws']} fresh draws that the attack has not seen."
+        )
+    if tally.holds:
+        lines.append(NO_PROOF)
+    fooled = strip.fooled[strip.right]
+    if not request.is_minimal and tally.fooled:
+        kept = int((strip.verdict.reached_8bit.numpy() & fooled).sum())
+        lines.append(f"Saved as ordinary 8-bit pictures, {kept} of the {tally.fooled} still fool it.")
+    outside = int((~strip.verdict.inside).sum())
+    lines.append(
+        f"{outside} results lie outside the allowed distance and do not count."
+        if outside
+        else "Every result lies inside the allowed distance and the pixel range, checked in double precision."
+    )
+    if about["stalled_share"] > 0:
+        lines.append(f"{about['stalled_share']:.1%} of all gradients were zero or not finite; there the step was random.")
+    black = ATTACKS.entry(request.attack).group in BLACK_BOX
+    kind = "Black-box: the attack saw only the model's answers" if black else "White-box: the attack used the model's gradients"
+    spent = f"{about['forwards']:,} forward and {about['backwards']:,} backward passes for {tally.right} pictures"
+    lines.append(f"{kind}; {spent} ({about['seconds']:.2g} s on {about['device']}), seed {request.seed}.")
+    return lines
+
+
+def applied_headline(applied: Applied) -> str:
+    """What carried over, beside the baselines."""
+    tally = applied.tally("change")
+    if not tally.right:
+        return f"The model is wrong on {_all(tally.n)} before anything is changed: nothing can carry over."
+    noise, shuffled = (applied.tally(kind) for kind in ("noise", "shuffled"))
+    done = "" if applied.finished else f" So far {len(applied.rows)} of {applied.n}."
+    return (
+        f"**Put on others, it fools {tally.fooled} of {tally.right}** that the model got right ({with_interval(tally)}). "
+        f"Noise of the same size fools {noise.fooled}, the same change with its pixels shuffled {shuffled.fooled}.{done}"
+    )
+
+
+def applied_details(applied: Applied) -> list[str]:
+    size = f"{NORM_NAMES[applied.norm]} {distance(applied.size, applied.norm)}"
+    made = "on all pictures of the strip together" if applied.given is None else f"on picture {applied.given} alone"
+    n, wrong = len(applied.rows), applied.tally("change").wrong
+    return [
+        f"The change was made {made}, on this same model; the {n} others, {applied.conditions['others_chosen']}, had no part "
+        f"in it. {wrong} of them were wrong before any change and are left out of the shares.",
+        f"All three lie in the same ball ({size}) around each picture: the change, uniform noise drawn anew for each "
+        "picture, and the change with its pixels moved to random places.",
+        f"Verdicts on fresh looks; {applied.conditions['seconds']:.2g} s on {applied.conditions['device']}.",
+    ]
+
+
+def _all(n: int) -> str:
+    return "this picture" if n == 1 else f"all {n} pictures"
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,26 @@
+"""Many pictures at once: choose a strip, press one button, and see how many are fooled."""
+
+import streamlit as st
+
+from explorer.core import ExplorerError
+from explorer.ui import controls, frame, many
+
+frame.inside("many")
+many.open_page()
+with st.sidebar:
+    many.pictures_panel()
+controls.headline(many.running(), begin=many.begin, cancel=many.cancel, own=many.own_classes())
+with st.sidebar:
+    controls.attack_panel()
+notes = st.container()  # always there, so that what is below keeps its place
+with notes:
+    try:
+        if not many.is_shown(many.current_request()):
+            st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
+    except ExplorerError as error:
+        st.error(str(error), icon=":material/error:")
+    if notice := st.session_state.pop("notice", None):
+        st.warning(notice, icon=":material/info:")
+many.watch()
+many.outcome()
+many.method()

@@ -93,6 +93,16 @@ class LocalizedPGD(Hyper):
         if self.area == "drawn" and int(self.mask, 16) == 0:
             raise InvalidValue(f"mask must have at least one painted cell to change anything; got {self.mask!r}.")
 
+    @property
+    def aside(self) -> str:
+        """What a title adds."""
+        cells = int(self.mask, 16).bit_count()
+        return {
+            "border": f"only a border of {self.thickness} pixel{'s' * (self.thickness > 1)}",
+            "background": "only the background, as far as it was recognised",
+            "drawn": f"only {cells} of {CELLS**2} drawn cells",
+        }[self.area]
+
     def allowed(self, x0: Tensor) -> Tensor:
         """(N,1,H,W) bool: where each image of x0 (N,C,H,W) may change. Raises InvalidValue if that is nowhere."""
         if self.area == "background":

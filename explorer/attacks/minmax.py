@@ -177,6 +177,11 @@ class MinMaxModels(_MinMax):
         return tuple(part for part in re.split(r"[+,\s]+", self.models) if part)
 
     @property
+    def aside(self) -> str:
+        """What a title adds."""
+        return f"together with {' and '.join(self.partners)}" if self.partners else ""
+
+    @property
     def _domain_count(self) -> int:
         return 1 + len(self.partners)
 

@@ -175,6 +175,8 @@ class AttackRequest:
             amount = getattr(self.method, name, 1)
             if amount > 1 or name in self.hyper:
                 parts.append(f"{amount} {one if amount == 1 else many}")
+        if aside := getattr(self.method, "aside", ""):
+            parts.append(aside)
         if self.target is not None:
             parts.append(f"toward {self.classes[self.target]}")
         return ", ".join(parts)

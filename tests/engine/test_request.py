@@ -275,3 +275,15 @@ def test_the_script_of_an_upload_reads_the_picture_and_says_its_class(tmp_path, 
         exec(compile(made.to_python(), "script", "exec"), names)
         assert names["x"].shape == (1, 3, 32, 32) and names["outcome"].success.shape == (1,)
     assert int(names["y"]) == 5 and "tensor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("attack", "hyper", "says"), [
+    ("localized", {"thickness": 1}, "only a border of 1 pixel"),
+    ("localized", {"area": "background"}, "only the background, as far as it was recognised"),
+    ("localized", {"area": "drawn", "mask": "8000000000000001"}, "only 2 of 64 drawn cells"),
+    ("minmax", {"models": "cifar10/other"}, "together with cifar10/other"),
+])  # fmt: skip
+def test_a_title_says_where_or_against_whom_an_attack_works(attack, hyper, says):
+    asked = AttackRequest("cifar10", 3, "cifar10/tiny", attack=attack, hyper=hyper)
+    assert asked.title().endswith(f", {says}")
+    assert AttackRequest.from_query(asked.to_query()) == asked

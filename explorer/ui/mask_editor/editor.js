@@ -60,6 +60,8 @@ function build(editor) {
     state.focus = cell;
     line(cell, cell);
     draw();
+    buttons[cell].focus({ preventScroll: true }); // so that the keys go on from here
+    event.preventDefault();
   };
   cells.onpointermove = (event) => {
     if (!state.stroke) return;

@@ -28,9 +28,10 @@ class _APGD(Hyper):
     steps + 1 forward and `steps` backward passes for each run and draw. The step size of an image is judged at
     `checkpoints`: if it is halved (`must_halve`), the image goes back to its best point so far.
     With several draws, loss and gradient are means over them, and the best point is the one of highest mean loss.
-    differs: the start is uniform in the ball, not scaled to its surface; the last point's gradient, which nothing
-    would use, is not computed; a gradient that is exactly zero or not finite gives way to a random direction; of points
-    with the same loss the later is the best, since a very confident network's cross-entropy is 0 for long.
+    A random start lies on the ball's surface (`surface`), as in the authors' code.
+    differs: the last point's gradient, which nothing would use, is not computed; a gradient that is exactly zero or not
+    finite gives way to a random direction; of points with the same loss the later is the best, since a very confident
+    network's cross-entropy is 0 for long.
     """
 
     budget: ClassVar[str] = "fixed"
@@ -84,7 +85,8 @@ class _APGD(Hyper):
         step: Step | None = None
         for run, (aim, restart) in enumerate(runs):
             region = ball.around(x0[rows])
-            climb = _Climb(ball, region, region.sample(rng) if self.random_start or restart else x0[rows].clone())
+            begin = surface(region, rng) if self.random_start or restart else x0[rows].clone()
+            climb = _Climb(ball, region, begin)
             for update in range(self.steps + 1):
                 index, last = index + 1, update == self.steps
                 see = look if last else look_and_pull
@@ -134,6 +136,16 @@ class _APGD(Hyper):
 def _whole(before: Tensor | None, rows: Tensor, now: Tensor, n: int) -> Tensor:
     """(n,...) `now` in its rows; the images that have left the batch stay as they were."""
     return now if len(rows) == n else before.index_copy(0, rows, now)
+
+
+def surface(region: Region, rng: torch.Generator) -> Tensor:
+    """A random point of each image's region: noise, uniform (L2: Gaussian), scaled to the length eps and cut to [0, 1]."""
+    x0, flat = region.x0, region.norm == "linf"
+    draw = torch.rand if flat else torch.randn
+    noise = draw(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype).to(x0.device)
+    noise = 2 * noise - 1 if flat else noise
+    length = noise.abs().amax((1, 2, 3), keepdim=True) if flat else noise.square().sum((1, 2, 3), keepdim=True).sqrt()
+    return region.project(x0 + region.eps * noise / length)
 
 
 def checkpoints(steps: int) -> dict[int, int]:

@@ -90,12 +90,12 @@ def _beside_bare_loop(
     def bare() -> None:
         bare_loop(model, x, y, steps)
 
-    load = _load()
+    load = load_average()
     bare(), pgd()  # warm up
     pairs = []
     for repeat in range(repeats):
         first, second = (bare, pgd) if repeat % 2 == 0 else (pgd, bare)
-        times = {first: _seconds(first, model.device), second: _seconds(second, model.device)}
+        times = {first: seconds(first, model.device), second: seconds(second, model.device)}
         pairs.append((times[bare], times[pgd]))
         after_each(repeat + 1)
     ratios = [slow / fast for fast, slow in pairs]
@@ -108,13 +108,13 @@ def _beside_bare_loop(
         "ratio_range": [min(ratios), max(ratios)],
         "target": TARGETS.get(size),
         "images_per_second": size * steps / median(p for _, p in pairs),  # gradient steps of one image each
-        "load": [load, _load()],
+        "load": [load, load_average()],
     }
 
 
 def _one_walk(model: Classifier, repeats: int, steps: int, after_each: Callable[[int], None]) -> dict[str, Any]:
     x, y = _images(model, 1)
-    goal, attack, load = Goal.untargeted(y), PGD(steps=steps), _load()
+    goal, attack, load = Goal.untargeted(y), PGD(steps=steps), load_average()
     firsts, wholes = [], []
     for repeat in range(-1, repeats):  # one to warm up
         began, first = time.perf_counter(), 0.0
@@ -132,7 +132,7 @@ def _one_walk(model: Classifier, repeats: int, steps: int, after_each: Callable[
         "batch": 1,
         "first_step_seconds": median(firsts),
         "walk_seconds": median(wholes),
-        "load": [load, _load()],
+        "load": [load, load_average()],
     }
 
 
@@ -156,7 +156,7 @@ def _guard(
     return after_each
 
 
-def _seconds(work: Callable[[], None], device: torch.device) -> float:
+def seconds(work: Callable[[], None], device: torch.device) -> float:
     _wait(device)
     began = time.perf_counter()
     work()
@@ -172,5 +172,5 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _load() -> float | None:
+def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

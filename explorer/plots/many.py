@@ -156,7 +156,7 @@ def carried(
             marker={"color": [STATE_COLORS["fooled" if i < own else "wrong"] for i in range(len(share))]},
             error_x={
                 "type": "data", "symmetric": False, "array": 100 * (high - share), "arrayminus": 100 * (share - low),
-                "thickness": 1.5,
+                "thickness": 1.5, "color": inks(dark).text,
             },
             customdata=[f"{hits} of {n}; 95 % interval {lo:.0%} to {hi:.0%}" for (hits, n), lo, hi in zip(
                 counts, low, high, strict=True)],

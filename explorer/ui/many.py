@@ -365,14 +365,17 @@ def outcome() -> None:
     now = ticket.latest if ticket is not None else None
     if now is None or not now.finished:
         return
+    if now.shared is not None and now.tally.right:
+        _others(now)  # what this attack is about
     stochastic = zoo.card(now.request.model).stochastic
     if doubt := verdicts.warning(now.request.one, stochastic):
         st.warning(doubt, icon=":material/help:")
+    st.subheader("What was measured", anchor=False)
     st.markdown("\n".join(f"- {line}" for line in tallies.details(now)))
     with st.expander("All conditions, and the same attack as Python"):
         st.code(now.request.to_python(tuple(now.rows[now.right].tolist())), language="python")
         st.code(json.dumps(dict(now.conditions), indent=1, ensure_ascii=False), language="json")
-    if now.tally.right:
+    if now.shared is None and now.tally.right:
         _others(now)
 
 
@@ -462,7 +465,7 @@ def _carried(now: Strip, made: Applied) -> None:
         state = "wrong" if not made.right[at] else "fooled" if made.fooled["change"][at] else "holds"
         word = {"wrong": "wrong before", "fooled": "fooled", "holds": "holds"}[state]
         row, true = int(made.rows[at]), classes[made.labels[at]]
-        lines = (f"{true} → {classes[made.after['change'][at]]}",)
+        lines = (true, f"→ {classes[made.after['change'][at]]}")
         original = controls.sample(now.request.dataset).x[row].numpy()
         pictures = ((to_url(original), "original"), (to_url(made.images[at]), "with the change"))
         cards.append(Card(row, f"{true}, picture {row}: {word}", state, word, pictures, lines))

@@ -18,7 +18,6 @@ from explorer.ui.session import engine, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
 FAVOURITES = ("cifar10/baseline", "cifar10/pgd-linf", "cifar10/lwta")  # shown first: they fall at different steps
-LOOK = 2 * stage.POLL  # seconds between two looks at a running comparison: several walks travel each time
 TICKET, SHOWN, RUN = "compare.ticket", "compare.shown", "compare.run"
 
 NO_ROBUSTNESS = (
@@ -106,8 +105,7 @@ def headline() -> None:
     """Which models, who the image is made on, which attack; and the button."""
     titles = controls.model_titles()
     models = chosen_models()
-    left, right = st.columns([5, 3.4], vertical_alignment="bottom")
-    left.multiselect(
+    st.multiselect(
         "Beside each other", list(titles), key="models", format_func=titles.get, max_selections=MOST,
         placeholder=f"Choose {FEWEST} to {MOST} models",
     )  # fmt: skip
@@ -115,7 +113,8 @@ def headline() -> None:
     controls.keep("craft", EACH)
     if st.session_state["craft"] not in crafts:
         st.session_state["craft"] = EACH
-    right.selectbox(
+    craft, *others = st.columns([3, 2.8, 2.2, 1.5], vertical_alignment="bottom")
+    craft.selectbox(
         "The image is made",
         crafts,
         key="craft",
@@ -123,9 +122,7 @@ def headline() -> None:
         help="For each model anew: the attack looks at the model it is judged on. Shown to the others: a transfer attack; "
         "the others only see the finished images, so it says little about them.",
     )
-    controls.attack_row(
-        st.columns([3.6, 3, 1.8], vertical_alignment="bottom"), running(), begin=begin, cancel=cancel
-    )
+    controls.attack_row(others, running(), begin=begin, cancel=cancel)
 
 
 def current_request() -> CompareRequest:
@@ -189,7 +186,8 @@ def watch() -> None:
     shown: CompareRequest = st.session_state[SHOWN]
     stage.set_link({} if shown.attack.is_upload else shown.to_query())  # an upload has no link
     polling = not ticket.finished
-    st.fragment(_lanes, run_every=LOOK if polling else None, key="compare stage")(ticket, polling)
+    pause = len(shown.models) * stage.POLL  # several walks travel each time: no more to carry than one walk alone
+    st.fragment(_lanes, run_every=pause if polling else None, key="compare stage")(ticket, polling)
 
 
 def _lanes(ticket: Ticket[Comparison], polling: bool) -> None:
@@ -350,15 +348,17 @@ def conditions(comparison: Comparison, request: CompareRequest) -> str:
     label = comparison.lanes[0].snapshot.trace.conditions["label_known"]
     guess = "" if label else " Nobody said what the picture shows: each model is turned away from its own first guess."
     return (
-        f"Same picture, {entry.title}, {verdicts.NORM_NAMES[attack.norm]}, {size}, {attack.restarts} × {_steps(attack)}, "
+        f"Same picture, {entry.title}, {verdicts.NORM_NAMES[attack.norm]}, {size}{_effort(attack)}, "
         f"seed {attack.seed}, in every lane; {comparison.seconds:.2g} s on {engine().description}. One picture shows how an "
         f"attack goes, not how robust a model is: the Models page has the shares of many.{guess}"
     )
 
 
-def _steps(attack: AttackRequest) -> str:
-    steps = getattr(attack.method, "steps", 1)
-    return "1 step" if steps == 1 else f"{steps} steps"
+def _effort(attack: AttackRequest) -> str:
+    """Steps, restarts and draws, as far as the attack has them."""
+    words = {"steps": "step", "restarts": "restart", "draws": "draw"}
+    found = {word: getattr(attack.method, name) for name, word in words.items() if hasattr(attack.method, name)}
+    return "".join(f", {n} {word}{'' if n == 1 else 's'}" for word, n in found.items())
 
 
 def _full_conditions(lane: Lane) -> None:

@@ -211,6 +211,8 @@ def watch() -> None:
 
 
 def _stage(ticket: Ticket[Strip], polling: bool) -> None:
+    if frame.WANTED in st.session_state:
+        st.rerun()  # of the whole app, which goes to that page
     stage.await_first(ticket)
     now = ticket.latest
     if now is not None:
@@ -303,8 +305,14 @@ def _close_look(now: Strip) -> None:
                 "in a batch, so an attack with random parts takes another walk there."
                 + (" A shared change becomes one made for this picture only." if now.shared is not None else "")
             )
-            if st.button("Watch this one", icon=":material/play_circle:", key="many.watch", help=about):
-                _watch_one(now.request, int(picked))
+            st.button(
+                "Watch this one",
+                icon=":material/play_circle:",
+                key="many.watch",
+                help=about,
+                on_click=_watch_one,
+                args=(now.request, int(picked)),
+            )
             st.caption("Click any picture below to have it here.")
 
 
@@ -313,12 +321,11 @@ def _watch_one(request: ManyRequest, row: int) -> None:
         one = request.single(row).within()
     except ExplorerError as error:
         st.session_state["notice"] = str(error)
-        st.rerun()
+        return
     controls.show(one)
     stage.start(one)
     st.query_params.clear()  # they are this page's
     st.session_state[frame.WANTED] = "attack"
-    st.rerun()
 
 
 def _figures(now: Strip) -> None:

@@ -1,0 +1,72 @@
+"""What DeepFool and FAB share: the logits near a point as straight slopes, and the boundary that is nearest then."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from explorer.attacks._ascent import dead
+from explorer.core import Goal, randomness
+
+NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
+LEAST = 1e-6  # every pixel's part in the shortest step: less is lost in float32, and a tie would never be left
+
+
+class Sight:
+    """One look at x (n,C,H,W): `logits` (n,K), means over the draws. Its slopes may be asked for once, if `sloped`."""
+
+    def __init__(self, model: nn.Module, x: Tensor, draws: int, rng: torch.Generator, sloped: bool = True):
+        with torch.set_grad_enabled(sloped), randomness(rng):
+            self._leaf = x.detach().requires_grad_(sloped)
+            self._every = model(self._leaf.repeat_interleave(draws, dim=0)).float()  # (n*draws,K)
+        self._draws = draws
+        self.logits = self._every.detach().view(len(x), draws, -1).mean(1)
+
+    def slopes(self, goal: Goal, rivals: Tensor) -> Tensor:
+        """(n,R,C,H,W) how each of the `leads` falls: one backward pass a rival and draw."""
+        found = []
+        for k in range(rivals.shape[1]):
+            rise = torch.zeros_like(self.logits).scatter(1, rivals[:, k : k + 1], 1.0)
+            rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
+            rise = rise.repeat_interleave(self._draws, dim=0) / self._draws
+            more = k + 1 < rivals.shape[1]
+            found.append(torch.autograd.grad(self._every, self._leaf, rise, retain_graph=more)[0])
+        return torch.stack(found, 1)
+
+
+def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:
+    """(n,R) the `count` classes, if there are so many, with the largest logits among all but the goal's."""
+    others = logits.scatter(1, goal.labels[:, None], float("-inf"))
+    return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def leads(logits: Tensor, goal: Goal, rivals: Tensor) -> Tensor:
+    """(n,R) how far each rival's logit must rise against the label's (with a target: the reverse)."""
+    lead = logits.gather(1, goal.labels[:, None]) - logits.gather(1, rivals)
+    return -lead if goal.is_targeted else lead
+
+
+def usable(slopes: Tensor) -> Tensor:
+    """(n,R) bool: neither exactly zero nor not finite."""
+    return ~dead(slopes.flatten(0, 1)).view(slopes.shape[:2])
+
+
+def nearest(leads: Tensor, slopes: Tensor, norm: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the boundaries with these leads (n,R) and slopes (n,R,C,H,W), the one that is nearest if they are straight.
+
+    Its lead (n,), its slope (n,D), the slope's size in the dual norm (n,), float64 where the device has it, and (n,)
+    bool where all slopes are dead, so that these say nothing.
+    """
+    kind = torch.float64 if slopes.device.type != "mps" else slopes.dtype
+    alive = usable(slopes)
+    flat = torch.where(alive[:, :, None], slopes.to(kind).flatten(2), 1.0)
+    size = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)  # (n,R)
+    best = torch.where(alive, leads.abs() / size, float("inf")).argmin(1)
+    rows = torch.arange(len(leads), device=leads.device)
+    return leads[rows, best].to(kind), flat[rows, best], size[rows, best], ~alive.any(1)
+
+
+def nudge(like: Tensor, rng: torch.Generator) -> Tensor:
+    """A random step: NUDGE up or down for every pixel."""
+    noise = torch.randn(like.shape, generator=rng, device=rng.device, dtype=like.dtype)
+    return NUDGE * noise.sign().to(like.device)

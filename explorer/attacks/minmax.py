@@ -50,7 +50,7 @@ class _MinMax(Hyper):
         0.1, "step size", lo=0.001, hi=2.0, unit="x eps", step=0.005, help="Length of one update, relative to eps."
     )
     weight_step: float = param(
-        0.05, "weight step", lo=0.0, hi=10.0, step=0.01, help="How fast the weights are learned; 0 keeps them equal."
+        0.02, "weight step", lo=0.0, hi=10.0, step=0.01, help="How fast the weights are learned; 0 keeps them equal."
     )
     gamma: float = param(
         2.0, "pull to equal weights", lo=0.0, hi=100.0, step=0.5,
@@ -143,15 +143,15 @@ class MinMaxModels(_MinMax):
     """
 
     formula: ClassVar[str] = (
-        r"\max_{\|\delta\| \le \varepsilon}\ \min_{w \in \Delta_K}\ \textstyle\sum_k w_k\, L_k(x + \delta, y)"
-        r" + \tfrac{\gamma}{2}\, \lVert w - \tfrac1K \rVert^2"
+        r"\max_\delta\, \min_w\, \textstyle\sum_k w_k L_k(\delta) + \tfrac{\gamma}{2} \lVert w - \tfrac1K \rVert^2"
     )
     explanation: ClassVar[str] = (
-        r"Look for one picture that fools $K$ models at the same time. In turn, the picture takes a step up the weighted "
-        r"sum of all models' losses, and the weights $w$ (at least 0, together 1: the set $\Delta_K$) move toward the "
-        r"model with the smallest loss, the one that resists most; $\gamma$ pulls them back toward equal weights. The "
-        r"weights learned are a finding of their own: they say which model was hardest to fool. The loss drawn after "
-        r"the first frame is the smallest of all models'; the walk and the verdict show the model chosen above."
+        r"Look for one change $\delta$ that fools $K$ models at the same time; $L_k(\delta)$ is model $k$'s loss at "
+        r"the changed picture. In turn, the picture takes a step up the weighted sum of all models' losses, and the "
+        r"weights $w$, which are at least 0 and together 1, move toward the model with the smallest loss, the one "
+        r"that resists most; $\gamma$ pulls them back toward equal weights. The weights learned are a finding of "
+        r"their own: they say which model was hardest to fool. The loss drawn after the first frame is the smallest "
+        r"of all models'; the walk and the verdict show the model chosen above."
     )
 
     models: str = param(
@@ -216,15 +216,15 @@ class MinMaxNorms(_MinMax):
     """
 
     formula: ClassVar[str] = (
-        r"\max_{\delta}\ \min_{w \in \Delta_2}\ w_1 L(x + \delta, y) + w_2 L(\Pi'(x + \delta), y)"
-        r" + \tfrac{\gamma}{2}\, \lVert w - \tfrac12 \rVert^2"
+        r"\max_\delta\, \min_w\, w_1 L(\delta) + w_2 L(\Pi' \delta) + \tfrac{\gamma}{2} \lVert w - \tfrac12 \rVert^2"
     )
     explanation: ClassVar[str] = (
-        r"Look for one pattern $\delta$ that fools the model under two measures of change: as it is, inside the norm and "
-        r"eps chosen above, and after $\Pi'$ has drawn it into a ball of the other norm, too. In turn, the picture takes "
-        r"a step up the weighted sum of both losses, and the weights $w$ move toward the smaller loss. A weight near 1 "
-        r"says which of the two balls was the harder one for this picture. The picture shown is the one inside the norm "
-        r"chosen above; the drawn-in one changes even less. The loss drawn after the first frame is the smaller of the two."
+        r"Look for one pattern $\delta$ that fools the model under two measures of change: as it is, inside the norm "
+        r"and eps chosen above, and after $\Pi'$ has drawn it into a ball of the other norm, too. In turn, the "
+        r"picture takes a step up the weighted sum of both losses, and the weights $w$, at least 0 and together 1, "
+        r"move toward the smaller loss. A weight near 1 says which of the two balls was the harder one for this "
+        r"picture. The picture shown is the one inside the norm chosen above; the drawn-in one changes even less. The "
+        r"loss drawn after the first frame is the smaller of the two."
     )
 
     linf_eps: float = param(

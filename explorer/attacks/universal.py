@@ -48,15 +48,15 @@ class Universal(Hyper):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     shares_delta: ClassVar[bool] = True  # what becomes of one image depends on the others of its batch
     formula: ClassVar[str] = (
-        r"\delta_{t+1} = \Pi\,\big[\,\delta_t + \alpha\, d\big(\textstyle\sum_i \nabla_\delta \min\{L(x_i + \delta_t, y_i),"
-        r"\, \beta\}\big)\big]"
+        r"\delta_{t+1} = \Pi\,\big[\,\delta_t + \alpha\, d\big(\nabla\, \textstyle\sum_i \min\{L_i, \beta\}\big)\big]"
     )
     explanation: ClassVar[str] = (
-        r"Look for one change $\delta$ that fools the model on many pictures at once. Ask for every picture which way "
-        r"its loss grows, add up the answers, step that way in the steepest direction $d$, and let $\Pi$ pull the "
-        r"change back into the ball. A picture whose loss has reached $\beta$ is fooled well enough and counts no more, "
-        r"so that the others get their turn. On a single picture nothing is shared, and this is PGD with a bounded loss: "
-        r"how far one change carries shows on many pictures, also on those it was not made from."
+        r"Look for one change $\delta$ that fools the model on many pictures at once; $L_i$ is the loss of picture "
+        r"$i$ with that change. Ask for every picture which way its loss grows, add up the answers, step that way in "
+        r"the steepest direction $d$, and let $\Pi$ pull the change back into the ball. A picture whose loss has "
+        r"reached $\beta$ is fooled well enough and counts no more, so that the others get their turn. On a single "
+        r"picture nothing is shared, and this is PGD with a bounded loss: how far one change carries shows on many "
+        r"pictures, also on those it was not made from."
     )
     presets = {
         "weak": {"steps": 10, "rel_step": 0.25},

@@ -25,14 +25,20 @@ class Scene:
 def form_for(cls: type[Hyper], prefix: str, scene: Scene | None = None) -> dict[str, Any]:
     """One widget a field; returns the chosen values. `prefix` keeps the keys of different classes apart.
 
-    A field that matters only with some value of another is drawn only then. Without a `scene`, a mask and models are
-    asked for as text.
+    What is attacked comes before how hard. A field that matters only with some value of another is drawn only then.
+    Without a `scene`, a mask and models are asked for as text.
     """
     remember(cls, prefix)
+    what = [p for p in cls.params() if not p.strength]
+    values = _widgets(what, prefix, scene)
     if len({tuple(sorted(p.items())) for p in cls.presets.values()}) > 1:
         _preset_row(cls, prefix)
+    return values | _widgets([p for p in cls.params() if p.strength], prefix, scene)
+
+
+def _widgets(params: list[Param], prefix: str, scene: Scene | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for p in cls.params():
+    for p in params:
         key = f"{prefix}.{p.name}"
         hidden = p.when is not None and values[p.when[0]] != p.when[1]
         values[p.name] = st.session_state[key] if hidden else _widget(p, key, scene)

@@ -95,13 +95,13 @@ function build(editor) {
     event.preventDefault();
     event.stopPropagation();
   };
-  cells.onfocusin = (event) => {
+  cells.addEventListener("focusin", (event) => {
     const index = buttons.indexOf(event.target);
     if (index >= 0 && index !== state.focus) {
       state.focus = index;
       draw();
     }
-  };
+  });
   const all = (change) => () => {
     state.bits = state.bits.map(change);
     draw();

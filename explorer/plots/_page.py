@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from explorer.plots.theme import PAGES
 
 FONT = 13
+FAMILY = '"Source Sans", "Source Sans Pro", sans-serif'  # the app's own
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ def quiet_layout(figure: go.Figure, dark: bool, **more: object) -> go.Figure:
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": ink.text, "size": FONT},
+        font={"color": ink.text, "size": FONT, "family": FAMILY},
         hoverlabel={"bgcolor": ink.page, "bordercolor": ink.quiet, "font": {"color": ink.text, "size": FONT}},
         legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0, "font": {"color": ink.text}},
         margin={"l": 62, "r": 12, "t": 12, "b": 50},
         **more,
     )
-    axis = {"gridcolor": ink.grid, "linecolor": ink.quiet, "zeroline": False, "title_standoff": 8}
+    axis = {"gridcolor": ink.grid, "linecolor": ink.quiet, "zeroline": False, "title_standoff": 8, "title_font_size": FONT}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure

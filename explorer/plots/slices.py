@@ -133,7 +133,7 @@ def loss_surface(
             "yaxis": axis | {"title": "sideways"},
             "zaxis": axis | {"title": loss_name},
             "aspectratio": {"x": 1, "y": 1, "z": 0.7},
-            "camera": {"eye": {"x": -1.25, "y": -1.45, "z": 0.9}},
+            "camera": {"eye": {"x": -1.4, "y": -1.6, "z": 1.0}},
         },
     )
     return figure
@@ -204,8 +204,11 @@ def _pictures(ink) -> list[go.Scatter]:
 
 
 def _square(figure: go.Figure, along: np.ndarray, across: np.ndarray) -> go.Figure:
+    figure.update_layout(legend={"yanchor": "bottom", "y": 1.01}, margin={"t": 56})
     figure.update_xaxes(title=ALONG, range=[along[0], along[-1]], constrain="domain", showgrid=False)
-    figure.update_yaxes(title=ACROSS, range=[across[0], across[-1]], scaleanchor="x", constrain="domain", showgrid=False)
+    figure.update_yaxes(
+        title=ACROSS, range=[across[0], across[-1]], scaleanchor="x", constrain="domain", constraintoward="top", showgrid=False
+    )
     return figure
 
 

@@ -173,16 +173,14 @@ def _interval(found: Search, play: Callable[[AttackRequest], None]) -> None:
     reached, sentence = readings.smallest(found)
     (st.error if reached else st.success)(sentence, icon=":material/gpp_bad:" if reached else ":material/gpp_good:")
     if found.probes and not found.clean.reached:
-        columns = st.columns([1.5, 1.5, 2])
-        for column, probe, word in ((columns[0], found.fooled, "succeeds"), (columns[1], found.held, "still fails")):
-            if probe is None:
-                continue
-            asked = dataclasses.replace(found.request, eps=probe.eps)
-            label = f"Play the walk that {word}, {readings.eps_words(asked.norm, asked.eps)}"
-            if column.button(
-                label, icon=":material/play_arrow:", on_click=play, args=(asked,), key=f"play.{word}", width="stretch"
-            ):
-                st.rerun()
+        for column, probe, word in zip(st.columns(2), (found.fooled, found.held), ("succeeds", "fails"), strict=True):
+            if probe is not None:
+                asked = dataclasses.replace(found.request, eps=probe.eps)
+                label = f"Play the walk at {readings.eps_words(asked.norm, asked.eps)}, which {word}"
+                if column.button(
+                    label, icon=":material/play_arrow:", on_click=play, args=(asked,), key=f"play.{word}", width="stretch"
+                ):
+                    st.rerun()  # the whole page, not this part of it only
     st.markdown("\n".join(f"- {line}" for line in readings.smallest_notes(found)))
 
 
@@ -228,21 +226,20 @@ def _slice(kept: dict, snapshot: Snapshot, request: AttackRequest) -> None:
 
 def _maps(found: Slice, request: AttackRequest) -> None:
     plan, dark, name, loss_name = found.plan, _dark(), readings.outline_words(found, request), readings.loss_words(found)
+    head, words, toggle = st.columns([4, 1.6, 2.4], gap="medium", vertical_alignment="center")
+    head.markdown("**What the model sees**")
+    words.markdown("**Its loss**")
+    view = toggle.segmented_control(
+        "Show the loss", [HEAT, LAND], default=HEAT, key="slice.view", label_visibility="collapsed", required=True
+    )
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("**What the model sees**")
-        st.space("small")
         figure = slice_figures.class_map(
             plan.along, plan.across, found.predicted, found.probability, found.margin, found.cut, found.classes,
             found.outline, name, stride=found.stride, dark=dark,
         )
         st.plotly_chart(figure, key="slice.classes", theme=None, config=NO_BAR)
     with right:
-        words, toggle = st.columns([1, 1.4], vertical_alignment="center")
-        words.markdown("**Its loss**")
-        view = toggle.segmented_control(
-            "Show the loss", [HEAT, LAND], default=HEAT, key="slice.view", label_visibility="collapsed", required=True
-        )
         about = {"loss_name": loss_name, "stride": found.stride, "dark": dark}
         if view == LAND and found.stride < plan.size:
             figure = slice_figures.loss_surface(plan.along, plan.across, found.loss, found.outline, name, **about)
@@ -260,7 +257,7 @@ def _save(export: Export) -> None:
     verdict, factor = export.result.verdict, export.factor
     change = "nothing changed" if factor is None else f"changes enlarged {factor:g} times, around grey"
     captions = {"original": "original", "adversarial": "attacked, rounded to 8 bits", "perturbation": change}
-    pictures, saved, code = st.columns([2.2, 1.4, 2.4], gap="large")
+    pictures, saved = st.columns([1.6, 1], gap="large")
     with pictures:
         scale = max(1, -(-PREVIEW // export.original.shape[2]))
         shown, plain = export.pictures(scale), export.pictures()
@@ -288,6 +285,5 @@ def _save(export: Export) -> None:
             "The arrays hold every frame in 32-bit floats, with logits, features, losses and distances; "
             "`numpy.load` reads them without pickle. A picture is rounded to 8 bits: for measuring, take the arrays."
         )
-    with code:
-        st.code(export.script(), language="python", height=300)
-        st.caption("Run it beside the saved arrays: it makes the walk again and compares, bit for bit.")
+    st.markdown("**As Python.** Run beside the saved arrays, it makes the walk again and compares, bit for bit.")
+    st.code(export.script(), language="python")

@@ -36,7 +36,7 @@ def fall(
             name=WORDS[state],
             stackgroup="pictures",
             mode="lines",
-            line={"color": STATE_COLORS[state], "width": 1.5, "shape": "hv"},
+            line={"color": STATE_COLORS[state], "width": 1.5, "shape": "hvh"},  # the last step is to be seen, too
             fillpattern=_area(state),
             customdata=counts,
             hovertemplate=f"step %{{x}}: %{{customdata}} of {n} pictures<extra>{WORDS[state]}</extra>",

@@ -236,32 +236,34 @@ def _summary(now: Strip) -> None:
 
 def _cards(now: Strip) -> None:
     state = st.session_state
-    factor = amplification(float(np.abs(now.images - now.originals).max()))
     controls.keep("many.change", False)
     shown = st.toggle(
-        "Show what was changed" + ("" if factor is None else f", × {factor:g} around grey (the same for all)"),
+        "Show what was changed",
         key="many.change",
+        help="Between the two pictures: the change, amplified around grey by the factor below it.",
     )
-    cards = [_card(now, at, factor if shown else None) for at in range(len(now.rows))]
+    cards = [_card(now, at, shown) for at in range(len(now.rows))]
     picked = strip(cards, state["many.picked"], key="many.strip", label="Attacked pictures: before and now")
     if picked is not None and picked != state["many.picked"] and picked in now.rows:
         state["many.picked"] = picked
         st.rerun()  # the whole page: the picture is offered further below, too
 
 
-def _card(now: Strip, at: int, factor: float | None) -> Card:
+def _card(now: Strip, at: int, with_change: bool) -> Card:
     classes, state, norm = now.request.classes, now.states[at], now.request.norm
     true, row = classes[now.labels[at]], int(now.rows[at])
     pictures = [(to_url(now.originals[at]), "original")]
-    if factor is not None:
-        pictures.append((to_url(_amplified(now, at, factor)), "change, amplified"))
+    change, factor = _amplified(now, at)
+    if with_change:
+        pictures.append((to_url(change), "change, amplified"))
     pictures.append((to_url(now.images[at]), "now"))
     seen = f"{classes[now.after.predicted[at]]}, {_sure(now.after.sure[at])}"
     if state == "wrong":
         lines = (true, f"seen as {seen}", "not attacked")
     else:
         before = f"{true}, {_sure(now.before.sure[at])}"
-        lines = (before, f"→ {seen}", f"changed by {tallies.distance(float(now.distance[at]), norm)}")
+        size = f"changed by {tallies.distance(float(now.distance[at]), norm)}"
+        lines = (before, f"→ {seen}", size + (f", × {factor:g}" if with_change and factor else ""))
     if state == "holds" and not now.finished:
         state, word = "waiting", "holds so far"
     else:
@@ -272,8 +274,11 @@ def _card(now: Strip, at: int, factor: float | None) -> Card:
     return Card(row, f"{true}, picture {row}: {word}", state, word, tuple(pictures), lines)
 
 
-def _amplified(now: Strip, at: int, factor: float) -> np.ndarray:
-    return GREY + factor * (now.images[at] - now.originals[at])
+def _amplified(now: Strip, at: int) -> tuple[np.ndarray, float | None]:
+    """The change (C,H,W) around grey, and its factor; None where nothing changed."""
+    change = now.images[at] - now.originals[at]
+    factor = amplification(float(np.abs(change).max()))
+    return GREY + (factor or 1) * change, factor
 
 
 def _sure(p: float) -> str:
@@ -287,18 +292,17 @@ def _close_look(now: Strip) -> None:
         state["many.picked"] = int(now.rows[int(now.right.argmax())])
     picked = state["many.picked"]
     at = int(np.flatnonzero(now.rows == picked)[0])
-    change = now.images[at] - now.originals[at]
-    factor = amplification(float(np.abs(change).max()))
+    change, factor = _amplified(now, at)
     with st.container(border=True):
         columns = st.columns([1, 1, 1, 2.4], gap="medium")
         words = f"{classes[now.before.predicted[at]]}, {_sure(now.before.sure[at])}"
         columns[0].image(to_png(now.originals[at], BIG), caption=f"before: {words}", width="stretch")
         words = "no change" if factor is None else f"the change, × {factor:g}"
-        columns[1].image(to_png(GREY + (factor or 1) * change, BIG), caption=words, width="stretch")
+        columns[1].image(to_png(change, BIG), caption=words, width="stretch")
         words = f"{classes[now.after.predicted[at]]}, {_sure(now.after.sure[at])}"
         columns[2].image(to_png(now.images[at], BIG), caption=f"now: {words}", width="stretch")
         with columns[3]:
-            card = _card(now, at, None)
+            card = _card(now, at, False)
             st.markdown(f"**Picture {picked}, {classes[now.labels[at]]}**: {card.word}")
             about = (
                 "Plays the same attack on this picture alone, on the Attack page. Alone it draws other random numbers than "

@@ -1,0 +1,30 @@
+"""Many pictures in a real browser: a link to a fresh server, a card clicked, one of them watched."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+from playwright.sync_api import expect
+
+APP = Path(__file__).parents[2] / "app.py"
+MINUTE = 60_000  # milliseconds
+LINK = "data=cifar10&model=cifar10/baseline&attack=pgd&norm=linf&eps=8/255&with=steps:3&rows=2,7,11,20,31,44"
+
+
+def test_a_linked_strip_is_attacked_and_one_of_its_pictures_is_watched(open_page, serve):
+    fresh = serve(APP, env={"EXPLORER_THREADS": "1", "NOBODY_WAS_HERE_BEFORE": "many"})
+    page = open_page(f"{fresh}/many?{LINK}", color_scheme="dark")
+    expect(page.get_by_text("White-box: the attack used")).to_be_visible(timeout=MINUTE)
+    assert parse_qs(urlparse(page.url).query)["rows"] == ["2,7,11,20,31,44"]
+    cards = page.get_by_role("group", name="Attacked pictures").get_by_role("button")
+    expect(cards).to_have_count(6)
+    for card in cards.all():  # a word beside the colour
+        expect(card.locator(".state")).to_have_text(re.compile("fooled|holds|wrong before"))
+    cards.nth(2).click()
+    expect(page.get_by_text(re.compile("^Picture 11, "))).to_be_visible(timeout=MINUTE)
+    expect(cards.nth(2)).to_have_attribute("aria-pressed", "true")
+    assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    page.get_by_role("button", name="Watch this one").click()
+    expect(page.locator(".caption")).to_contain_text("of 3 steps the model takes", timeout=MINUTE)
+    query = parse_qs(urlparse(page.url).query)
+    assert query["image"] == ["11"] and query["with"] == ["steps:3"] and "rows" not in query

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
 from explorer.attacks.apgd import APGDCE, APGDDLR, APGDT
+from explorer.attacks.fab import FABInside
 from explorer.attacks.square import Square
 from explorer.core import Ball, Goal, Hyper, Step, param
 from explorer.core.goal import spread
@@ -21,45 +22,49 @@ QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes ar
 
 @ATTACKS.register(
     "autoattack",
-    title="AutoAttack (without FAB)",
+    title="AutoAttack",
     paper="arXiv:2003.01690, section 5",
     group="ensemble",
-    summary="APGD-CE, APGD-T and Square in a row: the field's yardstick, here still without its third attack, FAB.",
+    summary="APGD-CE, APGD-T, FAB-T and Square in a row: the field's yardstick, strong and slow.",
 )
 @dataclass(frozen=True)
 class AutoAttack(Hyper):
-    """APGD-CE, APGD-T, Square, in this order, each on the images not yet fooled; without FAB until that exists here.
+    """APGD-CE, APGD-T, FAB-T, Square, in this order, each on the images not yet fooled: the authors' standard version.
 
+    FAB looks for the smallest change, so only what it finds inside the ball counts, and only such points are shown.
     With several draws it is the variant for stochastic models ("rand" in the authors' code, which takes 20): APGD-CE,
     then APGD-DLR, both averaged over the draws, on all images, since an image that fools such a model now and then is
     not done with.
-    Yields a step for each one of the APGD attacks and for every tenth query of Square. They report the margin, by which
-    different attacks can be compared; for a stochastic model that of the mean logits.
-    differs: no FAB-T between APGD-T and Square, so a robust accuracy may come out too high; an image leaves as soon as it
-    is fooled, not at the end of an attack.
+    Yields a step for each one of the APGD attacks, for some of FAB's (see there) and for every tenth query of Square.
+    They report the margin, by which different attacks can be compared; for a stochastic model that of the mean logits.
+    differs: an image leaves as soon as it is fooled, not at the end of an attack. The members' own differences.
     """
 
     budget: ClassVar[str] = "fixed"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     loss: ClassVar[str] = "margin"  # what its steps report
     formula: ClassVar[str] = (
-        r"\text{APGD}_{CE}\ \to\ \text{APGD}^{T}_{DLR}\ \to\ \text{Square}"
-        r"\qquad (\text{several draws: APGD}_{CE}\ \to\ \text{APGD}_{DLR})"
+        r"\text{APGD}_{CE}\to\text{APGD}^{T}_{DLR}\to\text{FAB}^{T}\to\text{Square}"
+        r"\quad(\text{several draws: APGD}_{CE}\to\text{APGD}_{DLR})"
     )
     explanation: ClassVar[str] = (
         r"No single attack is the best on every picture. So run a few that fail in different ways, with nothing to tune: "
-        r"two that follow gradients, of different losses, and one that needs none. Each gets only the pictures that "
-        r"the ones before it could not change. The original has one more, FAB, which is missing here."
+        r"two that climb a loss, each a different one; one that follows the boundary to the smallest change; and one "
+        r"that needs no gradient at all. Each gets only the pictures that the ones before it could not change."
     )
     presets = {
         "weak": {"steps": 20, "target_classes": 3, "queries": 200},
         "standard": {},
-        "strong": {"steps": 150, "queries": 10_000},
+        "strong": {"steps": 150, "queries": 7500},
     }
 
-    steps: int = param(100, "APGD steps", lo=1, hi=1000, help="How many times APGD updates the image, in each run.")
+    steps: int = param(100, "steps", lo=1, hi=1000, help="How many times APGD and FAB update the image, in each run.")
     target_classes: int = param(
-        9, "target classes", lo=1, hi=999, help="How many of the likeliest wrong classes APGD-T tries, one run each."
+        9,
+        "target classes",
+        lo=1,
+        hi=999,
+        help="How many of the likeliest wrong classes APGD-T and FAB-T try, one run each.",
     )
     queries: int = param(5000, "Square queries", lo=1, hi=100_000, help="How often Square asks about each image.")
     draws: int = param(
@@ -81,9 +86,10 @@ class AutoAttack(Hyper):
         if self.draws > 1:
             return [(APGDCE(steps=self.steps, draws=self.draws), 1), (APGDDLR(steps=self.steps, draws=self.draws), 1)]
         targeted = APGDT(steps=self.steps, target_classes=self.target_classes, early_stop=True)
+        fab = FABInside(steps=self.steps, target_classes=self.target_classes, search_steps=0)
         # The schedule is not stretched to the queries: so it is in the authors' ensemble.
         square = Square(queries=self.queries, rescale=False)
-        return [(APGDCE(steps=self.steps, early_stop=True), 1), (targeted, 1), (square, QUERIES_A_STEP)]
+        return [(APGDCE(steps=self.steps, early_stop=True), 1), (targeted, 1), (fab, 1), (square, QUERIES_A_STEP)]
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
         check_norm(self, ball)

@@ -362,6 +362,8 @@ def test_players_of_a_group_move_in_step_and_in_silence(open_page, url):
     assert long.root.get_by_role("button", name="Double speed").get_attribute("aria-pressed") == "true"
     short.root.get_by_role("button", name="Play", exact=True).click()
     long.root.get_by_role("button", name="Pause").click()
+    for player in (long, shown):  # each draws the stop in its next animation frame
+        player.root.get_by_role("button", name="Play", exact=True).wait_for(timeout=SLOW)
     at = long.frame()
     page.wait_for_timeout(300)
     assert [long.frame(), shown.frame()] == [at, at], "one pauses, all pause"

@@ -174,3 +174,12 @@ def test_class_colours_stand_out_from_both_pages(color, page):
 def test_colour_and_shape_name_a_class_up_to_a_hundred():
     assert len(set(CLASS_COLORS)) == len(set(CLASS_SHAPES)) == 10
     assert len({(class_color(k), class_shape(k)) for k in range(100)}) == 100
+
+
+def test_the_head_names_the_group_and_says_what_was_transferred():
+    trace = make_trace()
+    alone, _ = unpack(pack(trace, None, words(trace)))
+    assert (alone["group"], alone["transfer"]) == (None, False)
+    shown = replace(trace, conditions=trace.conditions | {"threat": "transfer"})
+    head, _ = unpack(pack(shown, None, words(shown), group="comparison 3"))
+    assert (head["group"], head["transfer"]) == ("comparison 3", True)

@@ -446,6 +446,7 @@ class Player {
     this.axis = this.span;
     this.compact = getComputedStyle(this.$(".map")).display === "none"; // a narrow lane: the style sheet decides
     this.readTheme();
+    this.brief = this.$(".bars").clientWidth < 25 * this.ink.size; // no room for words behind the bars
     this.writeFixedWords();
     this.sizeImages();
     this.root.style.setProperty("--plot-left", `${PLOT.left}px`);
@@ -576,9 +577,9 @@ class Player {
     list.append(room);
   }
 
-  /** What stands behind a bar; in a narrow lane the signs alone. */
+  /** What stands behind a bar; where there is little room the signs alone. */
   tags(list) {
-    return list.map((tag) => (this.compact ? tag.split(" ")[0] : tag)).join(" ");
+    return list.map((tag) => (this.brief ? tag.split(" ")[0] : tag)).join(" ");
   }
 
   drawBars() {

@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce & Hein, arXiv:2003.01690, Algorithm 1) with cross-entropy, DLR (eq. 6) and targeted DLR (eq. 7)."""
+"""Auto-PGD (Croce & Hein, arXiv:2003.01690) with cross-entropy, DLR (eq. 6) and targeted DLR (eq. 7)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from explorer.core import Ball, Goal, Hyper, Region, Step, param
 from explorer.core.goal import dlr_pull, spread
 
 FIRST_STEP = 2.0  # x eps
-OWN_SHARE = 0.75  # of an update; the rest repeats the one before (alpha in eq. 5)
+OWN_SHARE = 0.75  # of an update; the rest repeats the one before (the paper's alpha)
 RISING_SHARE = 0.75  # of a window's updates must raise the loss, or the step size is halved (rho)
 
 
@@ -149,7 +149,7 @@ def surface(region: Region, rng: torch.Generator) -> Tensor:
 
 
 def checkpoints(steps: int) -> dict[int, int]:
-    """The updates after which the step size is judged, and how many updates each looks back on (section 3.2).
+    """The updates after which the step size is judged, and how many updates each looks back on.
 
     w_j = ceil(p_j * steps), p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), up to 1.
     """
@@ -164,7 +164,7 @@ def checkpoints(steps: int) -> dict[int, int]:
 
 
 def must_halve(rises: Tensor, window: int, halved: Tensor, best_before: Tensor, best: Tensor) -> Tensor:
-    """(n,) bool: the two conditions of section 3.2. All (n,); `window` is the number of updates since the last check.
+    """(n,) bool: the paper's two conditions. All (n,); `window` is the number of updates since the last check.
 
     1. At most 75 % of the updates raised the loss. 2. The step size was not halved at the last check, and the best loss
     has not risen since. (The paper's condition 1 has < for "at most"; the authors' code, as here, has <=.)
@@ -206,7 +206,7 @@ class _Climb:
         self.gradient = torch.where(back, self.best_gradient, self.gradient)
 
     def move(self, rng: torch.Generator) -> None:
-        """Eq. 5: a projected gradient step, mixed with the update before."""
+        """A projected gradient step, mixed with the update before."""
         direction = revived(self.gradient, dead(self.gradient), rng)
         ahead = self.region.project(self.x + self.alpha * self.ball.steepest(direction))
         if self.before is not None:
@@ -225,7 +225,7 @@ class _Climb:
 @ATTACKS.register(
     "apgd-ce",
     title="APGD-CE",
-    paper="arXiv:2003.01690, Algorithm 1",
+    paper="arXiv:2003.01690",
     group="iterated",
     summary="PGD that sets its own step size: usually stronger than PGD, and nothing to tune but the number of steps.",
 )
@@ -243,7 +243,7 @@ class APGDCE(_APGD):
 @ATTACKS.register(
     "apgd-dlr",
     title="APGD-DLR",
-    paper="arXiv:2003.01690, Algorithm 1 and eq. 6",
+    paper="arXiv:2003.01690, eq. 6",
     group="iterated",
     summary="APGD on a loss that does not fade when a model is very sure of itself.",
 )
@@ -262,7 +262,7 @@ class APGDDLR(_APGD):
 @ATTACKS.register(
     "apgd-t",
     title="APGD-T",
-    paper="arXiv:2003.01690, Algorithm 1 and eq. 7",
+    paper="arXiv:2003.01690, eq. 7",
     group="iterated",
     summary="APGD toward each of the likeliest wrong classes in turn: slow, and among the strongest.",
 )

@@ -1,4 +1,4 @@
-"""AutoAttack (Croce & Hein, arXiv:2003.01690, section 5): several attacks in a row, each on what the ones before left."""
+"""AutoAttack (Croce & Hein, arXiv:2003.01690): several attacks in a row, each on what the ones before left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes ar
 @ATTACKS.register(
     "autoattack",
     title="AutoAttack",
-    paper="arXiv:2003.01690, section 5",
+    paper="arXiv:2003.01690",
     group="ensemble",
     summary="APGD-CE, APGD-T, FAB-T and Square in a row: the field's yardstick, strong and slow.",
 )

@@ -1,4 +1,4 @@
-"""Carlini & Wagner's L2 attack (arXiv:1608.04644, section VI.A; search and resets as in the authors' l2_attack.py)."""
+"""Carlini & Wagner's L2 attack (arXiv:1608.04644; search and resets as in the authors' l2_attack.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
 @ATTACKS.register(
     "cw",
     title="C&W",
-    paper="arXiv:1608.04644, section VI.A",
+    paper="arXiv:1608.04644",
     group="minimal",
     summary="Minimises the length of the change and a penalty together, again and again: slow, precise distances.",
 )
@@ -33,7 +33,7 @@ BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
 class CW(Hyper):
     """min over w of ||x(w) - x0||^2 + c * max(0, kappa - margin(x(w))), with x(w) inside [0, 1] by a tanh.
 
-    margin is the best other logit minus the label's (with a target the reverse): eq. 6's f, sign turned. Success is a
+    margin is the best other logit minus the label's (with a target the reverse): the paper's f, sign turned. Success is a
     margin above kappa. c is searched for each image by itself: times 10 until it succeeds, then halving between the
     largest that failed and the smallest that succeeded; from 10 searches on, the last one repeats that upper end. The
     variable and Adam begin anew in every search; the nearest success of all of them counts, and a bisection between the

@@ -1,4 +1,4 @@
-"""DeepFool (Moosavi-Dezfooli et al., arXiv:1511.04599, algorithm 2; section 3.3 for other norms), in L2 and Linf."""
+"""DeepFool (Moosavi-Dezfooli et al., arXiv:1511.04599), in L2 and Linf."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST = 1e-6  # every pixel's part in the shortest step: less is lost in float32
 @ATTACKS.register(
     "deepfool",
     title="DeepFool",
-    paper="arXiv:1511.04599, algorithm 2",
+    paper="arXiv:1511.04599",
     group="minimal",
     summary="Walks straight to the nearest class boundary, as if the boundaries were flat: how far is the edge?",
 )

@@ -1,4 +1,4 @@
-"""Diverse inputs: DI2-FGSM and, with momentum, M-DI2-FGSM (Xie et al., arXiv:1803.06978, section 3.3), in Linf and L2."""
+"""Diverse inputs: DI2-FGSM and, with momentum, M-DI2-FGSM (Xie et al., arXiv:1803.06978), in Linf and L2."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class _Diverse(Hyper):
 @ATTACKS.register(
     "difgsm",
     title="DI²-FGSM",
-    paper="arXiv:1803.06978, section 3.3",
+    paper="arXiv:1803.06978",
     group="iterated",
     summary="Steps whose gradient is often taken through a shrunk copy: made for images that also fool other models.",
 )
@@ -152,7 +152,7 @@ class DIFGSM(_Diverse):
 @ATTACKS.register(
     "mdifgsm",
     title="M-DI²-FGSM",
-    paper="arXiv:1803.06978, section 3.3",
+    paper="arXiv:1803.06978",
     group="iterated",
     summary="Shrunk copies and momentum together: the strongest of this family for transfer to other models.",
 )

@@ -1,4 +1,4 @@
-"""Fast gradient sign method (Goodfellow et al., arXiv:1412.6572, section 4): PGD with one full step from the image."""
+"""Fast gradient sign method (Goodfellow et al., arXiv:1412.6572): PGD with one full step from the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
 @ATTACKS.register(
     "fgsm",
     title="FGSM",
-    paper="arXiv:1412.6572, section 4",
+    paper="arXiv:1412.6572",
     group="single step",
     summary="One step of full length along the gradient's sign: the fastest attack, and a weak one.",
 )

@@ -1,4 +1,4 @@
-"""Momentum iterative FGSM (MI-FGSM; Dong et al., arXiv:1710.06081, algorithm 1), in Linf and L2."""
+"""Momentum iterative FGSM (MI-FGSM; Dong et al., arXiv:1710.06081), in Linf and L2."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
 @ATTACKS.register(
     "mifgsm",
     title="MI-FGSM",
-    paper="arXiv:1710.06081, algorithm 1",
+    paper="arXiv:1710.06081",
     group="iterated",
     summary="Steps along a running sum of gradients: made for images that also fool other models (transfer).",
 )
 @dataclass(frozen=True)
 class MIFGSM(Hyper):
-    """m <- mu * m + g / ||g||_1, x <- project(x + alpha * sign(m)); in L2, alpha * m / ||m||_2 (eq. 6 and 7; section 3.3).
+    """m <- mu * m + g / ||g||_1, x <- project(x + alpha * sign(m)); in L2, alpha * m / ||m||_2.
 
     Yields restarts * (steps + 1) steps; forward passes steps + 1, backward passes steps a restart and draw, as PGD.
     differs: an exactly zero or not finite gradient adds nothing to the momentum, which keeps its direction (the plain

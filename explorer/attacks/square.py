@@ -23,7 +23,7 @@ REDRAWN = 10  # times at most, where a square would change nothing
 @ATTACKS.register(
     "square",
     title="Square",
-    paper="arXiv:1912.00049, algorithms 1 to 3",
+    paper="arXiv:1912.00049",
     group="black-box",
     summary="Random squares, kept where they help: needs only the model's output, so hidden gradients do not stop it.",
 )
@@ -125,7 +125,7 @@ class _Squares:
 
 
 class _LinfSquares(_Squares):
-    """Algorithm 2."""
+    """Of one sign a channel, +-eps."""
 
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
         x0 = region.x0
@@ -146,7 +146,7 @@ class _LinfSquares(_Squares):
 
 
 class _L2Squares(_Squares):
-    """Algorithm 3."""
+    """Of bumps, whose lengths share eps."""
 
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
         x0 = region.x0
@@ -179,7 +179,7 @@ class _L2Squares(_Squares):
 
 
 def bump(height: int, width: int) -> Tensor:
-    """(height, width) unit length, eq. 2: rings around the middle, each higher than the one outside it."""
+    """(height, width) unit length: rings around the middle, each higher than the one outside it."""
     rows, columns = ((torch.arange(n) - n // 2).abs() for n in (height, width))
     ring = torch.maximum(rows[:, None], columns[None])
     heights = 1 / torch.arange(1, max(height, width) // 2 + 2).square()

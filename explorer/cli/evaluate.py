@@ -84,8 +84,8 @@ def run(options: argparse.Namespace, console: Console) -> Any:
             bar.n = 0
             console.say(sentence(measure))
             found.append(measure)
-    if options.write:
-        write_card(card.name, found, console)
+            if options.write:  # at once: the next may take an hour
+                write_card(card.name, [measure], console)
     return {"model": card.name, "weights": card.sha256, "measures": [measure.to_dict() for measure in found]}
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball
+from explorer.core import Ball, Cancelled
 from explorer.data import load
-from explorer.evaluation import robust_accuracy
+from explorer.evaluation import robust_accuracy, standard_measures
 from explorer.models import zoo
 
 ONE = ("evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--eps", "2/255", "--n", "20")
@@ -42,6 +42,25 @@ def test_the_standard_measures_go_into_the_card(cli, tiny):
         ("white-box", "pgd", "l2", 4),
     ]
     assert "n=2,000" in cli("models").out
+
+
+def test_what_was_measured_before_a_stop_stands_in_the_card(cli, tiny, monkeypatch):
+    def stopped_after_two(*args, **options):
+        for index, measure in enumerate(standard_measures(*args, **options)):
+            if index == 2:
+                raise Cancelled("stopped")
+            yield measure
+
+    monkeypatch.setattr("explorer.cli.evaluate.standard_measures", stopped_after_two)
+    assert cli("evaluate", "cifar10/tiny", "--n", "4", "--write").code != 0
+    assert [m["kind"] for m in zoo.card("cifar10/tiny").measures] == ["clean", "white-box"]
+
+
+def test_a_stochastic_model_stands_the_adaptive_attacks_and_no_other_does(cli, tiny):
+    said = cli("evaluate", "cifar10/tiny", "--adaptive")
+    assert said.code != 0 and "must be stochastic" in said.err
+    said = cli(*ONE, "--twin", "cifar10/tiny")
+    assert said.code != 0 and "--twin belongs to --adaptive" in said.err
 
 
 def test_transfer_names_the_model_it_was_made_on(cli, tiny):

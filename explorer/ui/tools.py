@@ -73,8 +73,8 @@ def _panel(
 
 def _submit(kept: dict, tool: str, make: Callable[[], Callable]) -> None:
     """Start a tool's work, or say why that cannot be."""
-    previous: Ticket | None = kept.get(tool)
-    if previous is not None:
+    previous = kept.pop(tool, None)
+    if isinstance(previous, Ticket):
         previous.cancel()
     try:
         kept[tool] = engine().submit(session_id(), make(), alive=still_open())

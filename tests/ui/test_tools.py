@@ -1,0 +1,132 @@
+"""The tools under a finished walk: asked for before they compute, kept for the walk they belong to, dropped with it."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.engine import Busy
+from explorer.ui.masking import Tried
+
+ENTRY = str(Path(__file__).parents[1] / "entry.py")
+QUICK = {"data": "cifar10", "image": "8", "model": "cifar10/smoothed-0.25", "attack": "fgsm", "norm": "linf", "eps": "8/255"}
+
+
+def played(**changes) -> AppTest:
+    app = AppTest.from_file(ENTRY, default_timeout=60)
+    for key, value in (QUICK | changes).items():
+        app.query_params[key] = value
+    return finished(app.run())
+
+
+def finished(app: AppTest) -> AppTest:
+    assert app.session_state["ticket"].wait(60)
+    return app.run()
+
+
+def chosen(app: AppTest, tool: str) -> AppTest:
+    app.session_state["tool"] = tool
+    return app.run()
+
+
+def computed(app: AppTest, tool: str) -> AppTest:
+    app.button(key=f"{tool}.run").click().run()
+    assert app.session_state["tools"][tool].wait(60)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    kinds = (app.markdown, app.error, app.success, app.warning, app.info, app.caption)
+    return "\n".join(element.value for kind in kinds for element in kind)
+
+
+def test_nothing_is_computed_unasked():
+    app = played()
+    assert "Look further" in [title.value for title in app.subheader]
+    assert list(app.session_state["tools"]) == ["request"]
+    for tool in ("smallest eps", "slice", "save"):
+        chosen(app, tool)
+        assert not app.exception and list(app.session_state["tools"]) == ["request"]
+
+
+def test_the_smallest_eps_is_found_and_its_walk_played():
+    app = chosen(played(), "smallest eps")
+    app.selectbox(key="smallest.width").set_value(0.1).run()
+    computed(app, "smallest eps")
+    search = app.session_state["tools"]["smallest eps"].latest
+    assert search.ended == "done" and search.fooled and "An upper bound" in texts(app)
+    app.button(key="play.succeeds").click().run()
+    finished(app)
+    assert not app.exception and app.session_state["shown"].eps == pytest.approx(search.fooled.eps)
+    assert app.session_state["eps.linf"] == pytest.approx(255 * search.fooled.eps)
+    assert app.session_state["ticket"].latest.result.verdict.reached[0]  # the very walk that was probed
+    assert "smallest eps" not in app.session_state["tools"]  # it belonged to the other walk
+    assert "settings have changed" not in texts(app)
+
+
+def test_a_slice_is_drawn_and_explained():
+    app = chosen(played(), "slice")
+    app.selectbox(key="slice.size.False").set_value(31).run()
+    computed(app, "slice")
+    assert app.session_state["tools"]["slice"].latest.passes == 31 * 31
+    assert "What the model sees" in texts(app) and "3,072 dimensions" in texts(app)
+    app.selectbox(key="slice.extent").set_value("near").run()
+    assert "The settings have changed" in texts(app) and not app.exception
+
+
+def test_saving_offers_pictures_arrays_conditions_and_the_script():
+    app = chosen(played(), "save")
+    assert not app.exception
+    assert len(app.get("download_button")) == 6
+    assert any('saved = np.load("smoothed-0.25-fgsm-linf8of255-image8.npz"' in block.value for block in app.code)
+    assert "A picture is rounded to 8 bits" in texts(app)
+
+
+def test_a_minimal_attack_says_its_distance_itself():
+    app = chosen(played(attack="deepfool", norm="l2"), "smallest eps")
+    assert "the distance above is its answer" in texts(app)
+    assert "smallest eps.run" not in [button.key for button in app.button]
+
+
+def test_what_cannot_be_started_is_one_sentence():
+    app = chosen(played(attack="deepfool", norm="l2"), "slice")
+    still = app.session_state["ticket"].latest
+    still.trace.frames[still.result.best] = still.trace.frames[0]  # as if the attack had changed nothing
+    app.button(key="slice.run").click().run()
+    assert not app.exception and "The attack changed nothing" in texts(app)
+
+
+def test_a_busy_engine_and_a_failed_run_are_sentences(monkeypatch):
+    app = chosen(played(), "smallest eps")
+    monkeypatch.setattr("explorer.ui.tools.smallest_work", _busy)
+    app.button(key="smallest eps.run").click().run()
+    assert not app.exception and "The device is busy" in texts(app)
+    monkeypatch.setattr("explorer.ui.tools.smallest_work", _failing)
+    app.button(key="smallest eps.run").click().run()
+    app.session_state["tools"]["smallest eps"].wait(30)
+    app.run()
+    assert not app.exception and "left the range of numbers" in texts(app)
+
+
+def _busy(*_):
+    raise Busy("The device is busy: 64 runs are waiting. Try again in a moment.")
+
+
+def _failing(*_):
+    def work():
+        raise FloatingPointError("the logits are not finite")
+        yield
+
+    return work
+
+
+def test_what_a_pattern_means_stands_beside_the_verdict():
+    app = AppTest.from_file(ENTRY, default_timeout=60)
+    for key, value in (QUICK | {"model": "cifar10/pgd-linf", "image": "2", "eps": "0.0004"}).items():
+        app.query_params[key] = value
+    square = Tried("Square", "black-box", "linf", 0.0003, 0.0003, True, 1, 0.0)
+    app.session_state["tried"] = {("cifar10", 2, "cifar10/pgd-linf", None, 6): {"earlier": square}}
+    finished(app.run())
+    assert "looks like gradient masking" in texts(app) and "Square reached the goal" in texts(app)

@@ -32,7 +32,7 @@ from explorer.models import zoo
 PICTURES = 32  # in one batch
 OTHERS = 200  # that a finished change is put on
 AT_ONCE = 16  # pictures that are looked at between two turns of others
-MANY = Budget(passes=80_000, draws=320)  # for all pictures together
+MANY = Budget(passes=320_000, draws=320)  # for all pictures together: AutoAttack on 32, if none of them fell early
 PICKS = ("random", "right", "hand")
 PICKING, OTHER_PICTURES, NOISE, SHUFFLING = 3, 4, 5, 6  # streams of randomness beside those of a single walk
 KINDS = ("change", "noise", "shuffled")  # what is put on the others: the change itself, and two honest baselines

@@ -271,7 +271,8 @@ class _Watcher:
             cut = {name: getattr(trace, name)[: self._seen] for name in ("frames", "linf", "l2")}
             nowhere = np.zeros(self._seen, bool)  # no gradient was asked of this model
             conditions = self._conditions(trace.conditions)
-            self._trace = dataclasses.replace(trace, **cut, **seen, stalled=nowhere, conditions=conditions)
+            own = {"stalled": nowhere, "notes": (), "conditions": conditions}  # the notes speak of the attack
+            self._trace = dataclasses.replace(trace, **cut, **seen, **own)
         return dataclasses.replace(self._trace, planned=trace.planned)
 
     def _conditions(self, of_source: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,6 +170,14 @@ def test_a_transfer_is_called_one_in_every_sentence(engine):
     assert told[0].startswith("This model takes")
 
 
+def test_an_attack_on_several_models_is_not_shown_to_one_of_them(engine):
+    asked = request("transfer", (TINY, OTHER), attack="minmax", hyper={"models": LWTA, "steps": 3})
+    source, shown = final(engine, asked).lanes
+    assert source.snapshot.trace.notes and not shown.snapshot.trace.notes  # they speak of the attack
+    with pytest.raises(InvalidValue, match="other models"):
+        request("transfer", (TINY, LWTA), attack="minmax", hyper={"models": LWTA})
+
+
 def test_a_target_is_the_same_for_all(engine):
     asked = request("transfer", models=(TINY, OTHER), target=3)
     source, shown = final(engine, asked).lanes

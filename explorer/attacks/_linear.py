@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from explorer.attacks._ascent import dead
 from explorer.core import Goal, randomness
 
 NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
+BEYOND = 0.1  # of the rest of the way a point goes beyond a crossing, which rounding could miss
 LEAST = 1e-6  # every pixel's part in the shortest step: less is lost in float32, and a tie would never be left
 
 
@@ -18,7 +21,8 @@ class Sight:
     def __init__(self, model: nn.Module, x: Tensor, draws: int, rng: torch.Generator, sloped: bool = True):
         with torch.set_grad_enabled(sloped), randomness(rng):
             self._leaf = x.detach().requires_grad_(sloped)
-            self._every = model(self._leaf.repeat_interleave(draws, dim=0)).float()  # (n*draws,K)
+            every = self._leaf.repeat_interleave(draws, dim=0) if draws > 1 else self._leaf
+            self._every = model(every).float()  # (n*draws,K)
         self._draws = draws
         self.logits = self._every.detach().view(len(x), draws, -1).mean(1)
 
@@ -51,19 +55,33 @@ def usable(slopes: Tensor) -> Tensor:
     return ~dead(slopes.flatten(0, 1)).view(slopes.shape[:2])
 
 
-def nearest(leads: Tensor, slopes: Tensor, norm: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of the boundaries with these leads (n,R) and slopes (n,R,C,H,W), the one that is nearest if they are straight.
+@dataclass(frozen=True, eq=False)
+class Near:
+    """The boundary that is nearest if they are straight, float64 where the device has it; and how far all of them are."""
 
-    Its lead (n,), its slope (n,D), the slope's size in the dual norm (n,), float64 where the device has it, and (n,)
-    bool where all slopes are dead, so that these say nothing.
-    """
+    lead: Tensor  # (n,)
+    way: Tensor  # (n,D) its slope
+    size: Tensor  # (n,) the slope's, in the dual norm
+    lost: Tensor  # (n,) bool: all slopes are dead, so that lead, way and size say nothing
+    lengths: Tensor  # (n,R), infinite where the slope is dead
+
+
+def nearest(leads: Tensor, slopes: Tensor, norm: str) -> Near:
+    """Of the boundaries with these leads (n,R) and slopes (n,R,C,H,W)."""
     kind = torch.float64 if slopes.device.type != "mps" else slopes.dtype
     alive = usable(slopes)
     flat = torch.where(alive[:, :, None], slopes.to(kind).flatten(2), 1.0)
     size = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)  # (n,R)
-    best = torch.where(alive, leads.abs() / size, float("inf")).argmin(1)
-    rows = torch.arange(len(leads), device=leads.device)
-    return leads[rows, best].to(kind), flat[rows, best], size[rows, best], ~alive.any(1)
+    lengths = torch.where(alive, leads.abs() / size, float("inf"))
+    rows, best = torch.arange(len(leads), device=leads.device), lengths.argmin(1)
+    return Near(leads[rows, best].to(kind), flat[rows, best], size[rows, best], ~alive.any(1), lengths)
+
+
+def crossing(below: Tensor, above: Tensor) -> Tensor:
+    """(n,1,1,1) the share of the way from a margin below 0 to one above 0 at which a straight line is at 0, and a little
+    more."""
+    share = (below / (below - above)).nan_to_num(1.0)
+    return (share + BEYOND * (1 - share)).clamp(0, 1).view(-1, 1, 1, 1)
 
 
 def nudge(like: Tensor, rng: torch.Generator) -> Tensor:

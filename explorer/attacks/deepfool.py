@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, dead, look
-from explorer.core import Ball, Goal, Hyper, Step, param, randomness
+from explorer.attacks._ascent import check_norm, look
+from explorer.attacks._linear import LEAST, Sight, crossing, leads, likeliest, nearest, nudge, usable
+from explorer.core import Ball, Goal, Hyper, Step, param
 
-NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
 NEAREST = 3  # boundaries are looked at again after the first update
-BEYOND = 0.1  # of the last update's overshoot is kept when it is drawn back
-LEAST = 1e-6  # every pixel's part in the shortest step: less is lost in float32, and a tie would never be left
 
 
 @ATTACKS.register(
@@ -110,7 +108,7 @@ class DeepFool(Hyper):
                 forwards = forwards.index_add(0, spent, torch.full_like(spent, self.draws * flat.anew))
                 backwards = backwards.index_add(0, spent, torch.full_like(spent, self.draws * flat.slopes.shape[1]))
                 slopes = _free(flat.slopes, x[active[going]])
-                stalled[active[going]] = ~_usable(slopes).any(1)
+                stalled[active[going]] = ~usable(slopes).any(1)
             done = active[~going]
             if index > 1 and len(done):
                 x, logits = self._nearer(model, before[done], x, logits, margin[done], done, goal, rng)
@@ -131,8 +129,8 @@ class DeepFool(Hyper):
             if over:
                 return
             step, lengths = _step(flat.leads, slopes, ball.norm, rng)
-            nearest = lengths.topk(min(NEAREST, lengths.shape[1]), dim=1, largest=False).indices
-            active, rivals = active[going], flat.rivals.gather(1, nearest)
+            closest = lengths.topk(min(NEAREST, lengths.shape[1]), dim=1, largest=False).indices
+            active, rivals = active[going], flat.rivals.gather(1, closest)
             start = x0[active]
             far = torch.minimum(torch.maximum(moved[active] + step, -start), 1 - start)
             before, moved, x = x, moved.clone(), x.clone()  # those handed out stay as they are
@@ -145,36 +143,20 @@ class DeepFool(Hyper):
         """Logits (n,K), means over the draws, and what the model looks like where the goal is not yet reached; None if
         nobody needs to know. With a target, the best other class is chosen anew.
         """
-        leaf, every, logits = self._look(model, x, not last, rng)
-        going = ~goal.reached(logits)
-        seen, left = logits, int(going.sum())
+        seen = Sight(model, x, self.draws, rng, sloped=not last)
+        logits, going = seen.logits, ~goal.reached(seen.logits)
+        left = int(going.sum())
         if last or left == 0:
-            return seen, None
+            return logits, None
         width = 1 if goal.is_targeted else min(self.classes, logits.shape[1]) - 1 if rivals is None else rivals.shape[1]
         anew = (len(x) - left) * width > left  # backward passes of finished images cost more than looking again without
         if anew:
-            leaf, every, logits = self._look(model, x[going], True, rng)
+            seen = Sight(model, x[going], self.draws, rng)
             goal, rivals = goal.rows(going), None if rivals is None else rivals[going]
-        others = logits.scatter(1, goal.labels[:, None], float("-inf"))
         if goal.is_targeted or rivals is None:
-            rivals = others.topk(width, dim=1).indices
-        slopes = []
-        for k in range(width):
-            rise = torch.zeros_like(logits).scatter(1, rivals[:, k : k + 1], 1.0)
-            rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
-            rise = rise.repeat_interleave(self.draws, dim=0) / self.draws
-            slopes.append(torch.autograd.grad(every, leaf, rise, retain_graph=k + 1 < width)[0])
-        flat = _Flat(_leads(logits, goal, rivals), rivals, torch.stack(slopes, 1), anew)
-        return seen, flat if anew else flat.rows(going)
-
-    def _look(
-        self, model: nn.Module, x: Tensor, graph: bool, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The leaf (n,C,H,W), logits of every draw (n*draws,K), their means (n,K); `graph`: to be differentiated."""
-        with torch.set_grad_enabled(graph), randomness(rng):
-            leaf = x.detach().requires_grad_(graph)
-            every = model(leaf.repeat_interleave(self.draws, dim=0) if self.draws > 1 else leaf).float()
-        return leaf, every, every.detach().view(len(x), self.draws, -1).mean(1)
+            rivals = likeliest(seen.logits, goal, width)
+        flat = _Flat(leads(seen.logits, goal, rivals), rivals, seen.slopes(goal, rivals), anew)
+        return logits, flat if anew else flat.rows(going)
 
     def _nearer(
         self,
@@ -189,13 +171,11 @@ class DeepFool(Hyper):
     ) -> tuple[Tensor, Tensor]:
         """x and logits of all images, those in `rows` (which have just arrived) drawn back along their last update.
 
-        `before` and `margin` are of these rows at the look before. Where the margin's secant crosses zero, and a share BEYOND of
-        the rest of the way beyond it; whoever is not fooled there stays.
+        `before` and `margin` are of these rows at the look before. They go to where the margin's secant crosses zero, and a
+        little beyond (`crossing`); whoever is not fooled there stays.
         """
         now, aim = x[rows], goal.rows(rows)
-        share = margin / (margin - aim.margin(logits[rows]))  # of the update; margin < 0 before, > 0 now
-        share = (share + BEYOND * (1 - share)).nan_to_num(1.0).clamp(0, 1).view(-1, 1, 1, 1)
-        tried = before + share * (now - before)
+        tried = before + crossing(margin, aim.margin(logits[rows])) * (now - before)
         seen = look(model, tried, aim, "margin", self.draws, rng).logits
         held = aim.reached(seen)
         x = x.index_copy(0, rows, torch.where(held.view(-1, 1, 1, 1), tried, now))
@@ -215,40 +195,20 @@ class _Flat:
         return _Flat(self.leads[keep], self.rivals[keep], self.slopes[keep], self.anew)
 
 
-def _leads(logits: Tensor, goal: Goal, rivals: Tensor) -> Tensor:
-    """(n,R) how far each rival's logit must rise against the label's (with a target: the reverse)."""
-    lead = logits.gather(1, goal.labels[:, None]) - logits.gather(1, rivals)
-    return -lead if goal.is_targeted else lead
-
-
 def _free(slopes: Tensor, x: Tensor) -> Tensor:
     """(n,R,C,H,W) slopes without the pixels that stand at 0 or 1 and would have to leave [0, 1]."""
     x = x[:, None]
     return slopes.masked_fill(((x <= 0) & (slopes < 0)) | ((x >= 1) & (slopes > 0)), 0)
 
 
-def _usable(slopes: Tensor) -> Tensor:
-    """(n,R) bool: neither exactly zero nor not finite."""
-    return ~dead(slopes.flatten(0, 1)).view(slopes.shape[:2])
-
-
 def _step(leads: Tensor, slopes: Tensor, norm: str, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """(n,C,H,W) the shortest way to a boundary by these leads (n,R) and slopes (n,R,C,H,W), random if all are dead; and
     (n,R) how far each boundary is."""
-    n = len(leads)
-    flat = slopes.double().flatten(2) if slopes.device.type != "mps" else slopes.flatten(2)
-    usable = _usable(slopes)
-    flat = torch.where(usable[:, :, None], flat, 1.0)
-    size = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)  # (n,R) in the dual norm
-    length = torch.where(usable, leads / size, float("inf"))
-    best = length.argmin(1)
-    rows = torch.arange(n, device=leads.device)
-    way = flat[rows, best]  # (n,D)
-    way = way.sign() if norm == "linf" else way / size[rows, best][:, None]
-    least = LEAST if norm == "linf" else LEAST * math.sqrt(way.shape[1])
-    step = (way * length[rows, best].clamp(min=least)[:, None]).to(slopes.dtype).view(n, *slopes.shape[2:])
-    lost = ~usable.any(1)
-    if bool(lost.any()):
-        noise = torch.randn(step.shape, generator=rng, device=rng.device, dtype=step.dtype).to(step.device)
-        step = torch.where(lost.view(-1, 1, 1, 1), NUDGE * noise.sign(), step)
-    return step, length
+    near = nearest(leads, slopes, norm)
+    least = LEAST if norm == "linf" else LEAST * math.sqrt(near.way.shape[1])
+    way = near.way.sign() if norm == "linf" else near.way / near.size[:, None]
+    step = way * (near.lead / near.size).clamp(min=least)[:, None]
+    step = step.to(slopes.dtype).view(len(leads), *slopes.shape[2:])
+    if bool(near.lost.any()):
+        step = torch.where(near.lost.view(-1, 1, 1, 1), nudge(step, rng), step)
+    return step, near.lengths

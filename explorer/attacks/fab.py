@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
-from explorer.attacks._linear import LEAST, Sight, leads, likeliest, nearest, nudge, usable
+from explorer.attacks._linear import LEAST, Sight, crossing, leads, likeliest, nearest, nudge, usable
 from explorer.core import Ball, Goal, Hyper, Step, param
 
 FRAMES = 120  # of all updates about this many are yielded
 START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
 
-BEYOND = 0.1  # of the rest of the way the final search goes beyond the crossing, which rounding could miss
 
 
 @ATTACKS.register(
@@ -152,13 +151,18 @@ class FABInside(FAB):
 
 @dataclass(frozen=True, eq=False)
 class _Flat:
-    """The model near x (n,C,H,W) as if the boundary that is nearest were straight (see `nearest`)."""
+    """The model near x (n,C,H,W) as if the boundary that is nearest were straight (see `Near`)."""
 
     x: Tensor
-    lead: Tensor  # (n,)
-    way: Tensor  # (n,D)
-    size: Tensor  # (n,)
-    lost: Tensor  # (n,) bool
+    lead: Tensor
+    way: Tensor
+    size: Tensor
+    lost: Tensor
+
+    @classmethod
+    def at(cls, x: Tensor, leads: Tensor, slopes: Tensor, norm: str) -> _Flat:
+        near = nearest(leads, slopes, norm)
+        return cls(x, near.lead, near.way, near.size, near.lost)
 
     def pick(self, keep: Tensor) -> _Flat:
         """Of some of the images (index or mask)."""
@@ -166,9 +170,7 @@ class _Flat:
 
     def put(self, rows: Tensor, other: _Flat) -> _Flat:
         """With those of another in its `rows`."""
-        return _Flat(
-            *(a.index_copy(0, rows, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
-        )
+        return _Flat(*(a.index_copy(0, rows, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 class _Work:
@@ -201,7 +203,7 @@ class _Work:
         lead, slopes = leads(seen.logits, self.goal, rivals), self.slopes(seen, everybody, rivals)
         self.stalled = ~usable(slopes).any(1)
         groups = torch.arange(rivals.shape[1]).split(1 if self.attack.one_by_one else rivals.shape[1])
-        flats = [_Flat(self.x0, *nearest(lead[:, group], slopes[:, group], self.ball.norm)) for group in groups]
+        flats = [_Flat.at(self.x0, lead[:, group], slopes[:, group], self.ball.norm) for group in groups]
         return [(None if targeted else rivals[:, group], flat) for group, flat in zip(groups, flats, strict=True)]
 
     def look(self, x: Tensor, rows: Tensor, sloped: bool = True) -> Sight:
@@ -265,9 +267,7 @@ class _Work:
         goal, low, high = self.goal.rows(rows), self.x0[rows], self.best[rows]
         below, above = self.clean_margin[rows], goal.margin(self.best_logits[rows])
         for _ in range(self.attack.search_steps if len(rows) else 0):
-            share = (below / (below - above)).nan_to_num(1.0)
-            share = (share + BEYOND * (1 - share)).view(-1, 1, 1, 1)
-            x = (low + share * (high - low)).clamp(0, 1)
+            x = (low + crossing(below, above) * (high - low)).clamp(0, 1)
             margin = goal.margin(self.look(x, rows, sloped=False).logits)
             beyond = margin > 0
             low, high = (torch.where(side.view(-1, 1, 1, 1), x, end) for side, end in ((~beyond, low), (beyond, high)))
@@ -323,7 +323,7 @@ class _Run:
         """What was seen at x (n,...) of the images in `rows`, as if it were straight: backward passes."""
         work, goal = self.work, self.work.goal.rows(rows)
         rivals = likeliest(seen.logits, goal, 1) if self.rivals is None else self.rivals[rows]
-        flat = _Flat(x, *nearest(leads(seen.logits, goal, rivals), work.slopes(seen, rows, rivals), work.ball.norm))
+        flat = _Flat.at(x, leads(seen.logits, goal, rivals), work.slopes(seen, rows, rivals), work.ball.norm)
         work.stalled[rows] |= flat.lost
         return flat
 

@@ -120,7 +120,7 @@ def test_an_image_that_took_several_updates_is_drawn_back_to_the_boundary(traine
     goal = Goal.untargeted(y)
     drawn = smallest(DeepFool(), model, x, goal)
     several = torch.stack([~s.reached for s in walk(DeepFool(), model, x, goal)]).sum(0) > 1
-    monkeypatch.setattr("explorer.attacks.deepfool.BEYOND", 1.0)  # stay where the update ends
+    monkeypatch.setattr("explorer.attacks._linear.BEYOND", 1.0)  # stay where the update ends
     left = smallest(DeepFool(), model, x, goal)
     assert bool(several.any()) and bool(drawn.success.all()) and bool((goal.margin(model(drawn.x)) > 0).all())
     assert torch.equal(drawn.x[~several], left.x[~several])

@@ -96,8 +96,8 @@ def margins(
                 hovertemplate="%{text}<br>now: margin %{y:.2f}<extra></extra>",
             )
     figure.add_hline(y=0, line={"color": inks(dark).quiet, "width": 1, "dash": "dash"})
-    figure.update_xaxes(title="pictures, those the model is surest of first", showticklabels=False, zeroline=False)
-    figure.update_yaxes(title="margin of the true class", zeroline=False)
+    figure.update_xaxes(title="pictures, those the model is surest of first", showticklabels=False, showgrid=False)
+    figure.update_yaxes(title="margin of the true class")
     return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest")
 
 

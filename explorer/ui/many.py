@@ -270,7 +270,7 @@ def _card(now: Strip, at: int, with_change: bool) -> Card:
         word = {"wrong": "wrong before", "fooled": "fooled", "holds": "holds"}[state]
     if state in ("fooled", "holds") and now.verdict is not None and now.verdict.draws > 1:
         share = float(now.verdict.share[int(now.right[:at].sum())])
-        word += f", {round(share * now.verdict.draws)}/{now.verdict.draws}"
+        word += f", {round(share * now.verdict.draws)}/{now.verdict.draws} draws"
     return Card(row, f"{true}, picture {row}: {word}", state, word, tuple(pictures), lines)
 
 
@@ -438,6 +438,8 @@ def _apply(now: Strip, given: int | None, n: int) -> None:
 
 
 def _applied(now: Strip, ticket: Ticket[Applied], polling: bool) -> None:
+    if not ticket.finished:
+        st.button("Cancel", icon=":material/stop_circle:", on_click=ticket.cancel, key="many.stop")
     if ticket.latest is not None:
         _carried(now, ticket.latest)
     stage.say_how_it_stands(ticket, polling)

@@ -134,3 +134,12 @@ def test_cancel_keeps_what_was_computed():
     app.button(key="cancel").click().run()
     assert ticket.wait(10) and ticket.state == "cancelled"
     assert "Stopped. What was computed until then is shown." in texts(app.run())
+
+
+def test_a_random_model_is_counted_in_fresh_draws():
+    random = next(card.name for card in zoo.cards() if card.stochastic)
+    app = finished(open_app(QUICK | {"model": random, "count": "3", "with": "steps:1"}))
+    assert not app.exception and "one draw per step" in texts(app)
+    strip = shown(app)
+    if strip.right.any():  # with all wrong before any attack there is nothing to judge
+        assert strip.verdict.draws == 20 and "majority of 20 fresh draws" in texts(app)

@@ -179,7 +179,7 @@ class MinMaxModels(_MinMax):
     @property
     def aside(self) -> str:
         """What a title adds."""
-        return f"together with {' and '.join(self.partners)}" if self.partners else ""
+        return f"together with {' and '.join(self.partners)}" if self.partners else "with no other model"
 
     @property
     def _domain_count(self) -> int:

@@ -282,6 +282,7 @@ def test_the_script_of_an_upload_reads_the_picture_and_says_its_class(tmp_path, 
     ("localized", {"area": "background"}, "only the background, as far as it was recognised"),
     ("localized", {"area": "drawn", "mask": "8000000000000001"}, "only 2 of 64 drawn cells"),
     ("minmax", {"models": "cifar10/other"}, "together with cifar10/other"),
+    ("minmax", {}, "with no other model"),
 ])  # fmt: skip
 def test_a_title_says_where_or_against_whom_an_attack_works(attack, hyper, says):
     asked = AttackRequest("cifar10", 3, "cifar10/tiny", attack=attack, hyper=hyper)

@@ -139,7 +139,7 @@ def _tell(comparison: dict[str, Any], console: Console) -> None:
         f"{comparison['right']} of {comparison['images']} images are classified right and attacked, "
         f"{comparison['rounds']} rounds; load {_load(comparison['load'])}"
     )
-    minimal = comparison["eps"] is None
+    minimal = comparison["minimal"]
     distances = ["mean", "median", "ours / theirs, mean and median where both succeed"] if minimal else []
     head = ["library", "fooled", "same as ours", "outside", *distances, "forwards", "backwards", "seconds", "time, ours / theirs"]
     console.table(head, [_cells(row, comparison["right"], minimal) for row in comparison["rows"] if "failed" not in row])

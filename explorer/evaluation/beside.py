@@ -87,6 +87,7 @@ def comparisons() -> tuple[Comparison, ...]:
         ),
         Comparison("apgd-ce-l2", ATTACKS["apgd-ce"](early_stop=True), l2),
         Comparison("apgd-t", ATTACKS["apgd-t"](early_stop=True), linf, 32, 1),
+        Comparison("fab", ATTACKS["fab"](), linf, 16, 1),
         Comparison("square", ATTACKS["square"](), linf, 32, 1),
         Comparison("autoattack", ATTACKS["autoattack"](), linf, 200, 1),
     )
@@ -232,7 +233,8 @@ def _compared(
         "title": ATTACKS.entry(key).title,
         "hyper": attack.to_dict(),
         "norm": ball.norm,
-        "eps": None if comparison.minimal else ball.eps,
+        "minimal": comparison.minimal,
+        "eps": None if ball.eps == EPS_LIMIT[ball.norm] else ball.eps,
         "images": n,
         "right": len(x),
         "rounds": comparison.rounds,

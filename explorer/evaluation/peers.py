@@ -240,6 +240,17 @@ def _ta_apgd_t(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
     return torchattacks.APGDT(model, s.name, s.ball.eps, **options)(x, y)
 
 
+@_adapts("torchattacks", "fab", "linf", "l2")
+def _ta_fab(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
+    """differs: toward every wrong class; an image leaves with its first result inside the ball."""
+    import torchattacks
+
+    a = s.attack
+    options = {"alpha_max": a.alpha_max, "eta": a.eta, "beta": a.beta, "n_restarts": a.restarts, "seed": s.seed}
+    options |= {"steps": a.steps, "multi_targeted": True, "n_classes": s.classes}
+    return torchattacks.FAB(model, s.name, s.ball.eps, **options)(x, y)
+
+
 @_adapts("torchattacks", "square", "linf", "l2")
 def _ta_square(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
     import torchattacks
@@ -460,7 +471,28 @@ def _al_apgd_t(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
     )
 
 
+@_adapts("adv-lib", "fab", "linf", "l2")
+def _al_fab(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
+    """differs: it knows no ball; what lies beyond is judged to have failed."""
+    from adv_lib.attacks import fab
+
+    a, targets = s.attack, min(s.attack.target_classes, s.classes - 1)
+    options = {"α_max": a.alpha_max, "β": a.beta, "η": a.eta, "restarts": targets * a.restarts}
+    return fab(model, x, y, s.order, n_iter=a.steps, targeted_restarts=True, **options)
+
+
 # pyautoattack
+
+
+@_adapts("pyautoattack", "fab", "linf", "l2")
+def _paa_fab(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
+    """differs: an image leaves with its first result inside the ball."""
+    from pyautoattack.fab_pt import FABAttack_PT
+
+    a, targets = s.attack, min(s.attack.target_classes, s.classes - 1)
+    options = {"n_restarts": a.restarts, "n_iter": a.steps, "seed": s.seed, "n_target_classes": targets}
+    options |= {"alpha_max": a.alpha_max, "eta": a.eta, "beta": a.beta, "targeted": True, "device": x.device}
+    return FABAttack_PT(model, norm=s.name, eps=s.ball.eps, **options).perturb(x, y)
 
 
 @_adapts("pyautoattack", "apgd-ce", "linf", "l2")

@@ -41,6 +41,7 @@ def test_a_comparison_is_told_with_what_was_wanted(nobody, cli, tiny, monkeypatc
         "title": "DeepFool",
         "norm": "l2",
         "eps": None,
+        "minimal": True,
         "hyper": {"steps": 50},
         "images": 8,
         "right": 4,

@@ -251,12 +251,12 @@ def summary(comparison: Comparison, request: CompareRequest) -> str:
         fooled = sum(_counts(lane) for lane in attacked)
         return f"**{fooled} of {len(attacked)} models fooled**, each by an attack made on the model itself."
     (source,) = attacked
-    title = _title(source.request.model)
+    whom = _title(source.request.model) if _partners(source) else "it"
     fooled = sum(_counts(lane) for lane in shown)
-    worked = "fools it" if _counts(source) else "does not fool it"
+    worked = f"fools {whom}" if _counts(source) else f"does not fool {whom}"
     others = "1 other model" if len(shown) == 1 else f"{len(shown)} other models"
     return (
-        f"**Transfer.** The image made on {title} {worked}; shown to {others}, it fools **{fooled} of {len(shown)}**. "
+        f"**Transfer.** The image made on {_made_on(source)} {worked}; shown to {others}, it fools **{fooled} of {len(shown)}**. "
         f"{NO_ROBUSTNESS}"
     )
 
@@ -290,9 +290,10 @@ def row(lane: Lane) -> list[str]:
 def role(lane: Lane) -> str:
     """How the image on show came about: "white-box", "source, white-box" or "transfer from Baseline"."""
     if lane.is_transfer:
-        return f"transfer from {_title(lane.source)}"
+        return f"transfer from {_made_on(lane)}"
     threat = lane.snapshot.trace.conditions["threat"]
-    return f"source, {threat}" if lane.is_source else threat
+    beside = "".join(f", with {_title(name)}" for name in _partners(lane))
+    return f"source, {threat}{beside}" if lane.is_source else threat + beside
 
 
 def sentence(lane: Lane) -> str:
@@ -369,6 +370,15 @@ def _full_conditions(lane: Lane) -> None:
     else:
         st.code(lane.request.to_python(trace.label), language="python")
     st.code(json.dumps(lane.snapshot.result.conditions, indent=1, ensure_ascii=False), language="json")
+
+
+def _made_on(lane: Lane) -> str:
+    """The model whose answers made the image, and those an attack on several had beside it."""
+    return " and ".join(map(_title, (lane.source or lane.request.model, *_partners(lane))))
+
+
+def _partners(lane: Lane) -> tuple[str, ...]:
+    return getattr(lane.request.method, "partners", ())
 
 
 def _title(model: str) -> str:

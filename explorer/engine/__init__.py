@@ -4,7 +4,6 @@
 """
 
 from explorer.engine.captions import captions
-from explorer.engine.compare import CompareRequest, Comparison, Lane, compare_work
 from explorer.engine.device import DEVICES, choose, describe
 from explorer.engine.engine import Busy, Engine, Failed, Ticket
 from explorer.engine.export import Export
@@ -17,19 +16,15 @@ __all__ = [
     "AttackRequest",
     "Budget",
     "Busy",
-    "CompareRequest",
-    "Comparison",
     "Engine",
     "Export",
     "Failed",
-    "Lane",
     "Result",
     "Snapshot",
     "Ticket",
     "attack_work",
     "captions",
     "choose",
-    "compare_work",
     "describe",
     "eps_text",
 ]

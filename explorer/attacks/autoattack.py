@@ -43,14 +43,12 @@ class AutoAttack(Hyper):
     budget: ClassVar[str] = "fixed"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     loss: ClassVar[str] = "margin"  # what its steps report
-    formula: ClassVar[str] = (
-        r"\text{APGD}_{CE}\to\text{APGD}^{T}_{DLR}\to\text{FAB}^{T}\to\text{Square}"
-        r"\quad(\text{several draws: APGD}_{CE}\to\text{APGD}_{DLR})"
-    )
+    formula: ClassVar[str] = r"\text{APGD}_{CE}\to\text{APGD}^T_{DLR}\to\text{FAB}^T\to\text{Square}"
     explanation: ClassVar[str] = (
         r"No single attack is the best on every picture. So run a few that fail in different ways, with nothing to tune: "
         r"two that climb a loss, each a different one; one that follows the boundary to the smallest change; and one "
-        r"that needs no gradient at all. Each gets only the pictures that the ones before it could not change."
+        r"that needs no gradient at all. Each gets only the pictures that the ones before it could not change. (With "
+        r"several draws a step, for a stochastic model: APGD on cross-entropy, then on DLR, both averaged.)"
     )
     presets = {
         "weak": {"steps": 20, "target_classes": 3, "queries": 200},

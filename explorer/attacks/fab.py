@@ -19,7 +19,6 @@ FRAMES = 120  # of all updates about this many are yielded
 START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
 
 
-
 @ATTACKS.register(
     "fab",
     title="FAB",
@@ -170,7 +169,9 @@ class _Flat:
 
     def put(self, rows: Tensor, other: _Flat) -> _Flat:
         """With those of another in its `rows`."""
-        return _Flat(*(a.index_copy(0, rows, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return _Flat(
+            *(a.index_copy(0, rows, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
 
 
 class _Work:

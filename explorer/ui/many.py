@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 
 import numpy as np
 import streamlit as st
@@ -17,7 +18,7 @@ from explorer.models import zoo
 from explorer.plots import many as plots
 from explorer.ui import controls, frame, stage, tallies, verdicts
 from explorer.ui.gallery import gallery
-from explorer.ui.pictures import to_png, to_url
+from explorer.ui.pictures import to_url
 from explorer.ui.session import engine, session_id, still_open
 from explorer.ui.strip import Card, strip
 
@@ -29,7 +30,6 @@ PICKS = {
     "right": "at random, of those it gets right",
     "hand": "chosen by hand",
 }
-BIG = 5  # screen pixels a pixel, in the close look
 GREY = 0.5  # "unchanged" in the picture of a change
 
 
@@ -230,7 +230,7 @@ ICONS = {"wrong": ":gray-badge[:material/remove: {}]", "fooled": ":orange-badge[
 def _summary(now: Strip) -> None:
     st.caption(f"{now.request.title()}, {now.request.chosen_words()}")
     st.markdown(f"#### {tallies.headline(now)}")
-    parts = tallies.separated(now.tally)
+    parts = tallies.separated(now)
     st.markdown(tallies.measured(now) + " " + " ".join(ICONS[state].format(words) for state, words in parts.items()))
 
 
@@ -296,11 +296,11 @@ def _close_look(now: Strip) -> None:
     with st.container(border=True):
         columns = st.columns([1, 1, 1, 2.4], gap="medium")
         words = f"{classes[now.before.predicted[at]]}, {_sure(now.before.sure[at])}"
-        columns[0].image(to_png(now.originals[at], BIG), caption=f"before: {words}", width="stretch")
+        _picture(columns[0], now.originals[at], f"before: {words}")
         words = "no change" if factor is None else f"the change, × {factor:g}"
-        columns[1].image(to_png(change, BIG), caption=words, width="stretch")
+        _picture(columns[1], change, words)
         words = f"{classes[now.after.predicted[at]]}, {_sure(now.after.sure[at])}"
-        columns[2].image(to_png(now.images[at], BIG), caption=f"now: {words}", width="stretch")
+        _picture(columns[2], now.images[at], f"now: {words}")
         with columns[3]:
             card = _card(now, at, False)
             st.markdown(f"**Picture {picked}, {classes[now.labels[at]]}**: {card.word}")
@@ -318,6 +318,13 @@ def _close_look(now: Strip) -> None:
                 args=(now.request, int(picked)),
             )
             st.caption("Click any picture below to have it here.")
+
+
+def _picture(place, pixels: np.ndarray, caption: str) -> None:
+    """Large and sharp. As a data URL: what `st.image` serves is gone where a running strip is drawn again and again."""
+    url = to_url(pixels)
+    place.html(f'<img src="{url}" alt="{escape(caption)}" style="width:100%;image-rendering:pixelated;border-radius:8px">')
+    place.caption(caption, text_alignment="center")
 
 
 def _watch_one(request: ManyRequest, row: int) -> None:
@@ -451,8 +458,7 @@ def _carried(now: Strip, made: Applied) -> None:
     left, right = st.columns([1, 3], gap="large")
     with left:
         whose = "made on all of them" if made.given is None else f"made on picture {made.given}"
-        picture = to_png(GREY + (factor or 1) * made.change, 2 * BIG)
-        st.image(picture, caption=f"the change, × {factor:g} around grey, {whose}", width="stretch")
+        _picture(st, GREY + factor * made.change, f"the change, × {factor:g} around grey, {whose}")
     with right:
         rows = [("others", made.tally("change")), ("others, noise of the same size", made.tally("noise")),
                 ("others, the change shuffled", made.tally("shuffled"))]  # fmt: skip

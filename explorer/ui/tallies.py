@@ -52,12 +52,13 @@ def measured(strip: Strip) -> str:
     return words + (_distances(strip) if strip.request.is_minimal else "")
 
 
-def separated(tally: Tally) -> dict[str, str]:
+def separated(strip: Strip) -> dict[str, str]:
     """All pictures in three parts, by state: a count with its word."""
+    tally, so_far = strip.tally, "" if strip.finished else " so far"
     return {
         "wrong": f"{tally.wrong} wrong before any attack",
-        "fooled": f"{tally.fooled} fooled by the attack",
-        "holds": f"{tally.holds} hold{'s' if tally.holds == 1 else ''}",
+        "fooled": f"{tally.fooled} fooled by the attack{so_far}",
+        "holds": f"{tally.holds} hold{'s' if tally.holds == 1 else ''}{so_far}",
     }
 
 

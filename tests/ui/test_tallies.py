@@ -47,7 +47,7 @@ def spaces(text):
 def test_the_headline_counts_only_what_was_right_at_first():
     assert tallies.headline(made()) == "**Fooled: 3 of the 8 pictures that the model got right**."
     assert spaces(tallies.measured(made())) == "That is 38 %, 95 % interval 14 % to 69 %. "
-    assert tallies.separated(made().tally) == {
+    assert tallies.separated(made()) == {
         "wrong": "2 wrong before any attack", "fooled": "3 fooled by the attack", "holds": "5 hold",
     }  # fmt: skip
 
@@ -61,7 +61,7 @@ def test_pictures_chosen_by_hand_get_no_interval():
 def test_while_it_runs_nothing_is_final():
     running = made(finished=False)
     assert tallies.headline(running) == "After step 2 of 20: **fooled so far: 3 of 8**."
-    assert tallies.measured(running) == ""
+    assert tallies.measured(running) == "" and tallies.separated(running)["holds"] == "5 hold so far"
     assert tallies.headline(dataclasses.replace(running, curve={})).startswith("Before the first step")
 
 

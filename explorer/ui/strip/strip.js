@@ -3,7 +3,7 @@ const ICONS = {
   fooled: "M6 6l12 12M18 6L6 18", // a cross
   holds: "M12 3l7 3v5c0 4.6-2.9 8.3-7 10-4.1-1.7-7-5.4-7-10V6z", // a shield
   wrong: "M5 12h14", // a dash
-  waiting: "M12 6v6l4 2", // a clock's hands
+  waiting: "M12 3a9 9 0 1 0 .01 0M12 7v5l3 2", // a clock
 };
 
 function element(tag, className) {

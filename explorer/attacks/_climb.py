@@ -24,7 +24,7 @@ def straight(gradient: Tensor, stalled: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Momentum:
-    """Follow m <- mu * m + gradient / ||gradient||_1 (Dong et al., arXiv:1710.06081, eq. 6). A dead gradient adds nothing.
+    """Follow m <- mu * m + gradient / ||gradient||_1 (Dong et al., arXiv:1710.06081). A dead gradient adds nothing.
 
     differs: divided by the mean instead of the sum of |gradient|: the same direction, in float32's comfortable range.
     """

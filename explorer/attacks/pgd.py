@@ -1,4 +1,4 @@
-"""Projected gradient descent (Madry et al., arXiv:1706.06083, eq. 1 and section 2.1), in Linf and L2."""
+"""Projected gradient descent (Madry et al., arXiv:1706.06083), in Linf and L2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
 @ATTACKS.register(
     "pgd",
     title="PGD",
-    paper="arXiv:1706.06083, eq. 1",
+    paper="arXiv:1706.06083",
     group="iterated",
     summary="Many small steps up the loss, each projected back into the ball: the standard white-box test.",
 )

@@ -15,7 +15,7 @@ ACROSS = "sideways (same units)"
 CUT = 0.05  # share of pixel values cut to [0, 1] from which on that is drawn
 FADE = 0.55  # how far an uncertain answer fades into the page
 LEAST_NAMED = 2  # a region is named if it is wider than this many points
-HEIGHT = 520
+HEIGHT = 570
 
 
 def class_map(
@@ -59,7 +59,7 @@ def class_map(
 
 
 _BOUNDARY = "decision boundary"
-_CUT = f"beyond: over {CUT:.0%} of the values cut to [0, 1]"
+_CUT = f"over {CUT:.0%} of the values cut"
 
 
 def loss_map(
@@ -77,7 +77,8 @@ def loss_map(
     """The loss (S,S) over the same plane as colours, with the decision boundary (`margin` 0) and the ball's edge."""
     ink = inks(dark)
     text = f"{_PLACE}<br>{loss_name} %{{z:.3g}}<extra></extra>"
-    bar = {"title": {"text": loss_name, "side": "right"}, "outlinewidth": 0, "thickness": 14}
+    bar = {"title": {"text": loss_name, "side": "top"}, "outlinewidth": 0, "thickness": 12, "orientation": "h", "y": -0.17,
+           "yanchor": "top", "len": 0.8}
     figure = go.Figure(
         go.Heatmap(x=along, y=across, z=loss, colorscale=_scale(dark), colorbar=bar, hovertemplate=text, name=loss_name)
     )
@@ -204,7 +205,7 @@ def _pictures(ink) -> list[go.Scatter]:
 
 
 def _square(figure: go.Figure, along: np.ndarray, across: np.ndarray) -> go.Figure:
-    figure.update_layout(legend={"yanchor": "bottom", "y": 1.01}, margin={"t": 56})
+    figure.update_layout(legend={"yanchor": "bottom", "y": 1.01, "entrywidth": 0}, margin={"t": 72, "b": 108})
     figure.update_xaxes(title=ALONG, range=[along[0], along[-1]], constrain="domain", showgrid=False)
     figure.update_yaxes(
         title=ACROSS, range=[across[0], across[-1]], scaleanchor="x", constrain="domain", constraintoward="top", showgrid=False

@@ -255,8 +255,8 @@ def _maps(found: Slice, request: AttackRequest) -> None:
 
 def _save(export: Export) -> None:
     verdict, factor = export.result.verdict, export.factor
-    change = "nothing changed" if factor is None else f"changes enlarged {factor:g} times, around grey"
-    captions = {"original": "original", "adversarial": "attacked, rounded to 8 bits", "perturbation": change}
+    change = "nothing changed" if factor is None else f"change × {factor:g}, around grey"
+    captions = {"original": "original", "adversarial": "attacked, in 8 bits", "perturbation": change}
     pictures, saved = st.columns([1.6, 1], gap="large")
     with pictures:
         scale = max(1, -(-PREVIEW // export.original.shape[2]))

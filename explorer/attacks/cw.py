@@ -16,7 +16,9 @@ from explorer.core import Ball, Goal, Hyper, Step, param, randomness
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
-STILL = 0.9999  # it does not if the objective is above this share of what it was
+STILL = 0.05  # / steps: it does not if the objective fell by less than this share
+SHORTER = 0.999  # a search that leaves more than this share of the distance was idle
+IDLE = 2  # so many idle searches in a row, and the image is done
 WIDER = 0.9  # tanh of w at a white pixel (-WIDER at a black one), so that there is a slope
 LAST = 0.1  # to this share the step shrinks within a search, once the distance is known
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
@@ -41,7 +43,8 @@ class CW(Hyper):
     Cost: one forward and one backward pass for each update of an image that still moves (no backward pass where every
     image of the batch has succeeded for the moment), one forward pass for the first look and each halving.
     Of all updates about 120 are yielded, and every search's best point so far; Step.reached means a margin above kappa.
-    differs: an image leaves a search by itself when its objective stands still, not when that of the batch does.
+    differs: an image leaves a search by itself when its objective stands still, not when that of the batch does; and it
+    is done when two searches in a row have not shortened its distance by a thousandth.
     differs: the tanh is widened to [-1/18, 19/18] and cut at [0, 1], so that x(w0) is the image, and black and white
     pixels have a slope (the authors scale by 0.999999, where it is a millionth).
     differs: once an image has a result, Adam's step is no longer than what a typical pixel changed by, and shrinks.
@@ -107,6 +110,8 @@ class CW(Hyper):
         for search in range(self.searches):
             after = (self.searches - search - 1) * (self._shown + 1) + 1  # steps to come when this search is over
             work.begin(search)
+            if len(work.rows) == 0:
+                break
             for update in range(self.steps):
                 if len(work.rows) == 0:
                     break
@@ -132,6 +137,7 @@ class _Work:
         self.found = goal.margin(logits) > attack.kappa  # (N,) ever
         self.best_distance = torch.where(self.found, 0.0, torch.full((n,), math.inf, device=device))
         self.c = torch.full((n,), attack.first_c, device=device)
+        self.idle = torch.zeros_like(self.found, dtype=torch.int64)  # searches in a row that brought nothing
         self.low, self.high = torch.zeros(n, device=device), torch.full((n,), math.inf, device=device)
         self.forwards = torch.full((n,), attack.draws, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
@@ -159,7 +165,8 @@ class _Work:
         """A new search for all images that could come nearer: all anew but c and the step's length."""
         if search == self.attack.searches - 1 >= 9:
             self.c = torch.where(self.high.isfinite(), self.high, self.c)
-        self.rows = going = (self.best_distance > 0).nonzero()[:, 0]
+        self.rows = going = ((self.best_distance > 0) & (self.idle < IDLE)).nonzero()[:, 0]
+        self.distance_before = self.best_distance.clone()
         self.w = torch.atanh(WIDER * (2 * self.x0[going] - 1))
         self.mean, self.square = torch.zeros_like(self.w), torch.zeros_like(self.w)
         self.before = torch.full((len(going),), math.inf, device=going.device)
@@ -211,7 +218,7 @@ class _Work:
         """From time to time, those whose objective stands still leave the search."""
         if update % max(self.attack.steps // LOOKS, 1):
             return
-        keep = self.lowest <= STILL * self.before
+        keep = self.lowest <= (1 - STILL / self.attack.steps) * self.before
         self.before, self.lowest = self.lowest, torch.full_like(self.lowest, math.inf)
         if not bool(keep.all()):
             for name in ("rows", "w", "mean", "square", "before", "lowest", "lr", "fall"):
@@ -219,6 +226,8 @@ class _Work:
 
     def end(self) -> None:
         """The next c of each image; show the best so far."""
+        idle = self.distance_before.isfinite() & (self.best_distance > SHORTER * self.distance_before)
+        self.idle = torch.where(idle, self.idle + 1, 0)
         self.high = torch.where(self.succeeded, torch.minimum(self.high, self.c), self.high)
         self.low = torch.where(self.succeeded, self.low, torch.maximum(self.low, self.c))
         self.c = torch.where(self.high.isfinite(), (self.low + self.high) / 2, self.c * 10)

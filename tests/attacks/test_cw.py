@@ -221,3 +221,13 @@ def test_gradients_are_averaged_over_draws(masked):
         cosine[draws] = float(moved @ way / (moved.norm() * way.norm()).clamp(min=1e-9))
         assert int(found.forwards) % draws == 0
     assert cosine[64] > max(cosine[1], 0.9)
+
+
+def test_an_image_that_two_searches_leave_where_it_is_is_done(linear, monkeypatch):
+    model, x = linear(weights(5)), interior(6)
+    attack, goal = CW(searches=9, steps=100), Goal.untargeted(model(x).argmax(1))
+    found = smallest(attack, model, x, goal)
+    monkeypatch.setattr("explorer.attacks.cw.IDLE", 99)
+    patient = smallest(attack, model, x, goal)
+    assert int(found.forwards.sum()) < 0.7 * int(patient.forwards.sum())
+    assert bool(found.success.all()) and torch.allclose(found.distance, patient.distance, rtol=0.01)

@@ -18,6 +18,8 @@ from explorer.ui.session import engine, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
 FAVOURITES = ("cifar10/baseline", "cifar10/pgd-linf", "cifar10/lwta")  # shown first: they fall at different steps
+TRAVEL = 0.001  # seconds for a recorded image to reach a browser, on a busy machine
+LONGEST = 1.5  # seconds between two looks at a running comparison
 TICKET, SHOWN, RUN = "compare.ticket", "compare.shown", "compare.run"
 
 NO_ROBUSTNESS = (
@@ -142,7 +144,7 @@ def start(request: CompareRequest) -> None:
     """Begin a comparison for this session; an earlier one still running is stopped."""
     state = st.session_state
     if running():
-        cancel()
+        state[TICKET].cancel()
     state[SHOWN], state[RUN] = request, state.get(RUN, 0) + 1
     try:
         state[TICKET] = engine().submit(session_id(), compare_work(engine(), request), alive=still_open())
@@ -166,8 +168,10 @@ def running() -> bool:
 
 
 def cancel() -> None:
-    """Stop this session's comparison."""
-    st.session_state[TICKET].cancel()
+    """Stop this session's comparison; waits a moment, so that the page drawn next already says so."""
+    ticket: Ticket[Comparison] = st.session_state[TICKET]
+    ticket.cancel()
+    ticket.wait(1)
 
 
 def is_shown(request: CompareRequest) -> bool:
@@ -186,7 +190,7 @@ def watch() -> None:
     shown: CompareRequest = st.session_state[SHOWN]
     stage.set_link({} if shown.attack.is_upload else shown.to_query())  # an upload has no link
     polling = not ticket.finished
-    pause = len(shown.models) * stage.POLL  # several walks travel each time: no more to carry than one walk alone
+    pause = min(len(shown.models) * stage.POLL + shown.frames * TRAVEL, LONGEST)  # all walks travel whole each time
     st.fragment(_lanes, run_every=pause if polling else None, key="compare stage")(ticket, polling)
 
 

@@ -80,7 +80,7 @@ def comparisons() -> tuple[Comparison, ...]:
         Comparison("cw-5x100", ATTACKS["cw"](searches=5, steps=100), far, 16, 1, (Target("adv-lib", "passes", 0.5),)),
         Comparison("cw-9x1000", ATTACKS["cw"](searches=9, steps=1000), far, 8, 1, (Target("adv-lib", "passes", 0.5),)),
         Comparison(
-            "apgd-ce",
+            "apgd-ce-linf",
             ATTACKS["apgd-ce"](early_stop=True),
             linf,
             targets=(Target("pyautoattack", "time", 1 / 1.5),),

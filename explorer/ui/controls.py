@@ -139,11 +139,11 @@ def attack_panel() -> None:
     if entry.cls.budget == "minimal":
         right.caption("No eps to choose: it looks for the smallest change.")
     elif state["norm"] == "linf":
-        right.number_input("eps (of 255)", 0.1, 255.0, step=1.0, format="%.4g", key=key, help=(
-            "How much any pixel may change, in 255ths of the pixel range. 8 is the usual test. Between 0.1 and 255."))  # fmt: skip
+        right.number_input("eps (of 255)", 0.01, 255.0, step=1.0, format="%.4g", key=key, help=(
+            "How much any pixel may change, in 255ths of the pixel range. 8 is the usual test. Between 0.01 and 255."))  # fmt: skip
     else:
-        right.number_input("eps (length)", 0.01, 100.0, step=0.25, format="%.4g", key=key, help=(
-            "How long the change may be, pixels in [0, 1]. 0.5 is the usual test. Between 0.01 and 100."))  # fmt: skip
+        right.number_input("eps (length)", 0.001, 100.0, step=0.25, format="%.4g", key=key, help=(
+            "How long the change may be, pixels in [0, 1]. 0.5 is the usual test. Between 0.001 and 100."))  # fmt: skip
     form_for(entry.cls, entry.key, _scene(entry.cls))
     keep("seed", 0)
     st.number_input("seed", 0, 2**31 - 1, key="seed", help="Fixes every random draw: the same seed, the same walk.")

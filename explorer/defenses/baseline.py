@@ -17,7 +17,7 @@ class Baseline(Recipe):
 
     smoke = {"epochs": 1, "width": 8}
 
-    epochs: int = param(15, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    epochs: int = param(40, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

@@ -55,7 +55,7 @@ def test_another_picture_and_the_button_play_another_walk(open_page, url):
     page.get_by_role("button", name="Attack", exact=True).click()
     expect(page.get_by_text("The settings have changed")).to_be_hidden()
     finished(page)
-    assert parse_qs(urlparse(page.url).query)["image"] == ["3"]
+    assert parse_qs(urlparse(page.url).query)["image"] == ["318"]
 
 
 def test_choices_and_link_survive_a_look_at_another_page(open_page, url):

@@ -149,7 +149,7 @@ def sentence(measure: Measure) -> str:
     what = measure.kind
     if measure.attack is not None:
         hyper = ", ".join(f"{name}={value}" for name, value in measure.hyper.items())
-        made = "".join(f", made on {where}" for where in (measure.source_model, measure.attacked_as) if where)
+        made = "".join(f", made on {where}" for where in (measure.source_model, measure.variant) if where)
         what = f"{measure.kind} {measure.attack} ({hyper}), {measure.norm} {eps_text(measure.eps)}{made}"
     if measure.kind == "noisy":
         what = f"under Gaussian noise of sigma {measure.sigma:g}"

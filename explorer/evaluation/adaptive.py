@@ -72,7 +72,7 @@ def adaptive_measures(
     chosen = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
     clean = clean_accuracy(model, images, seed=seed, batch=batch, chosen=chosen, should_stop=should_stop)
     share = flip_rate(model, images, seed, batch)
-    yield replace(clean, note=f"{clean.note}; {share:.1%} of single draws say otherwise")
+    yield replace(clean, variant="the images of these attacks", note=f"{clean.note}; {share:.1%} of single draws say otherwise")
     held = []
     few = load(about.dataset, "test", max(len(images) // SLOW_SHARE, 1), data_seed, source)
     for test in _tests(model, device, twins, draws, queries, seed):
@@ -95,7 +95,7 @@ def adaptive_measures(
         if test.judge is None:
             held.append(each)
         else:  # it is another network
-            measure = replace(measure, kind="fixed draw", attacked_as=test.label)
+            measure = replace(measure, kind="fixed draw", variant=test.label)
         yield measure
     seen = min(map(len, held))
     every = [all(each[i] for each in held) for i in range(seen)]
@@ -137,9 +137,9 @@ def _tests(
     for k in draws:
         yield _Test(f"PGD-20 over {k} draws", pgd(**STEPS, draws=k), {})
     expected = "expected winners, no draw"
-    yield _Test(expected, thorough, {"attacked_as": expected, "craft_on": with_winners(model, "expected")})
+    yield _Test(expected, thorough, {"variant": expected, "craft_on": with_winners(model, "expected")})
     relaxed = "the training's relaxed winners"
-    options = {"attacked_as": relaxed, "craft_on": with_winners(model, "relaxed")}
+    options = {"variant": relaxed, "craft_on": with_winners(model, "relaxed")}
     yield _Test(relaxed, pgd(**STEPS, draws=QUERY_DRAWS), options)
     for twin in twins:
         yield _Test(f"made on {twin}", thorough, {"source_model": twin, "craft_on": zoo.load(twin, device)})

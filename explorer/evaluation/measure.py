@@ -17,7 +17,7 @@ CONDITIONS = (
     "eps",
     "sigma",
     "source_model",
-    "attacked_as",
+    "variant",
     "verdict_draws",
     "n0",
     "draws",
@@ -54,7 +54,7 @@ class Measure:
     restarts: int | None = None
     draws: int | None = None  # passes of a stochastic model averaged in each step of the attack
     source_model: str | None = None  # transfer: the model the images were made on
-    attacked_as: str | None = None  # a variant of the very model that the attack got in its place
+    variant: str | None = None  # of the model that the attack got in its place, or which images these were
     sigma: float | None = None  # noisy, certified: standard deviation of the Gaussian noise, pixel units
     n0: int | None = None  # certified: draws that select the class; `draws` of them then estimate
     alpha: float | None = None  # certified: how often one certificate may fail

@@ -78,7 +78,7 @@ def robust_accuracy(
     batch: int = BATCH,
     craft_on: Classifier | None = None,
     source_model: str | None = None,
-    attacked_as: str | None = None,
+    variant: str | None = None,
     each: list[bool] | None = None,
     bf16: bool = False,
     chosen: str = "",
@@ -88,12 +88,12 @@ def robust_accuracy(
     """Share of images that are classified right and stay right under the untargeted `attack`.
 
     `craft_on`: make the images on that model, also where it is wrong anyway, and judge them on this one. It is another
-    model, named `source_model` (transfer), or a variant of this very one, described in `attacked_as`.
+    model, named `source_model` (transfer), or a variant of this very one, described in `variant`.
     `each` is extended by whether each image was right and stayed so.
     `bf16`: the attack runs under bfloat16 autocast; the verdict never does.
     Raises Cancelled when `should_stop` says so, and FloatingPointError where logits or pixels are not finite.
     """
-    if (craft_on is None) != (source_model is None and attacked_as is None):
+    if (craft_on is None) != (source_model is None and variant is None):
         raise InvalidValue("craft_on and source_model go together: a transfer measure names the model it was made on.")
     began, tally = time.monotonic(), _Tally()
     _check_batch(batch)
@@ -116,7 +116,7 @@ def robust_accuracy(
         restarts=getattr(attack, "restarts", 1),
         draws=draws,
         source_model=source_model,
-        attacked_as=attacked_as,
+        variant=variant,
         zero_gradient_share=tally.stalled / max(tally.gradients, 1),
         median_distance=_median(tally.distances),
         accuracy_8bit=None if job.minimal else tally.robust_8bit / len(images),  # at the boundary rounding undoes it

@@ -46,12 +46,11 @@ def markdown(cards: Sequence[Card]) -> str:
 
 def measures(card: Card) -> str:
     """All measures of one card, in their order: what was done, how it was judged, and the number with its interval."""
-    head = ["Measure", "Made on", "Judged by", "Accuracy", "n"]
+    head = ["Measure", "On", "Judged by", "Accuracy", "n"]
     rows = [head, ["---"] * len(head)]
     for m in card.measures:
         judged = f"majority of {m['verdict_draws']} fresh draws" if m["verdict_draws"] > 1 else "one look"
-        made = m.get("attacked_as") or m.get("source_model") or "itself"
-        made = "" if m["attack"] is None else made
+        made = m.get("variant") or m.get("source_model") or ("itself" if m["attack"] else "")
         rows.append([_what(m), made, judged, in_percent(m), f"{m['n']:,}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

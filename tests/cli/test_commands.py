@@ -57,7 +57,7 @@ def test_the_overview_names_every_command(cli):
         (["attack", *MODEL, "--set", "steps=1000", "--set", "restarts=100", "--set", "draws=512"], "may come to at most"),
         (["attack", *MODEL, "--target", "cta"], "Did you mean 'cat'?"),
         (["attack", *MODEL, "--seed", "1.5"], "seed must be a whole number"),
-        (["attack", *MODEL, "--save", "walk.png"], "--save writes an .npz file"),
+        (["attack", *MODEL, "--save", "walk.png"], "--save writes an .npz or a .zip file"),
         (["attack", *MODEL, "--save", "/dev/null/walk.npz"], "cannot be written"),
         (["attack", *MODEL, "--device", "cuda"], "device 'cuda' is not there"),
         (["attack", "--list", "--attack", "fsgm"], "Did you mean 'fgsm'?"),

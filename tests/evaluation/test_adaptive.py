@@ -35,7 +35,7 @@ def test_every_attack_is_named_and_the_worst_of_all_stands_last(models):
     measures = list(adaptive_measures("cifar10/random", **SIZES, progress=lambda *at: seen.append(at)))
     clean, *attacked, worst = measures
     assert clean.kind == "clean" and "of single draws say otherwise" in clean.note
-    assert [(m.kind, m.attack, m.draws, m.source_model, m.attacked_as, m.n) for m in attacked] == [
+    assert [(m.kind, m.attack, m.draws, m.source_model, m.variant, m.n) for m in attacked] == [
         ("fixed draw", "pgd", 1, None, "one draw, fixed, and judged by it", 6),
         ("white-box", "pgd", 1, None, None, 6),
         ("adaptive", "pgd", 4, None, None, 6),

@@ -66,6 +66,8 @@ def _what(measure: Mapping[str, Any]) -> str:
     parts += [f"{hyper[name]} {name}" for name in ("steps", "queries") if name in hyper]
     if (measure["draws"] or 1) > 1:
         parts.append(f"{measure['draws']} draws a step")
+    if hyper.get("loss", "ce") != "ce":
+        parts.append(f"{hyper['loss']} loss")
     eps = f"{255 * measure['eps']:g}/255" if measure["norm"] == "linf" else f"{measure['eps']:g}"
     doubt = " (not adaptive)" if "not adaptive" in measure["note"] else ""
     return f"{measure['kind']}: {', '.join(parts)}, {'L∞' if measure['norm'] == 'linf' else 'L2'} {eps}{doubt}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.evaluation.tables import in_percent, markdown
+from explorer.evaluation.tables import markdown, measures
 from explorer.models import zoo
 from explorer.models.zoo import Card
 
@@ -29,45 +29,32 @@ def details() -> None:
     if chosen is None:
         return
     card = cards[chosen]
+    st.subheader("What was measured", anchor=False)
+    st.markdown(measures(card) if card.measures else "Nothing yet.")
+    for note in dict.fromkeys(m["note"] for m in card.measures if m.get("note") and m.get("attack")):
+        st.caption(note)
+    with st.expander("All conditions of each measure"):
+        st.dataframe([_measure(m) for m in card.measures], hide_index=True, width="stretch")
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("What was measured", anchor=False)
-        st.dataframe([_measure(m) for m in card.measures], hide_index=True, width="stretch")
-        for note in dict.fromkeys(m["note"] for m in card.measures if m.get("note")):
-            st.caption(note)
-    with right:
         st.subheader("How it was made", anchor=False)
         st.markdown(card.summary)
-        st.code(card.command, language="bash")
+        st.code(card.command, language="bash", wrap_lines=True)
         st.dataframe(_facts(card), hide_index=True, width="stretch")
     if card.history:
-        st.subheader("Held-out accuracy while it was trained", anchor=False)
         series = [key for key in ("clean", "robust", "noisy") if key in card.history[0]]
         curve = [{"epoch": e["epoch"], **{s: 100 * e[s] for s in series}} for e in card.history]
-        st.line_chart(curve, x="epoch", y=series, y_label="accuracy, %", x_label="epoch", height=260)
+        with right:
+            st.subheader("Held-out accuracy while it was trained", anchor=False)
+            st.line_chart(curve, x="epoch", y=series, y_label="accuracy, %", x_label="epoch", height=320)
 
 
-def _measure(m: dict[str, Any]) -> dict[str, Any]:
-    hyper = ", ".join(f"{k}={v}" for k, v in (m.get("hyper") or {}).items())
-    eps = "" if m.get("eps") is None else f"{m.get('norm') or 'l2'} {_eps(m)}"
-    return {
-        "Kind": m["kind"],
-        "Accuracy, 95 % interval": in_percent(m),
-        "Images": m["n"],
-        "Radius": eps,
-        "Attack": " ".join(part for part in (m.get("attack") or "", hyper) if part),
-        "Made on": m.get("source_model") or "this model",
-        "Seed": m.get("seed"),
-    }
+def _measure(m: dict[str, Any]) -> dict[str, str]:
+    return {key.replace("_", " "): _plain(value) for key, value in m.items() if value not in (None, "", {})}
 
 
 def _plain(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _eps(m: dict[str, Any]) -> str:
-    eps = m["eps"]
-    return f"{eps * 255:g}/255" if m.get("norm") == "linf" else f"{eps:g}"
 
 
 def _facts(card: Card) -> list[dict[str, str]]:

@@ -93,8 +93,9 @@ def test_dragging_through_a_real_walk_sends_nothing(open_page, url):
     page.on("request", lambda request: sent.append(request.url))
     page.goto(url)
     finished(page)
-    page.wait_for_timeout(1500)
     slider = page.locator("input[type=range]")
+    expect(slider).to_have_value(slider.get_attribute("max"), timeout=MINUTE)  # it has been played to its end
+    _in_silence(page, sent)
     box = slider.bounding_box()
     before = len(sent)
     page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
@@ -106,6 +107,16 @@ def test_dragging_through_a_real_walk_sends_nothing(open_page, url):
     page.mouse.up()
     assert len(shown) >= 20
     assert sent[before:] == []
+
+
+def _in_silence(page: Page, sent: list, seconds: float = 1.5) -> None:
+    """Until the page, at rest, has sent nothing for so long."""
+    for _ in range(20):
+        before = len(sent)
+        page.wait_for_timeout(1000 * seconds)
+        if len(sent) == before:
+            return
+    raise AssertionError(f"the page never rests: {sent[-3:]}")
 
 
 def test_a_closed_tab_stops_its_attack(open_page, url):

@@ -96,6 +96,7 @@ def test_dragging_through_a_real_walk_sends_nothing(open_page, url):
     slider = page.locator("input[type=range]")
     expect(slider).to_have_value(slider.get_attribute("max"), timeout=MINUTE)  # it has been played to its end
     _in_silence(page, sent)
+    slider.hover()  # waits until it stands still and nothing lies over it
     box = slider.bounding_box()
     before = len(sent)
     page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)

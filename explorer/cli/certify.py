@@ -1,8 +1,8 @@
 """Prove L2 radii by randomized smoothing (Cohen et al., arXiv:1902.02918): CERTIFY, or PREDICT with --predict.
 
-  python -m explorer certify cifar10/smoothed-0.25 --images 500
-  python -m explorer certify cifar10/smoothed-0.25 --sigma 0.25 --n 100000 --images 20 --json certificates.json
-  python -m explorer certify cifar10/smoothed-0.25 --predict --images 200
+  python -m explorer certify cifar10/gaussian-0.25 --images 500
+  python -m explorer certify cifar10/gaussian-0.25 --sigma 0.25 --n 100000 --images 20 --json certificates.json
+  python -m explorer certify cifar10/gaussian-0.25 --predict --images 200
 
 An image counts as certified at a radius if the smoothed model provably gives the right class to every image within that
 L2 distance; each proof fails with probability at most alpha. Images whose selected class is wrong are not estimated.

@@ -1,7 +1,8 @@
-"""Training under Gaussian noise, the base of a smoothed classifier (Cohen et al., arXiv:1902.02918)."""
+"""Training under Gaussian noise, the base of a smoothed classifier, and consistency regularisation on top of it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +14,25 @@ from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe, accuracy
 
 
-@RECIPES.register(
-    "smoothed-0.25",
-    title="Gaussian noise, sigma 0.25",
-    paper="arXiv:1902.02918",
-    summary="Trained under Gaussian noise, so that its majority vote over noisy copies can be certified in L2.",
-)
 @dataclass(frozen=True)
-class Smoothed025(Recipe):
-    """Cross-entropy on x + N(0, sigma^2), noise added to pixels and never clipped."""
+class Noisy(Recipe):
+    """Cross-entropy on x + N(0, sigma^2), noise added to pixels and never clipped (Cohen et al., arXiv:1902.02918).
 
-    smoke = {"epochs": 1, "width": 8}
+    With `copies` m > 1 and `consistency` lambda > 0 also consistency regularisation (Jeong and Shin, arXiv:2006.04062,
+    equation 8): + lambda * mean_i KL(F || F_i) + eta * H(F), F_i the probabilities of the i-th noisy copy, F their mean.
+    """
+
+    smoke = {"epochs": 1, "width": 8, "start": ""}
 
     epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     sigma: float = param(
         0.25, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
     )
+    copies: int = param(1, "noisy copies", lo=1, hi=16, help="Noisy copies of each image in a batch (m).")
+    consistency: float = param(
+        0.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda); 0: plain noise training."
+    )
+    entropy: float = param(0.5, "entropy weight", lo=0.0, hi=10.0, help="Weight of the mean prediction's entropy (eta).")
     label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
@@ -39,8 +43,95 @@ class Smoothed025(Recipe):
         return x + self.sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        return self.cross_entropy(model(self.noisy(x, rng)), y)
+        logits = model(self.noisy(x.repeat(self.copies, 1, 1, 1), rng)).float()  # (m*N, K), copy by copy
+        plain = self.cross_entropy(logits, y.repeat(self.copies))
+        if self.consistency == 0:
+            return plain
+        return plain + disagreement(logits.unflatten(0, (self.copies, -1)), self.consistency, self.entropy).mean()
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         noisy = accuracy(model, self.noisy(x, rng), y, rng)
         return {"clean": accuracy(model, x, y, rng), "noisy": noisy, "score": noisy}
+
+
+def disagreement(logits: Tensor, consistency: float, entropy: float) -> Tensor:
+    """lambda * mean_i KL(F || F_i) + eta * H(F) per image (N,), of the logits (m,N,K) of m noisy copies.
+
+    arXiv:2006.04062, equation 8; F is the mean of the copies' probabilities F_i.
+    """
+    each = logits.log_softmax(-1)  # (m, N, K)
+    mean = each.exp().mean(0)  # (N, K)
+    log_mean = each.logsumexp(0) - math.log(len(logits))
+    apart = (mean * (log_mean - each)).sum(-1).mean(0)  # (N,)
+    return consistency * apart - entropy * (mean * log_mean).sum(-1)
+
+
+@RECIPES.register(
+    "gaussian-0.25",
+    title="Gaussian noise, sigma 0.25",
+    paper="arXiv:1902.02918",
+    summary="Trained under Gaussian noise, so that its majority vote over noisy copies can be certified in L2.",
+)
+@dataclass(frozen=True)
+class Gaussian025(Noisy):
+    pass
+
+
+@dataclass(frozen=True)
+class Consistent(Noisy):
+    """Two noisy copies; from the weights of a network trained under less noise."""
+
+    lr: float = param(0.15, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
+    copies: int = param(2, "noisy copies", lo=1, hi=16, help="Noisy copies of each image in a batch (m).")
+
+
+@RECIPES.register(
+    "smoothed-0.25",
+    title="Smoothed, sigma 0.25",
+    paper="arXiv:1902.02918; arXiv:2006.04062",
+    summary="Noise training with consistency regularisation: noisy copies must agree, which raises certified radii.",
+)
+@dataclass(frozen=True)
+class Smoothed025(Consistent):
+    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    consistency: float = param(10.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
+    start: str = param(
+        "cifar10/gaussian-0.25", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+
+
+@RECIPES.register(
+    "smoothed-0.5",
+    title="Smoothed, sigma 0.5",
+    paper="arXiv:1902.02918; arXiv:2006.04062",
+    summary="Under more noise: larger radii can be certified, for fewer images.",
+)
+@dataclass(frozen=True)
+class Smoothed050(Consistent):
+    epochs: int = param(24, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    sigma: float = param(
+        0.5, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
+    )
+    consistency: float = param(6.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
+    start: str = param(
+        "cifar10/gaussian-0.25", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+
+
+@RECIPES.register(
+    "smoothed-1.0",
+    title="Smoothed, sigma 1.0",
+    paper="arXiv:1902.02918; arXiv:2006.04062",
+    summary="Under very much noise: the largest radii, for the fewest images.",
+)
+@dataclass(frozen=True)
+class Smoothed100(Consistent):
+    epochs: int = param(24, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    sigma: float = param(
+        1.0, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
+    )
+    consistency: float = param(6.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
+    start: str = param(
+        "cifar10/smoothed-0.5", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
-WALK = "data=cifar10&image=8&model=cifar10/smoothed-0.25&attack=fgsm&norm=linf&eps=8/255"
+WALK = "data=cifar10&image=8&model=cifar10/gaussian-0.25&attack=fgsm&norm=linf&eps=8/255"
 
 
 def test_a_slice_is_seen_and_stopped_and_a_zip_arrives(open_page, serve):
@@ -28,6 +28,6 @@ def test_a_slice_is_seen_and_stopped_and_a_zip_arrives(open_page, serve):
     page.get_by_test_id("stButtonGroup").get_by_text("Save").click()
     with page.expect_download(timeout=MINUTE) as arrived:
         page.get_by_role("button", name="Everything (zip)").click(timeout=MINUTE)
-    assert arrived.value.suggested_filename == "smoothed-0.25-fgsm-linf8of255-image8.zip"
+    assert arrived.value.suggested_filename == "gaussian-0.25-fgsm-linf8of255-image8.zip"
     with zipfile.ZipFile(arrived.value.path()) as bundle:
         assert len(bundle.namelist()) == 6 and bundle.testzip() is None

@@ -19,6 +19,7 @@ from explorer.defenses._recipe import (
     pgd_images,
     robust_accuracy,
 )
+from explorer.defenses.smoothed import disagreement
 from explorer.training.loop import build
 
 CPU = torch.device("cpu")
@@ -161,6 +162,33 @@ def test_smoothed_training_adds_noise_of_sigma_and_does_not_clip():
     noise = recipe.noisy(x, seeded(0)) - x
     assert float(noise.std()) == pytest.approx(0.25, rel=0.01)
     assert float(recipe.noisy(x, seeded(0)).min()) < 0
+
+
+def test_consistency_is_the_kl_from_the_mean_and_the_mean_s_entropy():
+    first, second = (0.5, 0.5), (0.9, 0.1)  # one image, two copies, two classes
+    mean = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    apart = sum(m * math.log(m / p) for copy in (first, second) for m, p in zip(mean, copy, strict=True)) / 2
+    entropy = -sum(m * math.log(m) for m in mean)
+    logits = torch.tensor([[first], [second]]).log() + 3.0  # (2 copies, 1 image, 2 classes)
+    found = disagreement(logits, consistency=7.0, entropy=0.5)
+    assert found.shape == (1,) and float(found) == pytest.approx(7 * apart + 0.5 * entropy, rel=1e-5)
+
+
+def test_consistency_draws_another_noise_for_each_copy():
+    recipe = RECIPES["smoothed-0.25"](copies=2)
+    seen = []
+
+    class Watcher(Linear):
+        def forward(self, pixels):
+            seen.append(pixels)
+            return super().forward(pixels)
+
+    recipe.loss(Watcher(W), X, Y, seeded(0))
+    (pixels,) = seen
+    assert pixels.shape == (2, 1, 2, 2) and not torch.equal(pixels[0], pixels[1])
+    plain = RECIPES["smoothed-0.25"](consistency=0.0, copies=1)
+    expected = F.cross_entropy(Linear(W)(plain.noisy(X, seeded(3))), Y)
+    assert float(plain.loss(Linear(W), X, Y, seeded(3))) == pytest.approx(float(expected))
 
 
 def test_lwta_adds_its_kl_with_the_stated_weight():

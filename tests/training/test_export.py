@@ -76,7 +76,7 @@ def test_the_hash_names_the_recipe_and_every_value(recipe):
 
 
 def test_the_smoothed_recipe_leaves_its_sigma_in_the_card(tmp_path):
-    recipe = RECIPES["smoothed-0.25"](epochs=1, width=4)
+    recipe = RECIPES["smoothed-0.25"](epochs=1, width=4, start="")
     card = export(finished(recipe), recipe, "smoothed-0.25", "cifar10/smoothed-tiny", tmp_path / "cifar10")
     assert card.sigma == 0.25 and not card.stochastic
 

@@ -9,7 +9,7 @@ from explorer.engine import Busy
 from explorer.ui.masking import Tried
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
-QUICK = {"data": "cifar10", "image": "8", "model": "cifar10/smoothed-0.25", "attack": "fgsm", "norm": "linf", "eps": "8/255"}
+QUICK = {"data": "cifar10", "image": "8", "model": "cifar10/gaussian-0.25", "attack": "fgsm", "norm": "linf", "eps": "8/255"}
 
 
 def played(**changes) -> AppTest:
@@ -80,7 +80,7 @@ def test_saving_offers_pictures_arrays_conditions_and_the_script():
     app = chosen(played(), "save")
     assert not app.exception
     assert len(app.get("download_button")) == 6
-    assert any('saved = np.load("smoothed-0.25-fgsm-linf8of255-image8.npz"' in block.value for block in app.code)
+    assert any('saved = np.load("gaussian-0.25-fgsm-linf8of255-image8.npz"' in block.value for block in app.code)
     assert "A picture is rounded to 8 bits" in texts(app)
 
 

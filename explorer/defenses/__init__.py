@@ -4,4 +4,6 @@ from explorer.core import Registry
 
 RECIPES = Registry("recipe", "explorer.defenses")
 
-__all__ = ["RECIPES"]
+GROUPS = ("no defence", "adversarial training", "random networks", "smoothing")  # in the order choosers show them
+
+__all__ = ["GROUPS", "RECIPES"]

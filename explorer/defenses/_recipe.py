@@ -20,6 +20,8 @@ class Recipe(Hyper):
     """Common hyper-parameters (Nesterov SGD, one cycle, label smoothing, averaged weights) and hooks to override."""
 
     dataset: ClassVar[str] = "cifar10"
+    formula: ClassVar[str] = ""  # what is minimised, as LaTeX
+    explanation: ClassVar[str] = ""  # the idea, in a few sentences (Markdown)
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1}  # overrides of a run that only shows that the recipe works
     smoke_images: ClassVar[int] = 512
 

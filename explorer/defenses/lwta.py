@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from explorer.defenses.pgd_linf import AdversarialRecipe
     "lwta",
     title="Stochastic LWTA, Linf",
     paper="arXiv:2112.02671",
+    group="random networks",
     summary="In every pair of units one random winner passes on: random at test time, adversarially trained.",
 )
 @dataclass(frozen=True)
@@ -26,6 +27,16 @@ class Lwta(AdversarialRecipe):
     differs: a PreAct ResNet-18 instead of the paper's WideResNet-34, one noisy step (N-FGSM) instead of PGD-10.
     """
 
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}\Big[ L\big(f_{\theta,\xi}(x + \delta), y\big) "
+        r"+ \lambda \sum_{\text{layers}} \overline{\mathrm{KL}}\big(q(\xi)\,\|\,\tfrac{1}{U}\big) \Big]"
+    )
+    explanation: ClassVar[str] = (
+        r"The units of each layer compete in small blocks of $U$; the winner $\xi$ is drawn at random, likelier the larger a "
+        r"unit's answer, and only it passes its value on. The network is trained on attacked pictures $x+\delta$; the second "
+        r"term (weight $\lambda$; the mean over a layer's blocks) keeps the draws from becoming certain. Its answers stay random "
+        r"at test time, so an attack must average over many draws before it says anything about it."
+    )
     smoke = {"epochs": 1, "width": 8}
 
     epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,12 +47,21 @@ class AdversarialRecipe(Recipe):
     "pgd-linf",
     title="Adversarial training, Linf",
     paper="arXiv:1706.06083; arXiv:2202.01181",
+    group="adversarial training",
     summary="Trained on images attacked inside Linf 8/255: gives up some clean accuracy for robustness.",
 )
 @dataclass(frozen=True)
 class PgdLinf(AdversarialRecipe):
     """From the baseline's weights: N-FGSM, then PGD in the last epochs."""
 
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}_{(x,y)} \max_{\|\delta\|_\infty \le \varepsilon} L\big(f_\theta(x + \delta), y\big)"
+    )
+    explanation: ClassVar[str] = (
+        r"Before every update the pictures are attacked: a change $\delta$ of at most $\varepsilon$ per pixel is sought that "
+        r"makes the loss $L$ large, and the weights $\theta$ learn from the attacked pictures. The inner maximum is only "
+        r"approached: by one step from a noisy start (N-FGSM: cheap, and not held inside the ball) or by several PGD steps (dearer)."
+    )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
     epochs: int = param(9, "epochs", lo=1, hi=1000, help="Passes over the training images.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,14 @@ class Noisy(Recipe):
     equation 8): + lambda * mean_i KL(F || F_i) + eta * H(F), F_i the probabilities of the i-th noisy copy, F their mean.
     """
 
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}_{(x,y)}\, \mathbb{E}_{\nu\sim\mathcal{N}(0,\sigma^2 I)}\, L\big(f_\theta(x + \nu), y\big)"
+    )
+    explanation: ClassVar[str] = (
+        r"Every picture is shown under fresh Gaussian noise $\nu$ of standard deviation $\sigma$, so the network learns to see "
+        r"through it. On its own that is a weak defence; but the majority vote of such a network over many noisy copies can be "
+        r"*certified*: within a radius that is computed for each picture, no L2 change turns the vote."
+    )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
     epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
@@ -70,6 +78,7 @@ def disagreement(logits: Tensor, consistency: float, entropy: float) -> Tensor:
     "gaussian-0.25",
     title="Gaussian noise, sigma 0.25",
     paper="arXiv:1902.02918",
+    group="smoothing",
     summary="Trained under Gaussian noise, so that its majority vote over noisy copies can be certified in L2.",
 )
 @dataclass(frozen=True)
@@ -81,6 +90,16 @@ class Gaussian025(Noisy):
 class Consistent(Noisy):
     """Two noisy copies; from the weights of a network trained under less noise."""
 
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}\Big[ \tfrac{1}{m}\sum_i L(F_i, y) + \lambda\, \tfrac{1}{m}\sum_i \mathrm{KL}(F\,\|\,F_i) "
+        r"+ \eta\, H(F) \Big],\quad F_i = f_\theta(x + \nu_i)"
+    )
+    explanation: ClassVar[str] = (
+        r"As with plain noise, but of every picture there are $m$ noisy copies, and their answers $F_i$ must agree with their mean "
+        r"$F$ (weight $\lambda$) and be decided (entropy $H$, weight $\eta$). Copies that agree make a clearer majority vote, and "
+        r"that certifies a larger radius."
+    )
+
     lr: float = param(0.15, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
     copies: int = param(2, "noisy copies", lo=1, hi=16, help="Noisy copies of each image in a batch (m).")
@@ -90,6 +109,7 @@ class Consistent(Noisy):
     "smoothed-0.25",
     title="Smoothed, sigma 0.25",
     paper="arXiv:1902.02918; arXiv:2006.04062",
+    group="smoothing",
     summary="Noise training with consistency regularisation: noisy copies must agree, which raises certified radii.",
 )
 @dataclass(frozen=True)
@@ -105,6 +125,7 @@ class Smoothed025(Consistent):
     "smoothed-0.5",
     title="Smoothed, sigma 0.5",
     paper="arXiv:1902.02918; arXiv:2006.04062",
+    group="smoothing",
     summary="Under more noise: larger radii can be certified, for fewer images.",
 )
 @dataclass(frozen=True)
@@ -123,6 +144,7 @@ class Smoothed050(Consistent):
     "smoothed-1.0",
     title="Smoothed, sigma 1.0",
     paper="arXiv:1902.02918; arXiv:2006.04062",
+    group="smoothing",
     summary="Under very much noise: the largest radii, for the fewest images.",
 )
 @dataclass(frozen=True)

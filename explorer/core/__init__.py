@@ -1,7 +1,11 @@
-"""The words everyone shares."""
+"""The words everyone shares.
 
-from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
-from explorer.core.classifier import Classifier
+What needs torch is imported when it is first asked for: a process that only waits for its turn does without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from explorer.core.errors import (
     BadCheckpoint,
     BadImage,
@@ -11,13 +15,36 @@ from explorer.core.errors import (
     InvalidValue,
     UnknownName,
 )
-from explorer.core.goal import LOSSES, Goal
 from explorer.core.params import Hyper, Param, param, parse_number
-from explorer.core.randomness import current_rng, draws_for, randomness, seeded
 from explorer.core.registry import Entry, Registry
 from explorer.core.statistics import wilson
-from explorer.core.steps import Best, Outcome, Step, run
-from explorer.core.trace import Trace, Walkway
+
+if TYPE_CHECKING:
+    from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
+    from explorer.core.classifier import Classifier
+    from explorer.core.draws import current_rng, draws_for, randomness, seeded
+    from explorer.core.goal import LOSSES, Goal
+    from explorer.core.steps import Best, Outcome, Step, run
+    from explorer.core.trace import Trace, Walkway
+
+_LATER = {
+    "ball": ("NORMS", "USUAL_EPS", "Ball", "Region"),
+    "classifier": ("Classifier",),
+    "draws": ("current_rng", "draws_for", "randomness", "seeded"),
+    "goal": ("LOSSES", "Goal"),
+    "steps": ("Best", "Outcome", "Step", "run"),
+    "trace": ("Trace", "Walkway"),
+}
+_HOME = {name: module for module, names in _LATER.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
 
 __all__ = [
     "LOSSES",

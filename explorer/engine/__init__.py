@@ -3,8 +3,8 @@
 `engine.submit(session, attack_work(engine, request))` gives a ticket whose `latest` is the newest Snapshot.
 """
 
+from explorer.core.device import DEVICES, choose, describe
 from explorer.engine.captions import captions
-from explorer.engine.device import DEVICES, choose, describe
 from explorer.engine.engine import Busy, Engine, Failed, Ticket
 from explorer.engine.export import Export
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text

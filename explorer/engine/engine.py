@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from explorer.core import Cancelled, Classifier, ExplorerError, InvalidValue
-from explorer.engine.device import choose, cores, describe
+from explorer.core.device import choose, cores, describe
 from explorer.engine.stopping import stops_between_layers, wanted
 from explorer.features import Gathering, Plane
 from explorer.models import zoo

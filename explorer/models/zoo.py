@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
+from explorer.core.places import published
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
 
@@ -51,10 +55,26 @@ class Card:
 
 
 def roots() -> list[Path]:
-    """Folders that hold models: the project's own, then those of EXPLORER_CHECKPOINTS."""
+    """Folders that hold models, a later one's before an earlier one's of the same name.
+
+    What runs on this computer published, the project's own, those of EXPLORER_CHECKPOINTS, and `beside`'s.
+    """
     own = Path(__file__).resolve().parents[2] / "checkpoints"
     extra = os.environ.get("EXPLORER_CHECKPOINTS", "")
-    return [own, *(Path(part) for part in extra.split(os.pathsep) if part)]
+    return [published(), own, *(Path(part) for part in extra.split(os.pathsep) if part), *_beside.get()]
+
+
+_beside: ContextVar[tuple[Path, ...]] = ContextVar("beside", default=())
+
+
+@contextmanager
+def beside(root: Path) -> Iterator[None]:
+    """For this thread, the models of one more folder are there, too: of a run that has not published its own yet."""
+    token = _beside.set((*_beside.get(), root))
+    try:
+        yield
+    finally:
+        _beside.reset(token)
 
 
 def cards() -> list[Card]:

@@ -12,13 +12,17 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The device of this name; "auto" takes CUDA, else MPS, else the CPU. Raises InvalidValue if it is not there."""
-    if name not in DEVICES:
+    """The device of this name; "auto" takes CUDA, else MPS, else the CPU. Raises InvalidValue if it is not there.
+
+    "cuda:1" is the second GPU.
+    """
+    kind, colon, index = str(name).partition(":")
+    if kind not in DEVICES or (colon and (kind != "cuda" or not index.isdecimal())):
         raise InvalidValue(f"device must be one of {', '.join(DEVICES)}; got {name!r}.")
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, there in present.items() if there)
-    if not present[name]:
+        name = kind = next(kind for kind, there in present.items() if there)
+    if not present[kind] or (index and int(index) >= torch.cuda.device_count()):
         others = " or ".join(kind for kind, there in present.items() if there)
         raise InvalidValue(f"device {name!r} is not there, as PyTorch sees this computer: choose auto or {others}.")
     return torch.device(name)

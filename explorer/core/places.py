@@ -1,0 +1,16 @@
+"""Where on this computer things lie that no single room owns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def runs() -> Path:
+    """The folder of all training runs, and of the models they publish: EXPLORER_RUNS, else ./runs. Absolute."""
+    return Path(os.environ.get("EXPLORER_RUNS") or "runs").expanduser().absolute()
+
+
+def published() -> Path:
+    """Where finished runs put their models, laid out like the project's own `checkpoints`."""
+    return runs() / "zoo"

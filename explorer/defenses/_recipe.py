@@ -22,6 +22,7 @@ class Recipe(Hyper):
     dataset: ClassVar[str] = "cifar10"
     formula: ClassVar[str] = ""  # what is minimised, as LaTeX
     explanation: ClassVar[str] = ""  # the idea, in a few sentences (Markdown)
+    half: ClassVar[tuple[str, ...]] = ()  # measures of `score` that are made on the first half of the held-out images
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1}  # overrides of a run that only shows that the recipe works
     smoke_images: ClassVar[int] = 512
 
@@ -44,7 +45,11 @@ class Recipe(Hyper):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The scalar to minimise for one augmented batch x (N,C,H,W), y (N,)."""
-        return self.cross_entropy(model(x), y)
+        return self.cross_entropy(model(self.seen(model, x, y, rng, epoch)), y)
+
+    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        """(N,C,H,W) what the loss shows the model in place of x: attacked or noisy images, by default x itself."""
+        return x
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)

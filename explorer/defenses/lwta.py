@@ -50,7 +50,7 @@ class Lwta(AdversarialRecipe):
         return "preact-resnet18", {"width": self.width, "units": self.units, "temperature": self.temperature}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        adversarial = self.attacked(model, x, y, rng, self.inner(epoch))
+        adversarial = self.seen(model, x, y, rng, epoch)
         with randomness(rng):
             cross_entropy = self.cross_entropy(model(adversarial), y)
         return cross_entropy + self.kl_weight * model.kl()

@@ -17,6 +17,8 @@ from explorer.defenses._recipe import Recipe, accuracy, noisy_single_step, pgd_i
 class AdversarialRecipe(Recipe):
     """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM, more is PGD."""
 
+    half: ClassVar[tuple[str, ...]] = ("robust",)
+
     eps: float = param(8 / 255, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
     inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
     finish_steps: int = param(1, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
@@ -31,8 +33,11 @@ class AdversarialRecipe(Recipe):
     def inner(self, epoch: int) -> int:
         return self.finish_steps if epoch >= round(self.epochs * (1 - self.finish_share)) else self.inner_steps
 
+    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        return self.attacked(model, x, y, rng, self.inner(epoch))
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        adversarial = self.attacked(model, x, y, rng, self.inner(epoch))
+        adversarial = self.seen(model, x, y, rng, epoch)
         with randomness(rng):
             return self.cross_entropy(model(adversarial), y)
 

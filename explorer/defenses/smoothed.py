@@ -50,8 +50,12 @@ class Noisy(Recipe):
     def noisy(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return x + self.sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
 
+    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        return self.noisy(x, rng)
+
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        logits = model(self.noisy(x.repeat(self.copies, 1, 1, 1), rng)).float()  # (m*N, K), copy by copy
+        copies = x.repeat(self.copies, 1, 1, 1)  # (m*N, C, H, W), copy by copy
+        logits = model(self.seen(model, copies, y, rng, epoch)).float()  # (m*N, K)
         plain = self.cross_entropy(logits, y.repeat(self.copies))
         if self.consistency == 0:
             return plain

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.core import BadCheckpoint, Cancelled, Classifier, seeded
+from explorer.core import BadCheckpoint, Cancelled, Classifier, ExplorerError, randomness, seeded
 from explorer.data import dataset, raw
 from explorer.defenses._recipe import Recipe
 from explorer.models import ARCHITECTURES, zoo
 from explorer.training.augment import Augmented
-from explorer.training.averaging import Averaged
-from explorer.training.checkpoint import load_state, save_state
+from explorer.training.memory import peak_memory
+from explorer.training.records import Records
+from explorer.training.sights import Watched
+from explorer.training.state import RunState
 
 HELD_OUT = 1000  # training images never trained on, the same for every recipe and seed
-CHECKPOINT = "checkpoint.safetensors"
-METRICS = "metrics.jsonl"
+EVERY = 30.0  # seconds between checkpoints
+RECENT = 20  # updates over which the speed is averaged
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands; sent after every update, with `held_out` set after each epoch."""
 
-    epoch: int
+    epoch: int  # 0-based: the one under way, or (with `held_out`) just finished
     epochs: int
-    update: int
+    update: int  # done so far, over the whole run
     updates: int
-    loss: float
+    loss: float  # of the update; with `held_out` the epoch's mean
     learning_rate: float
-    images_per_second: float
+    images_per_second: float  # of the last updates; with `held_out` of the epoch, scoring included
     held_out: dict[str, float] | None = None
+    seconds: float = 0.0  # trained so far, over all attempts; pauses left out
+    memory: int | None = None  # peak, in bytes; see `memory.peak_memory`
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,10 @@ class Result:
     images: int
     source: str
     held_out: int = field(default=HELD_OUT)
+
+
+class Diverged(ExplorerError, FloatingPointError):
+    """The loss is not finite any more; the message says when and what may help."""
 
 
 def build(recipe: Recipe, device: torch.device) -> Classifier:
@@ -78,37 +87,67 @@ def train(
     device: torch.device | str = "cpu",
     limit: int | None = None,
     bf16: bool = True,
+    every: float = EVERY,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_full: Callable[[OSError], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Result:
     """Train in `folder`, going on from its checkpoint if there is one. `limit`: use only that many training images.
 
-    Raises DataUnavailable without the full training set, BadCheckpoint if `folder` belongs to another recipe or
-    holds a damaged checkpoint, Cancelled when `should_stop` says so (the last epoch's checkpoint stays).
+    A checkpoint is written every `every` seconds, also in the middle of an epoch, and at the end of each. On the CPU,
+    with as many threads, a run that goes on is bit for bit the run that was not stopped.
+
+    `should_stop` is asked before every pass through the model: the run then saves a checkpoint and raises Cancelled.
+    `on_full` is called when the disk is full: once it returns, the write is tried again; it may wait, or raise to give
+    up. `say` gets sentences worth a line in a log: a damaged checkpoint passed over, no event files.
+
+    Raises DataUnavailable without the full training set, BadCheckpoint if `folder` belongs to another recipe or no
+    checkpoint in it can be read, Cancelled, Diverged, ExplorerError when the folder cannot be written.
     """
-    run = _Run(recipe, Path(folder), torch.device(device), limit, bf16)
-    run.resume()
-    while run.epoch < recipe.epochs:
-        run.one_epoch(progress, should_stop)
+    records = Records(Path(folder), on_full, say or (lambda sentence: None))
+    run = _Run(recipe, torch.device(device), limit, bf16, records, every, progress, should_stop)
+    try:
+        run.begin()
+        while run.state.epoch < recipe.epochs:
+            run.one_epoch()
+    except _Stop:
+        run.save()
+        raise Cancelled(
+            f"Training was stopped in epoch {run.state.epoch + 1}, after update {run.done} of {run.updates}; "
+            "it can go on from there."
+        ) from None
+    finally:
+        records.close()
     return run.result()
 
 
+class _Stop(Exception):
+    """Somebody asked for the run to stop; nothing of the update or scoring under way has been kept."""
+
+
 class _Run:
-    def __init__(self, recipe: Recipe, folder: Path, device: torch.device, limit: int | None, bf16: bool):
-        self.recipe, self.folder, self.device, self.bf16 = recipe, folder, device, bf16
+    """One run in this process: its data and state, and what happens in which order."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        limit: int | None,
+        bf16: bool,
+        records: Records,
+        every: float = EVERY,
+        progress: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ):
+        self.recipe, self.device, self.bf16, self.records = recipe, device, bf16, records
+        self.every, self.progress, self.should_stop = every, progress, should_stop
         self._data(limit)
-        self.model = build(recipe, device)
-        self.averaged = Averaged(self.model, recipe.ema)
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        free = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-        self.rng = seeded(recipe.seed + 1, device)
+        self.state = RunState(recipe, build(recipe, device), device)
         self.per_epoch = math.ceil(len(self.labels) / recipe.batch)
         self.updates = self.per_epoch * recipe.epochs
-        self.epoch, self.history, self.seconds = 0, [], 0.0
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.best_score = 0, -1.0
+        self._pace: deque[tuple[int, float]] = deque(maxlen=RECENT)  # images and seconds of the last updates
+        self._saved = time.monotonic()
 
     def _data(self, limit: int | None) -> None:
         pixels, labels, _ = raw(self.recipe.dataset, "train")
@@ -120,6 +159,12 @@ class _Run:
         self.labels = labels[used].to(self.device)
         self.held_x = (pixels[held].float() / 255).to(self.device)
         self.held_y = labels[held].to(self.device)
+        self.watched = Watched(self.held_x, self.held_y)
+
+    @property
+    def done(self) -> int:
+        """Updates so far, over the whole run."""
+        return self.state.epoch * self.per_epoch + self.state.index
 
     def learning_rate(self, update: int) -> float:
         """Linear up to the peak, then linear down to zero (one cycle)."""
@@ -127,123 +172,141 @@ class _Run:
         done = update + 1
         return self.recipe.lr * min(done / peak, (self.updates - update) / max(self.updates - peak, 1))
 
-    def one_epoch(self, progress, should_stop) -> None:
-        began, running = time.monotonic(), 0.0
-        self.model.train()
-        order = torch.randperm(len(self.labels), generator=self.rng, device=self.rng.device)
-        for index in range(self.per_epoch):
-            if should_stop is not None and should_stop():
-                raise Cancelled(
-                    f"Training was stopped in epoch {self.epoch + 1}; it can go on from epoch {self.epoch}."
-                )
-            rows = order[index * self.recipe.batch : (index + 1) * self.recipe.batch]
-            update = self.epoch * self.per_epoch + index
-            loss = self._update(rows, self.learning_rate(update))
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss} in epoch {self.epoch + 1}: lower the learning rate")
-            running += loss
-            if progress is not None:
-                speed = (index + 1) * self.recipe.batch / (time.monotonic() - began)
-                rate = self.optimizer.param_groups[0]["lr"]
-                progress(Progress(self.epoch, self.recipe.epochs, update + 1, self.updates, loss, rate, speed))
-        self._finish_epoch(began, running / self.per_epoch, progress)
+    def begin(self) -> None:
+        """Take up the folder's newest checkpoint, if there is one; else show the images before the first epoch."""
+        self.records.restore(self.state, self._identity())
+        if self.done == 0:
+            self._look()
+        self.records.start(self.done, self.state.epoch)
+        self._saved = time.monotonic()
 
-    def _update(self, rows: Tensor, rate: float) -> float:
-        for group in self.optimizer.param_groups:
+    def one_epoch(self) -> None:
+        """From wherever the epoch stands to its end, scored and saved."""
+        order = self.state.order(len(self.labels))
+        self.state.model.train()
+        while self.state.index < self.per_epoch:
+            self._one_update(order[self.state.index * self.recipe.batch :][: self.recipe.batch])
+            if time.monotonic() - self._saved >= self.every:
+                self.save()
+        self._score()
+        self.save()
+
+    def _one_update(self, rows: Tensor) -> None:
+        began, rate, before = time.monotonic(), self.learning_rate(self.done), self.state.rng.get_state()
+        try:
+            with self._stoppable(self.state.model):
+                loss = self.update(rows, rate)
+        except _Stop:
+            self.state.rng.set_state(before)
+            raise
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"The loss became {loss} in epoch {self.state.epoch + 1} of {self.recipe.epochs}: lower the learning rate "
+                f"(lr, {self.recipe.lr:g} now)."
+            )
+        self.state.index += 1
+        self.state.running += loss
+        seconds = self._spent(began)
+        self._pace.append((len(rows), seconds))
+        images, spent = map(sum, zip(*self._pace, strict=True))
+        self._tell(loss, rate, images / spent)
+
+    def update(self, rows: Tensor, rate: float) -> float:
+        """One step of the optimiser on the images at `rows`, at this learning rate; returns the loss."""
+        state, recipe = self.state, self.recipe
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
-        x = self.train_set.batch(rows, self.rng).contiguous(memory_format=torch.channels_last)
-        with self._autocast():
-            loss = self.recipe.loss(self.model, x, self.labels[rows], self.rng, epoch=self.epoch)
-        self.optimizer.zero_grad(set_to_none=True)
+        x = self.train_set.batch(rows, state.rng).contiguous(memory_format=torch.channels_last)
+        with self._autocast(), randomness(state.rng):
+            loss = recipe.loss(state.model, x, self.labels[rows], state.rng, epoch=state.epoch)
+        state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
-        self.averaged.update()
+        state.optimizer.step()
+        state.averaged.update()
         return float(loss.detach())
+
+    def score(self) -> dict[str, float]:
+        """The averaged weights on the held-out images."""
+        model = self.state.averaged.model.eval()
+        with self._autocast(), self._stoppable(model):
+            return self.recipe.score(model, self.held_x, self.held_y, seeded(self.recipe.seed, self.device))
+
+    def _score(self) -> None:
+        began, state = time.monotonic(), self.state
+        scores = self.score()
+        self._spent(began)
+        took, loss = state.epoch_seconds, state.running / self.per_epoch
+        state.end_epoch({"epoch": state.epoch + 1, "loss": loss, "seconds": round(took, 1), **scores})
+        self._look()
+        rate = self.learning_rate(self.done - 1)
+        self._tell(loss, rate, len(self.labels) / took, scores)
+
+    def _look(self) -> None:
+        """Keep what the loss sees of the watched images now, in the epoch to come (after the last: in the last)."""
+        state, epoch = self.state, min(self.state.epoch, self.recipe.epochs - 1)
+        with self._autocast():
+            sight = self.watched.sight(self.recipe, state.model, state.averaged.model, epoch)
+        self.records.sight(state.epoch, sight)
+
+    def _tell(self, loss: float, rate: float, speed: float, scores: dict[str, float] | None = None) -> None:
+        """To the records, then to whoever listens: after an update, or (with `scores`) after an epoch."""
+        state, memory = self.state, peak_memory(self.device)
+        epoch = state.epoch - (scores is not None)
+        if scores is None:
+            self.records.update(self.done, epoch + 1, loss, rate, speed, state.seconds, memory)
+        else:
+            self.records.epoch(self.done, state.history[-1])
+        if self.progress is not None:
+            count = self.recipe.epochs
+            self.progress(
+                Progress(epoch, count, self.done, self.updates, loss, rate, speed, scores, state.seconds, memory)
+            )
+
+    def save(self) -> None:
+        """A checkpoint of everything, durably."""
+        self.records.checkpoint(self.state, self.done, self._identity())
+        self._saved = time.monotonic()
+
+    def _spent(self, began: float) -> float:
+        seconds = time.monotonic() - began
+        self.state.seconds += seconds
+        self.state.epoch_seconds += seconds
+        return seconds
+
+    @contextmanager
+    def _stoppable(self, model: Classifier) -> Iterator[None]:
+        """Ask before every pass of `model` whether to stop, so that a stop need not wait for a long attack's end."""
+        if self.should_stop is None:
+            yield
+            return
+
+        def ask(*_: Any) -> None:
+            if self.should_stop():
+                raise _Stop
+
+        handle = model.register_forward_pre_hook(ask)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def _finish_epoch(self, began: float, loss: float, progress) -> None:
-        self.averaged.model.eval()
-        with self._autocast():
-            scores = self.recipe.score(
-                self.averaged.model, self.held_x, self.held_y, seeded(self.recipe.seed, self.device)
-            )
-        self.epoch += 1
-        took = time.monotonic() - began
-        self.seconds += took
-        entry = {"epoch": self.epoch, "loss": loss, "seconds": round(took, 1), **scores}
-        self.history.append(entry)
-        if scores["score"] >= self.best_score:
-            self.best_score, self.best_epoch = scores["score"], self.epoch
-            self.best = {key: value.clone() for key, value in self.averaged.model.state_dict().items()}
-        self._save()
-        with open(self.folder / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        if progress is not None:
-            rate, speed = self.optimizer.param_groups[0]["lr"], len(self.labels) / took
-            done = self.epoch * self.per_epoch
-            progress(Progress(self.epoch - 1, self.recipe.epochs, done, self.updates, loss, rate, speed, scores))
-
     def _identity(self) -> dict[str, Any]:
-        return {"recipe": type(self.recipe).__name__, "values": self.recipe.to_dict(), "images": len(self.labels)}
-
-    def _save(self) -> None:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.averaged.model.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for index, parameter in enumerate(self._parameters()):
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{index}"] = momentum
-        tensors["rng"] = self.rng.get_state()
-        facts = {
-            **self._identity(),
-            "epoch": self.epoch,
-            "updates_averaged": self.averaged.updates,
-            "history": self.history,
-            "seconds": self.seconds,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
+        return {
+            "recipe": type(self.recipe).__name__,
+            **self.recipe.to_dict(),
+            "images": len(self.labels),
+            "precision": "bfloat16" if self.bf16 else "float32",
         }
-        save_state(self.folder / CHECKPOINT, tensors, facts)
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def resume(self) -> None:
-        """Take up the folder's checkpoint, if there is one."""
-        path = self.folder / CHECKPOINT
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return
-        tensors, facts = load_state(path)
-        if {key: facts.get(key) for key in self._identity()} != self._identity():
-            raise BadCheckpoint(
-                f"The folder {self.folder} holds a run of another recipe or other values; choose another."
-            )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.model.load_state_dict(part("model."))
-        self.averaged.model.load_state_dict(part("average."))
-        self.best = part("best.")
-        for index, momentum in part("momentum.").items():
-            parameter = self._parameters()[int(index)]
-            self.optimizer.state[parameter]["momentum_buffer"] = momentum.contiguous(
-                memory_format=torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
-            )
-        self.rng.set_state(tensors["rng"].cpu())
-        self.averaged.updates = facts["updates_averaged"]
-        self.epoch, self.history, self.seconds = facts["epoch"], facts["history"], facts["seconds"]
-        self.best_epoch, self.best_score = facts["best_epoch"], facts["best_score"]
 
     def result(self) -> Result:
-        model = self.averaged.model
-        model.load_state_dict(self.best)
+        state = self.state
+        model = state.averaged.model
+        model.load_state_dict(state.best)
         spec = dataset(self.recipe.dataset)
         source = f"{spec.title} train, {len(self.labels):,} of {spec.rows['train']:,} images"
         return Result(
-            model.freeze(), self.best_epoch, self.history, self.seconds, len(self.labels), source, len(self.held_y)
+            model.freeze(), state.best_epoch, state.history, state.seconds, len(self.labels), source, len(self.held_y)
         )

@@ -10,8 +10,7 @@ from explorer.core import Cancelled
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 from explorer.models import zoo
-from explorer.training import train
-from explorer.training.loop import CHECKPOINT, METRICS
+from explorer.training import METRICS, newest, read_metrics, train
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +42,12 @@ def test_a_stopped_run_goes_on_to_the_very_weights_of_an_uninterrupted_one(train
     whole = train(recipe, tmp_path / "whole", **options)
     seen = []
 
-    def stop_in_the_second_epoch():
+    def stop_after_some_passes():
         seen.append(1)
-        return len(seen) > 6  # 4 updates an epoch
+        return len(seen) > 14  # 4 updates an epoch, 2 passes an update
 
-    with pytest.raises(Cancelled, match="epoch 2; it can go on from epoch 1"):
-        train(recipe, tmp_path / "parts", should_stop=stop_in_the_second_epoch, **options)
+    with pytest.raises(Cancelled, match="after update .* of 12; it can go on from there"):
+        train(recipe, tmp_path / "parts", should_stop=stop_after_some_passes, **options)
     parts = train(recipe, tmp_path / "parts", **options)
     a, b = whole.model.state_dict(), parts.model.state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
@@ -81,19 +80,24 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(cli, training_images, tmp_pat
     monkeypatch.setattr(RECIPES["baseline"], "loss", interrupted)
     said = cli(*words)
     assert (said.code, said.err.strip().splitlines()[-1]) == (130, "Stopped.")
-    assert len((tmp_path / "run" / METRICS).read_text().splitlines()) == 1
+
+    def epochs():
+        records = newest(read_metrics(tmp_path / "run" / METRICS)[0])
+        return [record["epoch"] for record in records if record["kind"] == "epoch"]
+
+    assert epochs() == [1]
     assert cli(*words).code == 0
-    assert len((tmp_path / "run" / METRICS).read_text().splitlines()) == 2
+    assert epochs() == [1, 2]
     assert len(updates) == 2 + 2 + 2  # the second epoch began anew, the first did not
 
 
-def test_a_truncated_checkpoint_is_refused_in_one_sentence(cli, training_images, tmp_path):
+def test_truncated_checkpoints_are_refused_in_one_sentence(cli, training_images, tmp_path):
     words = ("train", "baseline", "--smoke", "--out", tmp_path / "run")
     assert cli(*words).code == 0
-    checkpoint = tmp_path / "run" / CHECKPOINT
-    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     said = cli(*words)
-    assert said.code == 2 and said.err.count("\n") == 1 and "delete it to start over" in said.err
+    assert said.code == 2 and said.err.count("\n") == 1 and "delete the folder to start over" in said.err
 
 
 def test_a_folder_of_another_run_is_refused(cli, training_images, tmp_path):
@@ -112,7 +116,7 @@ def test_a_loss_that_is_not_finite_fails_in_one_sentence(cli, training_images, t
     original = RECIPES["baseline"].loss
     monkeypatch.setattr(RECIPES["baseline"], "loss", lambda self, *rest, **options: original(self, *rest, **options) / 0)
     said = cli("train", "baseline", "--smoke", "--out", tmp_path / "run")
-    assert said.code == 1 and "the loss became inf in epoch 1: lower the learning rate" in said.err
+    assert said.code == 2 and "The loss became inf in epoch 1 of 1: lower the learning rate" in said.err
     assert said.err.count("\n") == 1
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from explorer.core import BadCheckpoint, seeded
+from explorer.core import seeded
 from explorer.defenses import RECIPES
 from explorer.training import loop
 from explorer.training.augment import PAD, Augmented
@@ -67,15 +67,6 @@ def test_state_survives_a_round_trip_and_nothing_is_left_beside_it(tmp_path):
     found, told = load_state(tmp_path / "state.safetensors")
     assert told == facts and all(torch.equal(found[name], tensors[name]) for name in tensors)
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
-
-
-@pytest.mark.parametrize("keep", [0, 5, 60, -1])
-def test_a_damaged_state_is_refused_in_one_sentence(tmp_path, keep):
-    file = tmp_path / "state.safetensors"
-    save_state(file, {"a": torch.zeros(8)}, {"epoch": 1})
-    file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(BadCheckpoint, match="cannot be read"):
-        load_state(file)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):

@@ -1,0 +1,118 @@
+"""What a run leaves in its folder: checkpoints, metrics, event files, sights; and patience where the disk is full."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from explorer.core import BadCheckpoint, ExplorerError
+from explorer.training.checkpoint import Checkpoints
+from explorer.training.events import Events
+from explorer.training.metrics import METRICS, Metrics
+from explorer.training.sights import SIGHTS, Sight, write_sight
+from explorer.training.state import RunState
+
+CHECKPOINTS = "checkpoints"
+EVENTS = "tensorboard"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+T = TypeVar("T")
+
+
+class Records:
+    """The files of one run in `folder`. Everything written goes through `_durably`."""
+
+    def __init__(self, folder: Path, on_full: Callable[[OSError], None] | None, say: Callable[[str], None]):
+        self.folder, self.on_full, self.say = folder, on_full, say
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS)
+        self.events = Events(folder / EVENTS, say)
+        self.metrics: Metrics | None = None
+
+    def restore(self, state: RunState, identity: dict[str, Any]) -> None:
+        """Sweep, then put `state` where the newest checkpoint left it. Raises BadCheckpoint."""
+        self._durably(self._sweep)
+        found = self.checkpoints.newest(self.say)
+        if found is None:
+            return
+        tensors, facts = found
+        kept = facts.get("identity")
+        if not isinstance(kept, dict) or kept != identity:
+            raise BadCheckpoint(
+                f"The folder {self.folder} holds a run of another recipe or other values{_difference(kept, identity)}; "
+                "choose another."
+            )
+        try:
+            state.restore(tensors, facts["state"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise BadCheckpoint(
+                f"The checkpoint in {self.folder} does not fit this version's models ({type(error).__name__}); "
+                "delete the folder to start over."
+            ) from error
+
+    def start(self, update: int, epoch: int) -> None:
+        """From here on the run's records follow, whatever stands before."""
+        self.metrics = self._durably(lambda: Metrics(self.folder / METRICS))
+        self.events.start(update)
+        self._add({"kind": "start", "update": update, "epoch": epoch})
+
+    def update(
+        self, update: int, epoch: int, loss: float, rate: float, speed: float, seconds: float, memory: int | None
+    ) -> None:
+        numbers = {"loss": loss, "learning_rate": rate, "images_per_second": round(speed, 2)}
+        self._add({"kind": "update", "update": update, "epoch": epoch, **numbers, "seconds": round(seconds, 3), "memory": memory})
+        self._durably(lambda: self.events.add(update, numbers))
+
+    def epoch(self, update: int, entry: dict[str, float]) -> None:
+        self._add({"kind": "epoch", "update": update, **entry})
+        scores = {f"held_out/{name}": value for name, value in entry.items() if name not in ("epoch", "loss", "seconds")}
+        self._durably(lambda: self.events.add(update, {"epoch_loss": entry["loss"], **scores}))
+
+    def sight(self, epoch: int, sight: Sight) -> None:
+        self._durably(lambda: write_sight(self.folder, epoch, sight))
+
+    def checkpoint(self, state: RunState, update: int, identity: dict[str, Any]) -> None:
+        """After the metrics of all it holds, so that none is lost with a kill in between."""
+        if self.metrics is not None:
+            self._durably(self.metrics.sync)
+        self._durably(self.events.flush)
+        facts = {"identity": identity, "state": state.facts()}
+        self._durably(lambda: self.checkpoints.save(state.epoch, update, state.tensors(), facts))
+
+    def close(self) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
+        self.events.close()
+
+    def _add(self, record: dict[str, Any]) -> None:
+        metrics = self.metrics
+        assert metrics is not None
+        self._durably(lambda: metrics.add(record))
+
+    def _sweep(self) -> None:
+        for folder in (self.folder, self.folder / CHECKPOINTS, self.folder / SIGHTS):
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+    def _durably(self, write: Callable[[], T]) -> T:
+        """`write`, again and again while the disk is full and `on_full` has patience."""
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                if error.errno in FULL and self.on_full is not None:
+                    self.on_full(error)
+                    continue
+                reason = error.strerror or type(error).__name__
+                raise ExplorerError(
+                    f"{self.folder} cannot be written ({reason}); the run can go on from its last checkpoint."
+                ) from error
+
+
+def _difference(kept: Any, asked: dict[str, Any]) -> str:
+    if not isinstance(kept, dict):
+        return ""
+    words = [f"{name} {kept.get(name)!r} there, {value!r} here" for name, value in asked.items() if kept.get(name) != value]
+    return f" ({'; '.join(words[:3])})" if words else ""

@@ -1,0 +1,95 @@
+"""Everything that a run is between two updates: what a checkpoint holds, so that going on is going on bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.core import Classifier, seeded
+from explorer.defenses._recipe import Recipe
+from explorer.training.averaging import Averaged
+
+NUMBERS = ("epoch", "index", "ordered", "running", "seconds", "epoch_seconds", "history", "best_epoch", "best_score")
+
+
+class RunState:
+    """Model, averaged weights, optimiser, the run's one generator, and where the run stands.
+
+    All randomness of a run comes from `rng`; torch's global generator is never drawn from.
+    """
+
+    def __init__(self, recipe: Recipe, model: Classifier, device: torch.device):
+        self.model, self.device = model, device
+        self.averaged = Averaged(model, recipe.ema)
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        free = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        self.rng = seeded(recipe.seed + 1, device)
+        self.ordered = False  # this epoch's order has been drawn
+        self.order_rng = self.rng.get_state()  # the generator's state before it was
+        self.epoch, self.index = 0, 0  # epochs finished; updates done in the one under way
+        self.running = 0.0  # sum of this epoch's losses so far
+        self.seconds, self.epoch_seconds = 0.0, 0.0  # trained so far; of that, in this epoch
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch, self.best_score = 0, -1.0
+
+    def order(self, n: int) -> Tensor:
+        """(n,) this epoch's order of the training images: drawn at its beginning, drawn again when taken up later."""
+        rng = self.rng
+        if self.ordered:
+            rng = torch.Generator(device=rng.device)
+            rng.set_state(self.order_rng)
+        else:
+            self.order_rng, self.ordered = rng.get_state(), True
+        return torch.randperm(n, generator=rng, device=rng.device)
+
+    def end_epoch(self, entry: dict[str, float]) -> None:
+        """The epoch is over and scored; its averaged weights are kept if none before scored higher."""
+        self.epoch, self.index, self.ordered = self.epoch + 1, 0, False
+        self.running, self.epoch_seconds = 0.0, 0.0
+        self.history.append(entry)
+        if entry["score"] >= self.best_score:
+            self.best_score, self.best_epoch = entry["score"], self.epoch
+            self.best = {key: value.clone() for key, value in self.averaged.model.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        kept = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        kept |= {f"average.{key}": value for key, value in self.averaged.model.state_dict().items()}
+        kept |= {f"best.{key}": value for key, value in self.best.items()}
+        for index, parameter in enumerate(self._parameters()):
+            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                kept[f"momentum.{index}"] = momentum
+        return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng}
+
+    def facts(self) -> dict[str, Any]:
+        return {"averaged": self.averaged.updates} | {name: getattr(self, name) for name in NUMBERS}
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Back to what `tensors` and `facts` were. Raises KeyError, RuntimeError or ValueError for another model's."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.model.load_state_dict(part("model."))
+        self.averaged.model.load_state_dict(part("average."))
+        self.best = part("best.")
+        parameters = self._parameters()
+        for index, momentum in part("momentum.").items():
+            parameter = parameters[int(index)]
+            self.optimizer.state[parameter]["momentum_buffer"] = momentum.contiguous(
+                memory_format=torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
+            )
+        self.rng.set_state(tensors["rng"])
+        self.order_rng = tensors["order_rng"]
+        self.averaged.updates = facts["averaged"]
+        for name in NUMBERS:
+            setattr(self, name, facts[name])
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+ZOO = "zoo"  # in the runs' folder: the models that finished runs publish
+
 
 def runs() -> Path:
     """The folder of all training runs, and of the models they publish: EXPLORER_RUNS, else ./runs. Absolute."""
@@ -13,4 +15,4 @@ def runs() -> Path:
 
 def published() -> Path:
     """Where finished runs put their models, laid out like the project's own `checkpoints`."""
-    return runs() / "zoo"
+    return runs() / ZOO

@@ -64,6 +64,13 @@ def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, so
     return Images(x, table.labels[rows].clone(), spec.classes, name, split, table.index[rows].clone(), table.source)
 
 
+def check(name: str, split: str) -> None:
+    """Raises as `raw` does where a split is not on this computer; reads nothing of it."""
+    spec = dataset(name)
+    if _find_full(spec, check_split(split)) is None:
+        _find_sample(spec, split, "auto")
+
+
 def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Everything found: pixels (N,C,H,W) uint8, labels (N,) int64, class names.
 

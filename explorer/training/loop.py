@@ -177,7 +177,8 @@ class _Run:
         self.records.restore(self.state, self._identity())
         if self.done == 0:
             self._look()
-        self.records.start(self.done, self.state.epoch)
+        planned = {"updates": self.updates, "epochs": self.recipe.epochs}
+        self.records.start(self.done, self.state.epoch, **planned, images=len(self.labels), held_out=len(self.held_y))
         self._saved = time.monotonic()
 
     def one_epoch(self) -> None:

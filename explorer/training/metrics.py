@@ -1,9 +1,10 @@
 """metrics.jsonl: what a run measured, one JSON object a line, only ever appended to.
 
-{"kind": "start", "update", "epoch"}                         a process took the run up after `update` updates
+{"kind": "start", "update", "epoch", "updates", "epochs", "images", "held_out"}
 {"kind": "update", "update", "epoch", "loss", "learning_rate", "images_per_second", "seconds", "memory"}
 {"kind": "epoch", "epoch", "update", "loss", "seconds", "clean", ..., "score"}
 
+A start: a process took the run up after `update` updates of `updates` in all, on so many images, scored on so many held out.
 `update` counts from 1 over the whole run; `epoch` is the 1-based epoch that the update belongs to (in a start: epochs
 finished). `seconds` of an update is the time trained so far, pauses left out, of an epoch what it took; `memory` is the
 peak in bytes (see `memory.py`), null where it is unknown. After a kill, updates since the last checkpoint are done and

@@ -51,11 +51,11 @@ class Records:
                 "delete the folder to start over."
             ) from error
 
-    def start(self, update: int, epoch: int) -> None:
-        """From here on the run's records follow, whatever stands before."""
+    def start(self, update: int, epoch: int, **planned: int) -> None:
+        """From here on the run's records follow, whatever stands before; what is `planned` is told once, here."""
         self.metrics = self._durably(lambda: Metrics(self.folder / METRICS))
         self.events.start(update)
-        self._add({"kind": "start", "update": update, "epoch": epoch})
+        self._add({"kind": "start", "update": update, "epoch": epoch, **planned})
 
     def update(
         self, update: int, epoch: int, loss: float, rate: float, speed: float, seconds: float, memory: int | None

@@ -22,7 +22,7 @@ from explorer.core.statistics import wilson
 if TYPE_CHECKING:
     from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
     from explorer.core.classifier import Classifier
-    from explorer.core.draws import current_rng, draws_for, randomness, seeded
+    from explorer.core.draws import current_rng, drawn, draws_for, part_of_batch, randomness, seeded
     from explorer.core.goal import LOSSES, Goal
     from explorer.core.steps import Best, Outcome, Step, run
     from explorer.core.trace import Trace, Walkway
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LATER = {
     "ball": ("NORMS", "USUAL_EPS", "Ball", "Region"),
     "classifier": ("Classifier",),
-    "draws": ("current_rng", "draws_for", "randomness", "seeded"),
+    "draws": ("current_rng", "drawn", "draws_for", "part_of_batch", "randomness", "seeded"),
     "goal": ("LOSSES", "Goal"),
     "steps": ("Best", "Outcome", "Step", "run"),
     "trace": ("Trace", "Walkway"),
@@ -71,9 +71,11 @@ __all__ = [
     "UnknownName",
     "Walkway",
     "current_rng",
+    "drawn",
     "draws_for",
     "param",
     "parse_number",
+    "part_of_batch",
     "randomness",
     "run",
     "seeded",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from explorer.core.draws import drawn
 from explorer.core.errors import InvalidValue
 
 Norm = Literal["linf", "l2"]
@@ -95,6 +97,10 @@ class Region:
         """(N,) float64, as `Ball.distance` to the images the region is around."""
         return _length(self.norm, x, self.exact)
 
+    def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int], rng: torch.Generator) -> Tensor:
+        dtype = self.x0.dtype
+        return drawn(lambda s: draw(s, generator=rng, device=rng.device, dtype=dtype), shape).to(self.x0.device)
+
     def rows(self, keep: Tensor) -> Region:
         """The region of a subset of the images (index or mask)."""
         return type(self)(self.x0[keep], self.eps)
@@ -116,7 +122,7 @@ class _LinfRegion(Region):
         return x.clamp(self.low, self.high)
 
     def sample(self, rng: torch.Generator) -> Tensor:
-        noise = torch.rand(self.x0.shape, generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
+        noise = self._draw(torch.rand, self.x0.shape, rng)
         return self.project(self.x0 + (2 * noise - 1) * self.eps)
 
 
@@ -139,8 +145,8 @@ class _L2Region(Region):
 
     def sample(self, rng: torch.Generator) -> Tensor:
         shape = self.x0.shape
-        direction = torch.randn(shape, generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
+        direction = self._draw(torch.randn, shape, rng)
         direction = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        u = torch.rand(shape[0], generator=rng, device=rng.device, dtype=self.x0.dtype).to(self.x0.device)
+        u = self._draw(torch.rand, shape[:1], rng)
         radius = self.radius * u ** (1 / shape[1:].numel())
         return self.project(self.x0 + direction * radius.view(-1, 1, 1, 1))

@@ -7,7 +7,7 @@ Never `yield` inside the block: a generator function would leak it into its call
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 _current: ContextVar[torch.Generator | None] = ContextVar("explorer_rng", default=None)
 _shared: ContextVar[bool] = ContextVar("explorer_rng_shared", default=False)
+_part: ContextVar[tuple[int, int, int] | None] = ContextVar("explorer_part_of_batch", default=None)
 
 
 @contextmanager
@@ -32,9 +33,40 @@ def randomness(rng: torch.Generator | None, shared: bool = False) -> Iterator[No
         _shared.reset(kept)
 
 
-def draws_for(like: Tensor) -> Tensor:
-    """Room for a stochastic layer's draws, float32: the shape of `like` (N,...), or (1,...) where a draw is shared."""
-    return torch.empty_like(like[:1] if _shared.get() else like, dtype=torch.float32)
+@contextmanager
+def part_of_batch(start: int, stop: int, total: int) -> Iterator[None]:
+    """Inside the block this process computes on rows start..stop-1 of a batch of `total` images, others on the rest.
+
+    `drawn` and `draws_for` then draw for the whole batch and return this part's rows: what an image gets does not depend
+    on how many processes share the batch, and all their generators stay in the same state.
+    """
+    token = _part.set((start, stop, total))
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def drawn(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int]) -> Tensor:
+    """draw(shape), whose rows belong to the images of the batch (once, or copy by copy); see `part_of_batch`."""
+    part = _part.get()
+    if part is None:
+        return draw(shape)
+    start, stop, total = part
+    copies = shape[0] // (stop - start)
+    whole = draw((copies * total, *shape[1:]))
+    return whole.unflatten(0, (copies, total))[:, start:stop].flatten(0, 1)
+
+
+def draws_for(like: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
+    """A stochastic layer's draws, float32: the shape of `like` (N,...), or (1,...) where a draw is shared.
+
+    `fill` draws into the room it is given.
+    """
+    if _shared.get():
+        return fill(torch.empty_like(like[:1], dtype=torch.float32))
+    strides = torch.empty_like(like, dtype=torch.float32).stride()  # rows outermost, so good for any number of them
+    return drawn(lambda shape: fill(torch.empty_strided(tuple(shape), strides, device=like.device)), like.shape)
 
 
 def current_rng(device: torch.device) -> torch.Generator | None:

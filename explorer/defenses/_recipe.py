@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Classifier, Goal, Hyper, param, randomness, run
+from explorer.core import Ball, Classifier, Goal, Hyper, drawn, param, randomness, run
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Recipe(Hyper):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The scalar to minimise for one augmented batch x (N,C,H,W), y (N,)."""
         return self.cross_entropy(model(self.seen(model, x, y, rng, epoch)), y)
+
+    def passes(self, epoch: int) -> int:
+        """Forward-backward passes that an update of this 0-based epoch makes: where they are equal, so is the cost."""
+        return 1
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """(N,C,H,W) what the loss shows the model in place of x: attacked or noisy images, by default x itself."""
@@ -88,7 +92,8 @@ def noisy_single_step(
     u is uniform in [-spread*eps, spread*eps] and the result is not clipped back to the eps-ball (that is the point).
     differs: the gradient is taken in eval mode, and the result is clipped to [0,1].
     """
-    noise = (torch.rand(x.shape, generator=rng, device=rng.device).to(x.device) * 2 - 1) * (spread * eps)
+    noise = drawn(lambda shape: torch.rand(shape, generator=rng, device=rng.device), x.shape).to(x.device)
+    noise = (noise * 2 - 1) * (spread * eps)
     start = (x + noise).clamp(0, 1)
     return (start + eps * input_gradient(model, start, y, rng).sign()).clamp(0, 1)
 

@@ -33,6 +33,9 @@ class AdversarialRecipe(Recipe):
     def inner(self, epoch: int) -> int:
         return self.finish_steps if epoch >= round(self.epochs * (1 - self.finish_share)) else self.inner_steps
 
+    def passes(self, epoch: int) -> int:
+        return 1 + self.inner(epoch)
+
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.attacked(model, x, y, rng, self.inner(epoch))
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, param
+from explorer.core import Classifier, drawn, param
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe, accuracy
 
@@ -48,7 +48,8 @@ class Noisy(Recipe):
         return "preact-resnet18", {"width": self.width}
 
     def noisy(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        return x + self.sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
+        noise = drawn(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
+        return x + self.sigma * noise.to(x.device)
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.noisy(x, rng)

@@ -54,7 +54,7 @@ class Life:
         self.parent = os.getppid()
         self.me = Process.of(self.parent if "RANK" in os.environ else None)  # of several ranks, their agent
         self.stop, self.over = threading.Event(), threading.Event()
-        self.closing = self.lost = self.paused = False
+        self.closing = self.lost = self.paused = self.leaving = False
         self.progress: dict[str, Any] = {}
         self._began: tuple[int, float] | None = None
         self._spoken = ""
@@ -67,7 +67,10 @@ class Life:
     def __enter__(self) -> Life:
         self._handlers = {}
         if threading.current_thread() is threading.main_thread():
-            for number, handler in ((signal.SIGTERM, self._asked), (signal.SIGINT, self._asked), (signal.SIGALRM, self._late)):
+            wanted = {signal.SIGTERM: self._asked, signal.SIGINT: self._asked, signal.SIGALRM: self._late}
+            if self.run.spec.place != "local":
+                wanted[signal.SIGUSR2] = self._leave
+            for number, handler in wanted.items():
                 self._handlers[number] = signal.signal(number, handler)
         self._file = logging.FileHandler(self.run.folder / "log.txt", encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -93,6 +96,11 @@ class Life:
         if again:  # Ctrl-C twice
             self._late(number, frame)
         signal.setitimer(signal.ITIMER_REAL, GRACE, 1.0)  # an exception may be swallowed on its way: again and again
+
+    def _leave(self, number: int, frame: object) -> None:
+        """The cluster's time limit is near: save, and come back in another turn."""
+        self.leaving = True
+        self.stop.set()
 
     def _late(self, number: int, frame: object) -> None:
         if not self.closing:
@@ -153,8 +161,13 @@ class Life:
             self.closing = True
             status, message = verdict(error)
             LOG.info("%s: %s", status, message, exc_info=None if isinstance(error, ExplorerError) else error)
-            if not isinstance(error, Taken) and not self.lost:
-                self._patiently_at_the_end(lambda: self.set(status=status, message=message))
+            ending: dict[str, Any] = {"status": status, "message": message}
+            if status == "cancelled" and self.run.spec.place != "local" and not self.run.stopping:  # it was the cluster's doing
+                ending = {"status": "queued", "message": "It saved its state before its time limit.", "process": None}
+                if not self.leaving:  # only the cluster knows whether the job comes back
+                    ending = {}
+            if ending and not isinstance(error, Taken) and not self.lost:
+                self._patiently_at_the_end(lambda: self.set(**ending))
             raise
 
     def _patiently_at_the_end(self, write: Callable[[], Any]) -> None:
@@ -420,7 +433,7 @@ def main(argv: list[str] | None = None) -> int:
     with Life(run) as life:
         try:
             with life.living():
-                if "RANK" not in os.environ or run.state.status == "queued":
+                if "RANK" not in os.environ or run.state.status == "queued" or run.spec.place != "local":
                     life.wait_for_turn()
                 if run.spec.processes > 1 and "RANK" not in os.environ and run.spec.place == "local":
                     become_torchrun(run)
@@ -428,7 +441,7 @@ def main(argv: list[str] | None = None) -> int:
         except Taken:
             return 0
         except Cancelled:
-            return 130
+            return 130 if life.first else 0  # srun would end all processes with the first that fails
         except Exception:  # its state and its log say what
             return 1
     return 0

@@ -102,9 +102,9 @@ class Spec:
         if self.name is not None:
             check_place(self.name, recipe, Path(recipe.dataset))
         if self.place == "slurm":
-            from explorer.jobs.slurm import Options
+            from explorer.jobs import slurm
 
-            Options.from_dict(self.cluster)
+            slurm.check(self)
         limit = self.limit if self.limit is not None else recipe.smoke_images if self.smoke else None
         return replace(self, hyper=recipe.to_dict(), limit=limit)
 

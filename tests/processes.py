@@ -41,7 +41,7 @@ def together(function: Callable[..., Any], *given: Any, world: int = 2, **enviro
     runs, answers = [], []
     for place in torchrun_environment(world):
         receiver, sender = _context.Pipe(duplex=False)
-        run = _context.Process(target=_call, args=(sender, place | environment, function, given), daemon=True)
+        run = _context.Process(target=_call, args=(sender, os.environ | place | environment, function, given), daemon=True)
         run.start()
         sender.close()
         runs.append(run)
@@ -79,6 +79,7 @@ def _received(receiver: Connection) -> Any:
 def _call(sender: Connection, environment: dict[str, str], function: Callable[..., Any], given: tuple) -> None:
     import torch
 
+    os.environ.clear()  # it is that of the first run
     os.environ.update(environment)
     torch.set_num_threads(1)
     sender.send(function(*given))

@@ -21,6 +21,7 @@ from explorer.certify.smoothing import (
     check_seed,
 )
 from explorer.core import Classifier, InvalidValue, wilson
+from explorer.core.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def certify_many(
     seed: int | None = None,
     batch: int | None = None,
     precision: Precision = "float32",
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Certificate]:
@@ -58,6 +60,9 @@ def certify_many(
     With labels y (N,), an image whose selected class is wrong is skipped (see `certify`); y = None estimates them all.
     Each image gets a seed of its own, derived from `seed` and recorded in its certificate, which
     `certify(model, x[i], sigma, seed=certificate.seed, ...)` repeats. Everything is checked before the first draw.
+
+    Several processes (`ranks`) share the images out; once the slowest is done, each yields all certificates, which are
+    those of one process on the same kind of device. `progress` takes them to be equally fast.
     """
     p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
     if not isinstance(x, Tensor) or x.ndim != 4 or len(x) == 0:
@@ -69,22 +74,25 @@ def certify_many(
     labels = [None] * len(x) if y is None else y.tolist()
     if y is not None:
         check_labels(labels, model.num_classes)
-    seed, each = check_seed(seed), p.n0 + p.n
+    seed, each = ranks.gather([check_seed(seed)])[0], p.n0 + p.n  # where it is drawn, the first process's counts
 
-    def certificates() -> Iterator[Certificate]:
-        for index, (image, label) in enumerate(zip(x, labels, strict=True)):
+    def mine() -> Iterator[Certificate]:
+        for index in ranks.shard(len(x)):
             before = index * each
 
             def advance(done: int, _: int, before: int = before) -> None:
                 if progress is not None:
-                    progress(before + done, len(x) * each)
+                    progress(min(before + done * ranks.world, len(x) * each), len(x) * each)
 
             certificate = certify(
-                model, image, **p.to_dict(), seed=derived_seed(seed, IMAGES, index), batch=batch, precision=precision,
-                true_label=label, progress=advance, should_stop=should_stop,
+                model, x[index], **p.to_dict(), seed=derived_seed(seed, IMAGES, index), batch=batch, precision=precision,
+                true_label=labels[index], progress=advance, should_stop=should_stop,
             )  # fmt: skip
             advance(each, each)  # a skipped image is done, too
             yield certificate
+
+    def certificates() -> Iterator[Certificate]:
+        yield from mine() if ranks.world == 1 else ranks.gather(list(mine()))
 
     return certificates()
 

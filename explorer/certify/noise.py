@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 64  # draws per generator; changing it changes every seeded result
-SELECTION, ESTIMATION, PREDICTION, IMAGES = range(4)  # streams of one seed; they never share noise
+SELECTION, ESTIMATION, PREDICTION, IMAGES, BATCHES = range(5)  # streams of one seed; they never share noise
 
 
 def derived_seed(seed: int, stream: int, index: int = 0) -> int:

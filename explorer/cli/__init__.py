@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 from explorer.cli._console import Console
 from explorer.core import Cancelled, ExplorerError, InvalidValue, UnknownName
+from explorer.core.ranks import PeerFailed, current, speaks
 
 COMMANDS = {
     "attack": "attack one image and say what happened",
     "evaluate": "measure a model's accuracy, clean and attacked, over many images",
     "certify": "prove L2 radii by randomized smoothing, over many images",
     "train": "train a model by a recipe; going on where it stopped",
+    "jobs": "train in the background: submit, list, follow, cancel, resume, delete",
     "models": "list the trained models, or show one model's card",
     "data": "list the datasets, or download one",
     "bench": "measure the speed of attacks on this computer",
@@ -53,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("Stopped.", STOPPED)
     except Cancelled as stop:
         return _say(str(stop), STOPPED)
+    except PeerFailed as failure:
+        return _say(str(failure), FAILED)
     except ExplorerError as refusal:
         return _say(str(refusal), REFUSED)
     except (FloatingPointError, MemoryError, RuntimeError) as failure:
@@ -87,7 +91,7 @@ def _dispatch(argv: list[str]) -> int:
         options = parser.parse_args(argv[1:])
     except SystemExit as done:  # --help has been printed
         return int(done.code or 0)
-    console = Console(options.json)
+    console = Console(options.json, quiet=not current().is_first)
     console.finish(command.run(options, console))
     return OK
 
@@ -105,5 +109,6 @@ def _out_of_memory(failure: BaseException) -> bool:
 
 
 def _say(sentence: str, code: int) -> int:
-    sys.stderr.write(f"{sentence}\n")
+    if speaks():  # of several processes one
+        sys.stderr.write(f"{sentence}\n")
     return code

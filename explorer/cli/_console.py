@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,22 @@ from explorer.models import zoo
 
 EPS = {norm: eps_text(eps) for norm, eps in USUAL_EPS.items()}  # where none is given
 BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
+PATIENCE = timedelta(days=1)  # one process may have a batch more than another, or a slower computer
 
 
 class Console:
-    """Text for people goes to standard output; to standard error when the JSON is on standard output (`--json -`)."""
+    """Text for people goes to standard output; to standard error when the JSON is on standard output (`--json -`).
 
-    def __init__(self, json_target: str | None = None):
-        self.json_target = json_target
+    A `quiet` one says and writes nothing: of several processes only the first speaks.
+    """
+
+    def __init__(self, json_target: str | None = None, quiet: bool = False):
+        self.json_target, self.quiet = json_target, quiet
         self.out = sys.stderr if json_target == "-" else sys.stdout
 
     def say(self, text: str = "") -> None:
-        print(text, file=self.out)
+        if not self.quiet:
+            print(text, file=self.out)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Columns as wide as their longest cell."""
@@ -41,12 +47,13 @@ class Console:
     def bar(self, total: int, unit: str, start: int = 0, scale: bool = False) -> tqdm:
         """A progress bar on standard error that appears once the work has lasted a second."""
         return tqdm(
-            total=total, initial=start, unit=f" {unit}", unit_scale=scale, delay=BAR_AFTER, dynamic_ncols=True, leave=False
-        )
+            total=total, initial=start, unit=f" {unit}", unit_scale=scale, delay=BAR_AFTER, dynamic_ncols=True, leave=False,
+            disable=self.quiet,
+        )  # fmt: skip
 
     def finish(self, result: Any) -> None:
         """Write the command's result where `--json` said."""
-        if self.json_target is None:
+        if self.json_target is None or self.quiet:
             return
         text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if self.json_target == "-":
@@ -131,6 +138,8 @@ def images_of(name: str, n: int | None) -> tuple[Images, str]:
 
 def write_card(name: str, measures: list[Measure], console: Console) -> None:
     """Put measures into the card on disk; those under the same conditions are replaced."""
+    if console.quiet:
+        return
     write_measures(name, measures)
     console.say(f"Wrote {len(measures)} measure{'' if len(measures) == 1 else 's'} into {zoo.card_path(name)}.")
 

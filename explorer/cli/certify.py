@@ -6,6 +6,10 @@
 
 An image counts as certified at a radius if the smoothed model provably gives the right class to every image within that
 L2 distance; each proof fails with probability at most alpha. Images whose selected class is wrong are not estimated.
+
+On several devices or computers, with the same result: the images are shared out.
+
+  python -m torch.distributed.run --nproc_per_node 2 -m -- explorer certify cifar10/gaussian-0.25
 """
 
 from __future__ import annotations
@@ -29,14 +33,15 @@ from explorer.certify import (
 )
 from explorer.certify.noise import IMAGES, derived_seed
 from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH
-from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
+from explorer.cli._console import PATIENCE, Console, advance, images_of, interval, percent, whole, write_card
 from explorer.core import Classifier, wilson
+from explorer.core.ranks import Ranks, start
 from explorer.data import Images
 from explorer.engine import choose
 from explorer.evaluation import Measure
 from explorer.evaluation.measure import count
+from explorer.evaluation.robustness import hardware
 from explorer.models import zoo
-from explorer.training.export import hardware_of
 
 Facts = dict[str, Any]
 RADII = (0.0, 0.25, 0.5, 0.75)
@@ -65,27 +70,29 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     values = cls.from_dict({name: value for name, value in asked.items() if value is not None}).to_dict()
     seed = whole("seed", options.seed, 0, 2**53 - 1)
     images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
-    model = zoo.load(card.name, choose(options.device))
-    model = model.to(memory_format=torch.channels_last)  # faster on a CPU in bfloat16
-    shared = {"seed": seed, "precision": options.precision}
-    if options.predict:
-        return _predict(model, images, chosen, values, shared, card, console)
-    shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
-    return _certify(model, images, chosen, values, shared, card, options.write, console)
+    device = choose(options.device)
+    with start(device, PATIENCE) as ranks:
+        model = zoo.load(card.name, device)
+        model = model.to(memory_format=torch.channels_last)  # faster on a CPU in bfloat16
+        shared = {"seed": seed, "precision": options.precision}
+        if options.predict:
+            return _predict(model, images, chosen, values, shared, card, ranks, console)
+        shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
+        return _certify(model, images, chosen, values, shared, card, options.write, ranks, console)
 
 
 def _certify(
     model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, write: bool,
-    console: Console,
+    ranks: Ranks, console: Console,
 ) -> Facts:  # fmt: skip
     began = time.monotonic()
     with console.bar(len(images) * (values["n0"] + values["n"]), "draws", scale=True) as bar:
-        found = list(certify_many(model, images.x, images.y, **values, **shared, progress=advance(bar)))
+        found = list(certify_many(model, images.x, images.y, **values, **shared, ranks=ranks, progress=advance(bar)))
     seconds = time.monotonic() - began
     table = certified_accuracy(found, images.y, RADII)
     console.say(f"{card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
     console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", interval(asdict(row))] for row in table])
-    facts = {**summary(found, images), "hardware": hardware_of(model.device), "seconds": round(seconds, 1)}
+    facts = {**summary(found, images), "hardware": hardware(model.device, ranks), "seconds": round(seconds, 1)}
     console.say(
         f"average certified radius {facts['acr']:.3f}; of {len(images)} images {facts['abstained']} abstained "
         f"and {facts['wrong']} had another class selected"
@@ -140,13 +147,16 @@ def _plain(certificate: Certificate, images: Images, row: int) -> Facts:
 
 
 def _predict(
-    model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, console: Console
-) -> Facts:
+    model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, ranks: Ranks,
+    console: Console,
+) -> Facts:  # fmt: skip
     found = []
     with console.bar(len(images) * values["n"], "draws", scale=True) as bar:
-        for row, image in enumerate(images.x):
-            found.append(predict(model, image, **values, **shared | {"seed": derived_seed(shared["seed"], IMAGES, row)}))
-            bar.update(values["n"])
+        for row in ranks.shard(len(images)):
+            own = shared | {"seed": derived_seed(shared["seed"], IMAGES, row)}
+            found.append(predict(model, images.x[row], **values, **own))
+            bar.update(values["n"] * min(ranks.world, len(images) - row))
+    found = ranks.gather(found)
     labels = images.y.tolist()
     right = sum(p.label == label for p, label in zip(found, labels, strict=True))
     abstained = sum(p.label is None for p in found)

@@ -9,20 +9,27 @@
 Without --attack or --clean it makes the standard measures that a model's card holds. An image counts as robust if it is
 classified right and the attack does not change that; for an attack that looks for the smallest change, if that change is
 longer than eps.
+
+On several devices or computers, with the same result: whole batches are shared out.
+
+  python -m torch.distributed.run --nproc_per_node 2 -m -- explorer evaluate cifar10/pgd-linf
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
-from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_card
+from explorer.cli._console import EPS, PATIENCE, Console, images_of, interval, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue, parse_number
+from explorer.core.ranks import start
 from explorer.engine import choose, eps_text
 from explorer.evaluation import Measure, adaptive_measures, clean_accuracy, robust_accuracy, standard_measures
+from explorer.evaluation.robustness import BATCH
 from explorer.models import zoo
 
 MOST = 10_000  # images of a test set
@@ -44,6 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="with --adaptive: also make the images on this deterministic model (repeatable)",
     )  # fmt: skip
     parser.add_argument("--n", help="how many test images an attack gets (default: 1000; 200 with --adaptive)")
+    parser.add_argument("--batch", default=str(BATCH), help="images at once (default: %(default)s); draws depend on it, too")
     parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32",
@@ -60,16 +68,27 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.twin and not options.adaptive:
         raise InvalidValue("--twin belongs to --adaptive, which is missing.")
     n = None if options.n is None else whole("n", options.n, 1, MOST)
-    if options.clean:
-        work = _clean(card, device, n, seed)
-    elif options.attack is not None:
-        work = _attacked(card, device, n or 1000, seed, bf16, options)
-    elif options.adaptive:
-        asked = {"n": n or 200, "seed": seed, "bf16": bf16, "twins": options.twin}
-        work = lambda show: adaptive_measures(card.name, device=device, progress=show, **asked)  # noqa: E731
-    else:
-        asked = {} if n is None else {"n": n, "averaged_n": min(n, 500)}
-        work = _standard(card, device, seed, bf16, asked)
+    shared = {"seed": seed, "batch": whole("batch", options.batch, 1, MOST)}
+    with start(device, PATIENCE) as ranks:
+        shared["ranks"] = ranks
+        if options.clean:
+            work = _clean(card, device, n, shared)
+        elif options.attack is not None:
+            work = _attacked(card, device, n or 1000, shared | {"bf16": bf16}, options)
+        elif options.adaptive:
+            asked = {"n": n or 200, "bf16": bf16, "twins": options.twin, **shared}
+            work = partial(adaptive_measures, card.name, device=device, **asked)
+        else:
+            asked = {"bf16": bf16, **shared} | ({} if n is None else {"n": n, "averaged_n": min(n, 500)})
+            work = partial(standard_measures, card.name, device=device, **asked)
+        return _measured(card, work, options.write, console)
+
+
+Show = Callable[[str, int, int], None]
+Work = Callable[..., Iterator[Measure]]  # of progress=
+
+
+def _measured(card: zoo.Card, work: Work, write: bool, console: Console) -> Any:
     found = []
     console.say(f"{card.name}: {card.title}")
     with console.bar(0, "images") as bar:
@@ -79,35 +98,27 @@ def run(options: argparse.Namespace, console: Console) -> Any:
             bar.total = total
             bar.update(done - bar.n)
 
-        for measure in work(show):
+        for measure in work(progress=show):
             bar.clear()
             bar.n = 0
             console.say(sentence(measure))
             found.append(measure)
-            if options.write:  # at once: the next may take an hour
+            if write:  # at once: the next may take an hour
                 write_card(card.name, [measure], console)
     return {"model": card.name, "weights": card.sha256, "measures": [measure.to_dict() for measure in found]}
 
 
-Show = Callable[[str, int, int], None]
-Work = Callable[[Show], Iterator[Measure]]
-
-
-def _standard(card: zoo.Card, device: Any, seed: int, bf16: bool, asked: dict[str, int]) -> Work:
-    return lambda show: standard_measures(card.name, device=device, seed=seed, bf16=bf16, progress=show, **asked)
-
-
-def _clean(card: zoo.Card, device: Any, n: int | None, seed: int) -> Work:
+def _clean(card: zoo.Card, device: Any, n: int | None, shared: dict[str, Any]) -> Work:
     images, chosen = images_of(card.dataset, n)
     model = zoo.load(card.name, device)
 
-    def work(show: Show) -> Iterator[Measure]:
-        yield clean_accuracy(model, images, seed=seed, chosen=chosen, progress=lambda *done: show("clean", *done))
+    def work(progress: Show) -> Iterator[Measure]:
+        yield clean_accuracy(model, images, chosen=chosen, progress=partial(progress, "clean"), **shared)
 
     return work
 
 
-def _attacked(card: zoo.Card, device: Any, n: int, seed: int, bf16: bool, options: argparse.Namespace) -> Work:
+def _attacked(card: zoo.Card, device: Any, n: int, shared: dict[str, Any], options: argparse.Namespace) -> Work:
     attack = ATTACKS[options.attack].from_dict(settings(options.set))
     norm = options.norm or attack.norms[0]
     ball = Ball(norm, eps_of(norm, options.eps))
@@ -120,11 +131,10 @@ def _attacked(card: zoo.Card, device: Any, n: int, seed: int, bf16: bool, option
     images, chosen = images_of(card.dataset, n)
     model = zoo.load(card.name, device)
 
-    def work(show: Show) -> Iterator[Measure]:
+    def work(progress: Show) -> Iterator[Measure]:
         yield robust_accuracy(
-            model, images, attack, ball, seed=seed, bf16=bf16, chosen=chosen, **source,
-            progress=lambda *done: show(options.attack, *done),
-        )  # fmt: skip
+            model, images, attack, ball, chosen=chosen, progress=partial(progress, options.attack), **source, **shared
+        )
 
     return work
 

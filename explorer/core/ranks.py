@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
-
 from explorer.core.errors import ExplorerError, InvalidValue
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what waits for its turn reads its place without torch
+    import torch
+    from torch import Tensor
     from torch.distributed import Store
 
 T = TypeVar("T")
@@ -84,6 +83,7 @@ class Ranks:
         """Whether the flag is set on any process; also a place where all wait for each other. Raises PeerFailed."""
         if self.world == 1:
             return bool(flag)
+        import torch
         import torch.distributed as dist
 
         raised = torch.tensor([int(flag)])
@@ -92,13 +92,16 @@ class Ranks:
         return bool(raised.item())
 
 
+ALONE = Ranks()
+
+
 def current() -> Ranks:
     """This process's place, as torchrun's environment says; alone if it says nothing. Raises InvalidValue."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return Ranks()
+        return ALONE
     rank, world = _number("RANK"), _number("WORLD_SIZE")
     if world == 1:
-        return Ranks()
+        return ALONE
     if not 0 <= rank < world:
         raise InvalidValue(f"RANK must lie in [0, WORLD_SIZE); got {rank} of {world}. Start the processes by torchrun.")
     return Ranks(rank, world, _number("LOCAL_RANK"))
@@ -115,23 +118,24 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
     under torchrun at once, wherever they are. Raises InvalidValue for a device that so many processes cannot have.
     """
     global _speaks
-    ranks, device = current(), torch.device(device)
+    ranks = current()
     if ranks.world == 1:
         yield ranks
         return
+    import torch
     import torch.distributed as dist
 
     if dist.is_initialized():
         yield ranks
         return
+    device = torch.device(device)
     _check_device(ranks, device)
-    store = _the_store()
     kind = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(ranks.local_rank)
         kind = "cpu:gloo,cuda:nccl"
-    # gloo's names for the meeting itself must be new ones, where this is not the first
-    own = dist.PrefixStore(f"meeting {_count_meeting()}", store)
+    _speaks = None
+    own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())  # the names of an earlier one are taken
     try:
         with _meeting():
             dist.init_process_group(kind, store=own, rank=ranks.rank, world_size=ranks.world, timeout=patience)
@@ -150,8 +154,13 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
 
 
 def speaks() -> bool:
-    """Whether this process tells people about a failure: of several the one that failed first."""
-    return current().is_first if _speaks is None else _speaks
+    """Whether this process tells people about a failure: the one that failed first; before they met, the first."""
+    if _speaks is not None:
+        return _speaks
+    try:
+        return current().is_first
+    except InvalidValue:  # its place is what has failed
+        return True
 
 
 _store: Store | None = None
@@ -167,11 +176,13 @@ def _number(name: str) -> int:
 
 
 def _check_device(ranks: Ranks, device: torch.device) -> None:
+    import torch
+
     if device.type not in ("cpu", "cuda"):
         raise InvalidValue(f"several processes compute on cpu or cuda; got {device.type}.")
-    if device.type == "cuda" and ranks.local_rank >= torch.cuda.device_count():
+    if device.type == "cuda" and ranks.local_rank >= (there := torch.cuda.device_count()):
         raise InvalidValue(
-            f"each process needs a CUDA device of its own: there are {torch.cuda.device_count()} here, and this is process "
+            f"each process needs a CUDA device of its own: there are {there} here, and this is process "
             f"{ranks.local_rank + 1} on this computer. Start fewer, or choose --device cpu."
         )
 

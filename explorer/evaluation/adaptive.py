@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import USUAL_EPS, Ball, Classifier, InvalidValue, seeded
+from explorer.core import USUAL_EPS, Ball, Classifier, InvalidValue
+from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images, load
 from explorer.evaluation.measure import Measure, count
-from explorer.evaluation.robustness import BATCH, ShouldStop, clean_accuracy, robust_accuracy
+from explorer.evaluation.robustness import BATCH, ShouldStop, batches, clean_accuracy, robust_accuracy
 from explorer.evaluation.standard import StageProgress
 from explorer.evaluation.verdict import draw_logits, verdict_draws
 from explorer.models import zoo
@@ -55,6 +56,7 @@ def adaptive_measures(
     twins: Sequence[str] = (),
     draws: Sequence[int] = DRAWS,
     queries: int = QUERIES,
+    ranks: Ranks = ALONE,
     progress: StageProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Measure]:
@@ -70,8 +72,8 @@ def adaptive_measures(
         raise InvalidValue(f"model must be stochastic for these measures; {name} is not.")
     images = load(about.dataset, "test", n, data_seed, source)
     chosen = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
-    clean = clean_accuracy(model, images, seed=seed, batch=batch, chosen=chosen, should_stop=should_stop)
-    share = flip_rate(model, images, seed, batch)
+    clean = clean_accuracy(model, images, seed=seed, batch=batch, chosen=chosen, ranks=ranks, should_stop=should_stop)
+    share = flip_rate(model, images, seed, batch, ranks)
     yield replace(clean, variant="the images of these attacks", note=f"{clean.note}; {share:.1%} of single draws say otherwise")
     held = []
     few = load(about.dataset, "test", max(len(images) // SLOW_SHARE, 1), data_seed, source)
@@ -88,6 +90,7 @@ def adaptive_measures(
             bf16=bf16,
             chosen=chosen if part is images else f"{len(part):,} of these {chosen}",
             each=each,
+            ranks=ranks,
             progress=None if progress is None else partial(progress, test.label),
             should_stop=should_stop,
             **test.options,
@@ -112,14 +115,13 @@ def adaptive_measures(
     )
 
 
-def flip_rate(model: Classifier, images: Images, seed: int, batch: int) -> float:
+def flip_rate(model: Classifier, images: Images, seed: int, batch: int, ranks: Ranks = ALONE) -> float:
     """Share of single draws on clean images whose class is not the one most draws give; 20 draws an image."""
-    rng, draws, differing = seeded(seed), verdict_draws(model), 0
-    for at in range(0, len(images), batch):
-        x = images.x[at : at + batch].to(model.device)
+    draws, differing = verdict_draws(model), []
+    for x, _, rng, _ in batches(images, model, batch, seed, ranks):
         votes = torch.cat([logits.argmax(2) for logits in draw_logits(model, x, rng, draws)])  # (draws,n)
-        differing += int((votes != votes.mode(0).values).sum())
-    return differing / (draws * len(images))
+        differing.append(int((votes != votes.mode(0).values).sum()))
+    return sum(ranks.gather(differing)) / (draws * len(images))
 
 
 def _tests(

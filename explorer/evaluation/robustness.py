@@ -7,6 +7,9 @@ Deterministic models: one fooling image among all that the attack visits is enou
 Stochastic models: of all images visited, the one of highest mean loss is judged, by the majority of fresh draws; picking
 the luckiest of many noisy verdicts would count noise as an attack.
 Attacks that look for the smallest change: an image is robust if that change is longer than eps.
+
+Several processes (`ranks`) take whole batches in turn and all return the same measure. Each batch draws from a generator
+of its own, which follows from the seed and the batch's place, so that the number of processes changes nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +18,17 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
+from explorer.certify.noise import BATCHES, derived_seed
 from explorer.core import Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, run, seeded
 from explorer.core.ball import EPS_LIMIT
+from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images
 from explorer.evaluation.measure import Measure, count
 from explorer.evaluation.verdict import Verdict, verdict_draws, verify
@@ -44,11 +50,12 @@ def clean_accuracy(
     batch: int = BATCH,
     draws: int | None = None,
     chosen: str = "",
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Measure:
     """Share of images classified right; for a stochastic model by the majority of `draws` passes (None: 20)."""
-    return _unattacked(model, images, None, seed, batch, draws, chosen, progress, should_stop)
+    return _unattacked(model, images, None, seed, batch, draws, chosen, ranks, progress, should_stop)
 
 
 def noisy_accuracy(
@@ -59,13 +66,14 @@ def noisy_accuracy(
     seed: int = 0,
     batch: int = BATCH,
     chosen: str = "",
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Measure:
     """Share of images classified right after one draw of Gaussian noise of `sigma` on every pixel, not clipped."""
     if not sigma > 0:
         raise InvalidValue(f"sigma must be above 0, in pixel units; got {sigma!r}.")
-    return _unattacked(model, images, sigma, seed, batch, 1, chosen, progress, should_stop)
+    return _unattacked(model, images, sigma, seed, batch, 1, chosen, ranks, progress, should_stop)
 
 
 def robust_accuracy(
@@ -82,6 +90,7 @@ def robust_accuracy(
     each: list[bool] | None = None,
     bf16: bool = False,
     chosen: str = "",
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Measure:
@@ -95,14 +104,15 @@ def robust_accuracy(
     """
     if (craft_on is None) != (source_model is None and variant is None):
         raise InvalidValue("craft_on and source_model go together: a transfer measure names the model it was made on.")
-    began, tally = time.monotonic(), _Tally()
+    began, tallies = time.monotonic(), []
     _check_batch(batch)
-    job = _Job(model, craft_on or model, attack, ball, seeded(seed), bf16, should_stop, tally)
+    job = partial(_Job, model, craft_on or model, attack, ball, bf16, should_stop)
     draws = getattr(attack, "draws", 1)
-    for x0, y, done in _batches(images, model, max(1, batch // draws)):
-        job.one_batch(x0, y)
+    for x0, y, rng, done in batches(images, model, max(1, batch // draws), seed, ranks):
+        tallies.append(job(rng).one_batch(x0, y))
         if progress is not None:
             progress(done, len(images))
+    tally = _joined(ranks.gather(tallies))
     if each is not None:
         each += tally.each
     kind, note = _kind(model, source_model, craft_on or model, draws)
@@ -119,10 +129,10 @@ def robust_accuracy(
         variant=variant,
         zero_gradient_share=tally.stalled / max(tally.gradients, 1),
         median_distance=_median(tally.distances),
-        accuracy_8bit=None if job.minimal else tally.robust_8bit / len(images),  # at the boundary rounding undoes it
+        accuracy_8bit=None if attack.budget == "minimal" else tally.robust_8bit / len(images),  # at the boundary rounding undoes it
         precision=BFLOAT16 if bf16 else FLOAT32,
         note=note,
-        **_conditions(model, images, seed, batch, verdict_draws(model), chosen, began),
+        **_conditions(model, images, seed, batch, verdict_draws(model), chosen, ranks, began),
     )
 
 
@@ -134,32 +144,33 @@ def _unattacked(
     batch: int,
     draws: int | None,
     chosen: str,
+    ranks: Ranks,
     progress: Progress | None,
     should_stop: ShouldStop | None,
 ) -> Measure:
-    began, rng, correct = time.monotonic(), seeded(seed), 0
+    began, right = time.monotonic(), []
     _check_batch(batch)
-    for x, y, done in _batches(images, model, batch):
+    for x, y, rng, done in batches(images, model, batch, seed, ranks):
         _check(should_stop)
         if sigma is not None:
             x = x + sigma * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
-        correct += int(classified_right(verify(model, x, x, Goal.untargeted(y), ANYWHERE, rng, draws), y).sum())
+        right.append(int(classified_right(verify(model, x, x, Goal.untargeted(y), ANYWHERE, rng, draws), y).sum()))
         if progress is not None:
             progress(done, len(images))
     draws = verdict_draws(model, draws)
     note = f"majority of {draws} draws" if draws > 1 else "one draw an image" if model.stochastic or sigma else ""
     return Measure(
         kind="clean" if sigma is None else "noisy",
-        **count(correct, len(images)),
+        **count(sum(ranks.gather(right)), len(images)),
         sigma=sigma,
         precision=FLOAT32,
         note=note,
-        **_conditions(model, images, seed, batch, draws, chosen, began),
+        **_conditions(model, images, seed, batch, draws, chosen, ranks, began),
     )
 
 
 def _conditions(
-    model: Classifier, images: Images, seed: int, batch: int, draws: int, chosen: str, began: float
+    model: Classifier, images: Images, seed: int, batch: int, draws: int, chosen: str, ranks: Ranks, began: float
 ) -> dict[str, Any]:
     return {
         "seed": seed,
@@ -167,9 +178,14 @@ def _conditions(
         "verdict_draws": draws,
         "data": f"{images.name} {images.split}, {images.source}",
         "chosen": chosen or f"{len(images):,} images as given",
-        "device": hardware_of(model.device),
+        "device": hardware(model.device, ranks),
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def hardware(device: torch.device, ranks: Ranks) -> str:
+    """What a measure's seconds refer to, with the number of processes where there are several."""
+    return hardware_of(device) if ranks.world == 1 else f"{ranks.world} processes, each on {hardware_of(device)}"
 
 
 def _median(distances: list[float]) -> float | None:
@@ -188,13 +204,21 @@ def _kind(model: Classifier, source_model: str | None, attacked: Classifier, dra
     return "adaptive", ""
 
 
-def _batches(images: Images, model: Classifier, size: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """x (n,C,H,W) and y (n,) on the model's device, and how many images are done with this batch."""
+def batches(
+    images: Images, model: Classifier, size: int, seed: int, ranks: Ranks = ALONE
+) -> Iterator[tuple[Tensor, Tensor, torch.Generator, int]]:
+    """This process's batches, as x (n,C,H,W) and y (n,) on the model's device, the generator of what is drawn for it, and
+    how many images are done with it, of all processes' if they are equally fast.
+
+    The first batch draws from the seed itself, each further one from a seed that follows from it.
+    """
     if len(images) == 0:
         raise InvalidValue("an accuracy needs at least one image; got none.")
-    for at in range(0, len(images), size):
-        rows = slice(at, at + size)
-        yield images.x[rows].to(model.device), images.y[rows].to(model.device), min(at + size, len(images))
+    for index in ranks.shard(math.ceil(len(images) / size)):
+        rows = slice(index * size, (index + 1) * size)
+        rng = seeded(seed if index == 0 else derived_seed(seed, BATCHES, index))
+        done = min((index + ranks.world) * size, len(images))
+        yield images.x[rows].to(model.device), images.y[rows].to(model.device), rng, done
 
 
 def _check_batch(batch: int) -> None:
@@ -223,43 +247,54 @@ def _held(verdict: Verdict, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class _Tally:
+    """Of one batch, or of all."""
+
     robust: int = 0
     robust_8bit: int = 0
     each: list[bool] = field(default_factory=list)  # of all images: right, and still so
     distances: list[float] = field(default_factory=list)  # smallest-change attacks: inf where none was found
-    stalled: float = 0.0
+    stalled: int = 0
     gradients: int = 0
+
+
+def _joined(tallies: list[_Tally]) -> _Tally:
+    whole = _Tally()
+    for tally in tallies:
+        for name, value in vars(tally).items():
+            setattr(whole, name, getattr(whole, name) + value)
+    return whole
 
 
 @dataclass
 class _Job:
-    """One attack over batch after batch."""
+    """One attack on one batch."""
 
     model: Classifier  # judges
     source: Classifier  # is attacked
     attack: Hyper
     ball: Ball
-    rng: torch.Generator
     bf16: bool
     should_stop: ShouldStop | None
-    tally: _Tally
+    rng: torch.Generator
+    tally: _Tally = field(default_factory=_Tally)
 
     @property
     def minimal(self) -> bool:
         return self.attack.budget == "minimal"
 
-    def one_batch(self, x0: Tensor, y: Tensor) -> None:
+    def one_batch(self, x0: Tensor, y: Tensor) -> _Tally:
         """Attack what the judge gets right, whatever the attacked model says about it."""
         right = classified_right(verify(self.model, x0, x0, Goal.untargeted(y), ANYWHERE, self.rng), y)
         if not bool(right.any()):
             self.tally.each += [False] * len(y)
-            return
+            return self.tally
         one_image = self.source is not self.model or self.model.stochastic or self.minimal
         attacked = self._one_image_each if one_image else self._any_visited
         held, held_8bit = attacked(x0[right], y[right])
         self.tally.each += torch.zeros(len(y), dtype=torch.bool).masked_scatter(right, held).tolist()
         self.tally.robust += int(held.sum())
         self.tally.robust_8bit += int(held_8bit.sum())
+        return self.tally
 
     def _one_image_each(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) still right, and still right in 8 bits: the attack's best (or nearest) image, judged once."""

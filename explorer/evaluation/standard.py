@@ -10,6 +10,7 @@ import torch
 
 from explorer.attacks import ATTACKS
 from explorer.core import USUAL_EPS, Ball
+from explorer.core.ranks import ALONE, Ranks
 from explorer.data import load
 from explorer.evaluation.measure import Measure, merged
 from explorer.evaluation.robustness import BATCH, ShouldStop, clean_accuracy, noisy_accuracy, robust_accuracy
@@ -40,6 +41,7 @@ def standard_measures(
     batch: int = BATCH,
     bf16: bool = False,
     transfer_from: Sequence[str] | None = None,
+    ranks: Ranks = ALONE,
     progress: StageProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Measure]:
@@ -79,6 +81,7 @@ def standard_measures(
             seed=seed,
             batch=batch,
             chosen=f"all {len(images):,}" if size is None else f"{size:,}, {drawn}",
+            ranks=ranks,
             progress=None if progress is None else partial(progress, label),
             should_stop=should_stop,
         )

@@ -51,6 +51,7 @@ def test_a_place_that_cannot_be_is_refused(environment, values):
     environment(**values)
     with pytest.raises(InvalidValue, match="torchrun"):
         ranks.current()
+    assert ranks.speaks()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -117,6 +117,20 @@ def test_little_motion_means_the_first_fooled_frame_at_rest(shared):
     assert shared.text(".tick-text") == "first fooled: step 9"
 
 
+def test_a_press_just_beside_the_slider_drags_too(open_page, url):
+    page = open_page(reduced_motion="reduce")
+    page.goto(url)
+    player = Player(page)
+    (x, _), box = player.thumb(FRAMES - 1), player.slider.bounding_box()
+    page.mouse.move(x, box["y"] - 8)  # above it, where it is still the slider's row
+    page.mouse.down()
+    player.wait_frame(FRAMES - 1)
+    for t in (12, 5, 0):
+        page.mouse.move(player.thumb(t)[0], box["y"] - 8)
+        player.wait_frame(t)
+    page.mouse.up()
+
+
 def test_dragging_sends_nothing_and_drops_few_frames(open_page, url):
     page = open_page(reduced_motion="reduce")
     sent: list[Any] = []

@@ -198,15 +198,17 @@ class Player {
     for (const type of ["pointerup", "pointercancel", "change"]) on(this.range, type, () => this.hold(false));
     on(this.root, "click", (event) => this.click(event));
     on(this.root, "keydown", (event) => this.key(event));
-    const chart = this.canvas.margin;
-    const move = (event) => this.take(this.frameAt(event.clientX - chart.getBoundingClientRect().left));
-    on(chart, "pointerdown", (event) => {
-      chart.setPointerCapture(event.pointerId);
-      this.hold(true);
-      move(event);
-    });
-    on(chart, "pointermove", (event) => this.dragging && chart.hasPointerCapture(event.pointerId) && move(event));
-    for (const type of ["pointerup", "pointercancel"]) on(chart, type, () => this.hold(false));
+    for (const strip of [this.canvas.margin, this.$(".slider")]) { // the strip: a press just beside the slider counts, too
+      const move = (event) => this.take(this.frameAt(event.clientX - strip.getBoundingClientRect().left));
+      on(strip, "pointerdown", (event) => {
+        if (event.target === this.range) return; // drags itself
+        strip.setPointerCapture(event.pointerId);
+        this.hold(true);
+        move(event);
+      });
+      on(strip, "pointermove", (event) => this.dragging && strip.hasPointerCapture(event.pointerId) && move(event));
+      for (const type of ["pointerup", "pointercancel"]) on(strip, type, () => this.hold(false));
+    }
     on(window, "resize", () => this.restyle()); // also told when the zoom changes
     on(document, "pointerdown", (event) => {
       const inside = event.composedPath();

@@ -5,9 +5,10 @@
   python -m explorer train pgd-linf --set epochs=40 --set width=48 --name cifar10/my-model
   python -m explorer train lwta --smoke
 
-A run lives in its folder and goes on from its last finished epoch when the same command is given again; its metrics
-are one JSON object a line in metrics.jsonl. The weights exported are the averaged ones of the epoch with the best
-score on held-out training images.
+The run waits its turn for the device, is listed by `jobs list` and on the Training page, and when it ends its model is
+measured and joins the zoo. The same command goes on where it was stopped (Ctrl-C saves a checkpoint first). With --out it
+lives in a folder of your own instead: nothing lists it, and the model stays there. The weights exported are the averaged
+ones of the epoch with the best score on held-out training images.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from explorer.cli._console import Console, hyper_table, percent, settings
-from explorer.core import InvalidValue
+from explorer.core import Cancelled, InvalidValue, places
+from explorer.core.device import choose
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
-from explorer.engine import choose
-from explorer.training import Progress, Result, train
-from explorer.training.export import check_place, command_of, export
-
-PRECISIONS = {"float32": "float32", "bfloat16": "bfloat16 autocast"}  # as the option says it: as the card says it
+from explorer.jobs import Spec, Store
+from explorer.jobs.runner import Life
+from explorer.jobs.spec import PRECISIONS
+from explorer.jobs.store import lone
+from explorer.models import zoo
+from explorer.training import Progress, Result
+from explorer.training.export import check_place, command_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", help="which recipe; --list shows them")
     parser.add_argument("--list", action="store_true", help="show the recipes; with a recipe, its hyper-parameters")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
-    parser.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/RECIPE)")
-    parser.add_argument("--name", help="what the zoo calls the model (default: DATASET/RECIPE)")
+    parser.add_argument("--out", metavar="FOLDER", help="where the run lives (default: among all runs, in EXPLORER_RUNS or ./runs)")
+    parser.add_argument("--name", help="what the zoo calls the model (default: DATASET/RECIPE, and the run's id)")
     parser.add_argument("--title", help="what choosers call it (default: the recipe's title)")
     parser.add_argument("--summary", help="one line of what it is, for tables (default: the recipe's)")
-    parser.add_argument("--export", metavar="FOLDER", help="where weights and card go (default: OUT/export/DATASET)")
+    parser.add_argument("--export", metavar="FOLDER", help="where weights and card go (default: export/DATASET in the run's)")
     parser.add_argument("--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works")
     parser.add_argument(
-        "--precision", choices=("auto", *PRECISIONS), default="auto",
+        "--precision", choices=PRECISIONS, default="auto",
         help="of the passes; auto: bfloat16 where the device computes in it, else float32 (default: %(default)s)",
     )  # fmt: skip
 
@@ -51,38 +52,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> Any:
     if options.list or options.recipe is None:
         return _list(options.recipe, console)
-    recipe = recipe_of(options.recipe, settings(options.set), options.smoke)
-    stem = f"{options.recipe}-smoke" if options.smoke else options.recipe
-    name = options.name or f"{recipe.dataset}/{stem}"
-    folder = Path(options.out or Path("runs") / stem)
-    target = Path(options.export or folder / "export" / recipe.dataset)
-    check_place(name, recipe, target)
-    check_folder(folder)
-    check_folder(target)
-    device = choose(options.device)
-    precision = _precision(options.precision, device)
-    result = _train(recipe, folder, device, precision, options.smoke, console)
     words = {"name": options.name, "title": options.title, "summary": options.summary}
+    spec = Spec(
+        options.recipe, settings(options.set), device=options.device, precision=options.precision, smoke=options.smoke, **words
+    ).checked()
+    recipe = spec.build()
+    name, target = options.name, Path(options.export) if options.export else None
+    if options.out and name is None:
+        name = f"{recipe.dataset}/{options.recipe}{'-smoke' if options.smoke else ''}"
+    check_place(name or f"{recipe.dataset}/x", recipe, target or Path(recipe.dataset))
+    for folder in (options.out or places.runs(), target):
+        if folder is not None:
+            check_folder(Path(folder))
+    choose(options.device)
+    held = lone(Path(options.out), spec) if options.out else Store().take_up(spec)
     command = command_of(options.recipe, recipe)
     command += "".join(f" --{option} {shlex.quote(text)}" for option, text in words.items() if text)
     if options.smoke:
         command = f"python -m explorer train {options.recipe} --smoke"
-    card = export(
-        result, recipe, options.recipe, name, target, precision=PRECISIONS[precision], command=command,
-        title=options.title, summary=options.summary,
-    )  # fmt: skip
+    try:
+        with Life(held, console.say) as life, life.living():
+            life.wait_for_turn(attached=True)
+            card, result = _work(life, target, name, command, console)
+    except Cancelled as stop:
+        raise Cancelled(f"{stop} The same command goes on.") from stop
     best = result.history[result.best_epoch - 1]
     scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy") if key in best)
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"
-    console.say(f"Trained {name} in {result.seconds:.0f} s; {kept}.")
+    target = target or held.folder / "export" / recipe.dataset
+    console.say(f"Trained {card.name} in {result.seconds:.0f} s; {kept}.")
     console.say(f"Exported {target / card.file} ({card.bytes / 2**20:.1f} MiB, {card.precision}) and its card.")
-    return {"card": asdict(card), "folder": str(folder), "export": str(target)}
-
-
-def recipe_of(key: str, changes: dict[str, str], smoke: bool) -> Recipe:
-    """The recipe with these values; `smoke` takes its own small ones first. Raises UnknownName or InvalidValue."""
-    cls = RECIPES[key]
-    return cls.from_dict({**(cls.smoke if smoke else {}), **changes})
+    return {"card": asdict(card), "folder": str(held.folder), "export": str(target), "run": held.id if held.store else None}
 
 
 def check_folder(folder: Path) -> None:
@@ -94,8 +94,7 @@ def check_folder(folder: Path) -> None:
         raise InvalidValue(f"{folder} cannot be used: {there} is not a folder that can be written.")
 
 
-def _train(recipe: Recipe, folder: Path, device: torch.device, precision: str, smoke: bool, console: Console) -> Result:
-    limit = recipe.smoke_images if smoke else None
+def _work(life: Life, target: Path | None, name: str | None, command: str, console: Console) -> tuple[zoo.Card, Result]:
     with console.bar(0, "updates") as bar:
 
         def show(now: Progress) -> None:
@@ -109,14 +108,7 @@ def _train(recipe: Recipe, folder: Path, device: torch.device, precision: str, s
             bar.set_postfix_str(f"epoch {now.epoch + 1}/{now.epochs}, loss {now.loss:.3f}", refresh=False)
             bar.update()
 
-        return train(recipe, folder, device=device, limit=limit, bf16=precision == "bfloat16", progress=show)
-
-
-def _precision(asked: str, device: torch.device) -> str:
-    if asked != "auto":
-        return asked
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return "bfloat16" if fast else "float32"
+        return life.work(target, name, show, command)
 
 
 def _list(key: str | None, console: Console) -> Any:

@@ -48,8 +48,9 @@ T = TypeVar("T")
 class Life:
     """One process's part in a run's life: heartbeat, stop, state. Use as a context, in the main thread."""
 
-    def __init__(self, run: Run):
-        self.run = run
+    def __init__(self, run: Run, heard: Callable[[str], None] | None = None):
+        """`heard` gets, in a terminal, what the run does now."""
+        self.run, self.heard = run, heard
         self.rank = int(os.environ.get("RANK", 0))
         self.parent = os.getppid()
         self.me = Process.of(self.parent if "RANK" in os.environ else None)  # of several ranks, their agent
@@ -143,9 +144,12 @@ class Life:
         """What it does now: for lists and pages, and, once, for the log."""
         self.progress = {**self.progress, "message": message}
         topic = message.partition(":")[0]
-        if topic != self._spoken:
-            LOG.info("%s", message)
-            self._spoken = topic
+        if topic == self._spoken:
+            return
+        self._spoken = topic
+        LOG.info("%s", message)
+        if self.heard is not None:
+            self.heard(message)
 
     def set(self, **changes: Any) -> None:
         """Change the run's state, if it is still this process's. Raises Taken."""
@@ -195,7 +199,9 @@ class Life:
                 if ahead is None:
                     return
                 if before is None or before.id != ahead.id:
-                    self.set(message=f"Waits for {state.device}: run {ahead.id} comes first.")
+                    message = f"Waits for {state.device}: run {ahead.id} comes first."
+                    self.set(message=message)
+                    self.tell(message)
             self.stop.wait(POLL)
 
     # -- the work
@@ -322,7 +328,7 @@ class Life:
             self.paused = True
             place = error.filename or self.run.folder
             message = f"The disk of {place} is full ({error.strerror}): the run waits and goes on by itself once there is room."
-            LOG.info("%s", message)
+            self.tell(message)
             self.set(status="paused", message=message)
         if self.stop.wait(RETRY):
             raise Cancelled("It was stopped while the disk was full; it can go on from its last checkpoint.")

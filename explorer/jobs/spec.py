@@ -108,6 +108,10 @@ class Spec:
         limit = self.limit if self.limit is not None else recipe.smoke_images if self.smoke else None
         return replace(self, hyper=recipe.to_dict(), limit=limit)
 
+    def same_work(self, other: Spec) -> bool:
+        """Whether the two train the same, so that one can go on where the other stopped."""
+        return (self.recipe, self.hyper, self.limit) == (other.recipe, other.hyper, other.limit)
+
     def model_name(self, run: str) -> str:
         """What the zoo will call the model of the run with this id."""
         stem = f"{self.recipe}-smoke" if self.smoke else self.recipe

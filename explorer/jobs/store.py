@@ -161,16 +161,22 @@ class Run:
             raise InvalidValue("a run outside the store goes on with the command that began it.")
         self._allow("resume", permit)
         with self.locked():
-            self.refresh()
-            state = self._stored()
-            if state.status in LIVE or state.status == "finished":
-                raise InvalidValue(f"Run {self.id} is {state.status}: only one that was stopped can go on.")
-            self.spec.build()  # a recipe that is known no more is said here, not in a log
-            (self.folder / "cancel").unlink(missing_ok=True)
-            order = self.store.next_order()
-            fresh = {"status": "queued", "message": "", "launches": 0, "process": None, "job": None, "attached": False}
-            state = self.write(state, attempt=state.attempt + 1, order=order, **fresh)
+            state = self.again()
             self._launch(state)
+
+    def again(self, attached: bool = False) -> State:
+        """Under the lock: queue a run that has ended for one more attempt. `attached`: by a terminal's process, which
+        registers itself. Raises InvalidValue if it is live, finished (in a store) or not to be read.
+        """
+        self.refresh()
+        state = self._stored()
+        if state.status in LIVE or (state.status == "finished" and self.store is not None):
+            raise InvalidValue(f"Run {self.id} is {state.status}: only one that was stopped can go on.")
+        self.spec.build()  # a recipe that is known no more is said here, not in a log
+        (self.folder / "cancel").unlink(missing_ok=True)
+        order = self.store.next_order() if self.store else 0
+        fresh = {"status": "queued", "message": "", "launches": 0, "process": None, "job": None}
+        return self.write(state, attempt=state.attempt + 1, order=order, attached=attached, **fresh)
 
     def delete(self, permit: Permit | None = None) -> list[Path]:
         """Remove the folder, and its model from the zoo; returns what was removed. Raises Refused, InvalidValue."""
@@ -332,6 +338,25 @@ class Store:
             run._launch(run._stored())
         return run
 
+    def take_up(self, spec: Spec) -> Run:
+        """For a terminal's process: the newest stopped run of the very same spec, to go on, else a new one.
+
+        Raises InvalidValue if such a run is live.
+        """
+        spec = spec.checked()
+        with self.locked():
+            for run in self.runs():
+                state = run.state
+                if state.status in (UNREADABLE, "finished") or run.spec != replace(spec, created=run.spec.created):
+                    continue
+                if state.status in LIVE:
+                    raise InvalidValue(f"Run {run.id} does this already (it is {state.status}).")
+                self.allow("resume", None, run.id)
+                run.again(attached=True)
+                return run
+            self.allow("start", None)
+            return self.create(spec, attached=True)
+
     def create(self, spec: Spec, **state: Any) -> Run:
         """The folder of a new run of a `checked` spec, queued; nothing starts it yet."""
         with self.locked():
@@ -415,6 +440,26 @@ class Store:
         taken = {card.name for card in zoo.cards()} | {run.spec.name for run, _ in self.others()}
         if spec.name in taken:
             raise InvalidValue(f"There is a model or run called {spec.name} already; choose another name.")
+
+
+def lone(folder: Path, spec: Spec) -> Run:
+    """The run in a folder of the user's own, which no store lists; queued for this process, begun or to go on.
+
+    Raises InvalidValue where the folder holds another run, or one that is live.
+    """
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder)
+    with run.locked():
+        if (folder / "state.json").exists():
+            run.refresh()
+            if not run.spec.same_work(spec):
+                raise InvalidValue(f"The folder {folder} holds a run of another recipe or other values; choose another.")
+            run.again(attached=True)
+        else:
+            run.write(State("queued", attached=True, since=time.time()))
+        write_atomically(folder / "spec.json", _json(replace(spec, created=time.time()).to_dict()))
+    return run
 
 
 def devices_of(spec: Spec, taken: list[str]) -> str:

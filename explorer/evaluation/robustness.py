@@ -129,7 +129,8 @@ def robust_accuracy(
         variant=variant,
         zero_gradient_share=tally.stalled / max(tally.gradients, 1),
         median_distance=_median(tally.distances),
-        accuracy_8bit=None if attack.budget == "minimal" else tally.robust_8bit / len(images),  # at the boundary rounding undoes it
+        # a smallest change stands at the boundary, where rounding undoes it
+        accuracy_8bit=None if attack.budget == "minimal" else tally.robust_8bit / len(images),
         precision=BFLOAT16 if bf16 else FLOAT32,
         note=note,
         **_conditions(model, images, seed, batch, verdict_draws(model), chosen, ranks, began),

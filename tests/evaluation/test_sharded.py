@@ -66,7 +66,6 @@ def test_batches_are_shared_out_whole_and_each_has_its_own_draws():
             assert x.equal(same) and rng.initial_seed() == seed
 
 
-
 def test_the_numbers_depend_on_the_draws(alone):
     """Else no way of drawing could be told from another by them."""
     other = numbers(ALONE, seed=4)

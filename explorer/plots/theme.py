@@ -40,12 +40,19 @@ STATE_COLORS: dict[str, str] = {  # of an attacked picture; never without its wo
     "holds": "#3f7fd1",  # blue
 }
 
+SERIES: tuple[int, ...] = (0, 1, 2, 3, 6, 5)  # which of the class colours lines take that are no classes, in this order
+
 PAGES: dict[str, str] = {"light": "#ffffff", "dark": "#0e1117"}  # the page backgrounds the colours were chosen for
 
 
 def class_color(index: int) -> str:
     """Colour of class `index`; the ten repeat after the tenth."""
     return CLASS_COLORS[index % len(CLASS_COLORS)]
+
+
+def series_color(index: int) -> str:
+    """Colour of the line `index` where lines stand for runs or measures, never for classes; they repeat."""
+    return CLASS_COLORS[SERIES[index % len(SERIES)]]
 
 
 def class_shape(index: int) -> str:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from explorer.core import drawn
+
 PAD = 4
 
 
@@ -19,7 +21,8 @@ class Augmented:
     def batch(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         """(B,C,H,W) of the images at `rows` (B,)."""
         windows = self.padded[rows].unfold(2, self.size[0], 1).unfold(3, self.size[1], 1)  # (B,C,9,9,H,W)
-        dy, dx = torch.randint(0, 2 * PAD + 1, (2, len(rows)), generator=rng, device=rng.device).to(rows.device)
+        shifts = drawn(lambda n: torch.randint(0, 2 * PAD + 1, (*n, 2), generator=rng, device=rng.device), rows.shape)
+        dy, dx = shifts.to(rows.device).unbind(1)
         x = windows[torch.arange(len(rows), device=rows.device), :, dy, dx]
-        flip = torch.rand(len(rows), generator=rng, device=rng.device).to(rows.device) < 0.5
+        flip = drawn(lambda n: torch.rand(n, generator=rng, device=rng.device), rows.shape).to(rows.device) < 0.5
         return torch.where(flip.view(-1, 1, 1, 1), x.flip(-1), x).float() / 255

@@ -5,26 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from explorer.core import BadCheckpoint, Cancelled, Classifier, ExplorerError, randomness, seeded
+from explorer.core import BadCheckpoint, Cancelled, Classifier, ExplorerError
+from explorer.core import ranks as processes
 from explorer.data import dataset, raw
 from explorer.defenses._recipe import Recipe
-from explorer.models import ARCHITECTURES, zoo
-from explorer.training.augment import Augmented
+from explorer.training.images import HELD_OUT, split
+from explorer.training.learner import Learner, Stop, build
 from explorer.training.memory import peak_memory
 from explorer.training.records import Records
-from explorer.training.sights import Watched
-from explorer.training.state import RunState
 
-HELD_OUT = 1000  # training images never trained on, the same for every recipe and seed
+__all__ = ["EVERY", "HELD_OUT", "Diverged", "Progress", "Result", "build", "train"]
+
 EVERY = 30.0  # seconds between checkpoints
 RECENT = 20  # updates over which the speed is averaged
 
@@ -62,24 +60,6 @@ class Diverged(ExplorerError, FloatingPointError):
     """The loss is not finite any more; the message says when and what may help."""
 
 
-def build(recipe: Recipe, device: torch.device) -> Classifier:
-    """A fresh model of the recipe's architecture; initial weights from the recipe's seed or its `start`."""
-    name, arguments = recipe.architecture()
-    spec = dataset(recipe.dataset)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(recipe.seed)  # layer constructors draw from no other generator
-        model = ARCHITECTURES[name](spec.mean, spec.std, spec.shape, len(spec.classes), **arguments)
-    if recipe.start:
-        source = zoo.load(recipe.start, device="cpu").state_dict()
-        mine = {key: value.shape for key, value in model.state_dict().items()}
-        if mine != {key: value.shape for key, value in source.items()}:
-            raise BadCheckpoint(
-                f"{recipe.start} cannot start this run: its architecture differs from {name} {arguments}."
-            )
-        model.load_state_dict(source)
-    return model.to(device=device, memory_format=torch.channels_last)
-
-
 def train(
     recipe: Recipe,
     folder: Path,
@@ -102,171 +82,119 @@ def train(
     `on_full` is called when the disk is full: once it returns, the write is tried again; it may wait, or raise to give
     up. `say` gets sentences worth a line in a log: a damaged checkpoint passed over, no event files.
 
+    Started by torchrun, the processes share every batch (see `sharing.py`); the first alone scores, writes, and calls
+    `progress`, `on_full` and `say`; a stop asked of any stops all, after the update under way. Going on may take another
+    number of processes, and is bit for bit the same with the same number.
+
     Raises DataUnavailable without the full training set, BadCheckpoint if `folder` belongs to another recipe or no
-    checkpoint in it can be read, Cancelled, Diverged, ExplorerError when the folder cannot be written.
+    checkpoint in it can be read, Cancelled, Diverged, InvalidValue, PeerFailed, and ExplorerError when the folder cannot
+    be written.
     """
-    records = Records(Path(folder), on_full, say or (lambda sentence: None))
-    run = _Run(recipe, torch.device(device), limit, bf16, records, every, progress, should_stop)
-    try:
-        run.begin()
-        while run.state.epoch < recipe.epochs:
-            run.one_epoch()
-    except _Stop:
-        run.save()
-        raise Cancelled(
-            f"Training was stopped in epoch {run.state.epoch + 1}, after update {run.done} of {run.updates}; "
-            "it can go on from there."
-        ) from None
-    finally:
-        records.close()
-    return run.result()
-
-
-class _Stop(Exception):
-    """Somebody asked for the run to stop; nothing of the update or scoring under way has been kept."""
+    with processes.start(device) as ranks:
+        device = torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else torch.device(device)
+        pixels, labels, _ = raw(recipe.dataset, "train")
+        learner = Learner(recipe, split(pixels, labels, limit, device), device, bf16, ranks, should_stop)
+        records = Records(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
+        run = _Run(learner, records, every, progress if ranks.is_first else None)
+        try:
+            return run.to_the_end()
+        finally:
+            records.close()
 
 
 class _Run:
-    """One run in this process: its data and state, and what happens in which order."""
+    """One run in this process: what happens in which order, and what is kept of it."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        device: torch.device,
-        limit: int | None,
-        bf16: bool,
-        records: Records,
-        every: float = EVERY,
-        progress: Callable[[Progress], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        self, learner: Learner, records: Records, every: float, progress: Callable[[Progress], None] | None = None
     ):
-        self.recipe, self.device, self.bf16, self.records = recipe, device, bf16, records
-        self.every, self.progress, self.should_stop = every, progress, should_stop
-        self._data(limit)
-        self.state = RunState(recipe, build(recipe, device), device)
-        self.per_epoch = math.ceil(len(self.labels) / recipe.batch)
-        self.updates = self.per_epoch * recipe.epochs
+        self.learner, self.recipe, self.state = learner, learner.recipe, learner.state
+        self.records, self.every, self.progress = records, every, progress
         self._pace: deque[tuple[int, float]] = deque(maxlen=RECENT)  # images and seconds of the last updates
         self._saved = time.monotonic()
 
-    def _data(self, limit: int | None) -> None:
-        pixels, labels, _ = raw(self.recipe.dataset, "train")
-        order = torch.randperm(len(labels), generator=seeded(0))  # the split into trained and held-out never changes
-        held, used = order[:HELD_OUT], order[HELD_OUT:]
-        if limit is not None:
-            held, used = held[: max(limit // 4, 1)], used[:limit]
-        self.train_set = Augmented(pixels[used].to(self.device))
-        self.labels = labels[used].to(self.device)
-        self.held_x = (pixels[held].float() / 255).to(self.device)
-        self.held_y = labels[held].to(self.device)
-        self.watched = Watched(self.held_x, self.held_y)
-
-    @property
-    def done(self) -> int:
-        """Updates so far, over the whole run."""
-        return self.state.epoch * self.per_epoch + self.state.index
-
-    def learning_rate(self, update: int) -> float:
-        """Linear up to the peak, then linear down to zero (one cycle)."""
-        peak = max(self.recipe.warmup * self.updates, 1e-9)
-        done = update + 1
-        return self.recipe.lr * min(done / peak, (self.updates - update) / max(self.updates - peak, 1))
+    def to_the_end(self) -> Result:
+        try:
+            self.begin()
+            while self.state.epoch < self.recipe.epochs:
+                self.one_epoch()
+        except Stop:
+            self.save()
+            self.learner.ranks.agree(True)  # no process ends before the first has saved
+            raise Cancelled(
+                f"Training was stopped in epoch {self.state.epoch + 1}, after update {self.learner.done} of "
+                f"{self.learner.updates}; it can go on from there."
+            ) from None
+        return self.result()
 
     def begin(self) -> None:
         """Take up the folder's newest checkpoint, if there is one; else show the images before the first epoch."""
+        learner = self.learner
+        self.records.sweep()
+        learner.ranks.agree(False)  # the first process has swept
         self.records.restore(self.state, self._identity())
-        if self.done == 0:
-            self._look()
-        planned = {"updates": self.updates, "epochs": self.recipe.epochs}
-        self.records.start(self.done, self.state.epoch, **planned, images=len(self.labels), held_out=len(self.held_y))
+        if len(set(learner.ranks.gather([learner.done]))) > 1:
+            raise BadCheckpoint(f"The processes read different checkpoints in {self.records.folder}; they must share it.")
+        if learner.done == 0:
+            self.look()
+        images = {"images": len(learner.images.labels), "held_out": len(learner.images.held_y)}
+        planned = {"updates": learner.updates, "epochs": self.recipe.epochs}
+        self.records.start(learner.done, self.state.epoch, **planned, **images)
         self._saved = time.monotonic()
 
     def one_epoch(self) -> None:
         """From wherever the epoch stands to its end, scored and saved."""
-        order = self.state.order(len(self.labels))
         self.state.model.train()
-        while self.state.index < self.per_epoch:
-            self._one_update(order[self.state.index * self.recipe.batch :][: self.recipe.batch])
+        while self.state.index < self.learner.per_epoch:
+            self.one_update()
             if time.monotonic() - self._saved >= self.every:
                 self.save()
-        self._score()
+        self.end_epoch()
         self.save()
 
-    def _one_update(self, rows: Tensor) -> None:
-        began, rate, before = time.monotonic(), self.learning_rate(self.done), self.state.rng.get_state()
-        try:
-            with self._stoppable(self.state.model):
-                loss = self.update(rows, rate)
-        except _Stop:
-            self.state.rng.set_state(before)
-            raise
+    def one_update(self) -> None:
+        began, learner, state = time.monotonic(), self.learner, self.state
+        rows, rate = learner.next_rows(), learner.learning_rate(learner.done)
+        loss = learner.update(rows, rate)
         if not math.isfinite(loss):
             raise Diverged(
-                f"The loss became {loss} in epoch {self.state.epoch + 1} of {self.recipe.epochs}: lower the learning rate "
-                f"(lr, {self.recipe.lr:g} now)."
+                f"The loss became {loss} in epoch {state.epoch + 1} of {self.recipe.epochs}: lower the learning rate "
+                f"(lr, now {self.recipe.lr:g})."
             )
-        self.state.index += 1
-        self.state.running += loss
-        seconds = self._spent(began)
-        self._pace.append((len(rows), seconds))
-        images, spent = map(sum, zip(*self._pace, strict=True))
-        self._tell(loss, rate, images / spent)
+        state.index += 1
+        state.running += loss
+        self._pace.append((len(rows), self._spent(began)))
+        images, seconds = map(sum, zip(*self._pace, strict=True))
+        self._tell(state.epoch, loss, rate, images / seconds)
 
-    def update(self, rows: Tensor, rate: float) -> float:
-        """One step of the optimiser on the images at `rows`, at this learning rate; returns the loss."""
-        state, recipe = self.state, self.recipe
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        x = self.train_set.batch(rows, state.rng).contiguous(memory_format=torch.channels_last)
-        with self._autocast(), randomness(state.rng):
-            loss = recipe.loss(state.model, x, self.labels[rows], state.rng, epoch=state.epoch)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        state.averaged.update()
-        return float(loss.detach())
-
-    def score(self) -> dict[str, float]:
-        """The averaged weights on the held-out images."""
-        model = self.state.averaged.model.eval()
-        with self._autocast(), self._stoppable(model):
-            return self.recipe.score(model, self.held_x, self.held_y, seeded(self.recipe.seed, self.device))
-
-    def _score(self) -> None:
-        began, state = time.monotonic(), self.state
-        scores = self.score()
+    def end_epoch(self) -> None:
+        began, state, learner = time.monotonic(), self.state, self.learner
+        scores = learner.score()
         self._spent(began)
-        took, loss = state.epoch_seconds, state.running / self.per_epoch
+        took, loss = state.epoch_seconds, state.running / learner.per_epoch
         state.end_epoch({"epoch": state.epoch + 1, "loss": loss, "seconds": round(took, 1), **scores})
-        self._look()
-        rate = self.learning_rate(self.done - 1)
-        self._tell(loss, rate, len(self.labels) / took, scores)
+        self.look()
+        rate = learner.learning_rate(learner.done - 1)
+        self._tell(state.epoch - 1, loss, rate, len(learner.images.labels) / took, scores)
 
-    def _look(self) -> None:
-        """Keep what the loss sees of the watched images now, in the epoch to come (after the last: in the last)."""
-        state, epoch = self.state, min(self.state.epoch, self.recipe.epochs - 1)
-        with self._autocast():
-            sight = self.watched.sight(self.recipe, state.model, state.averaged.model, epoch)
-        self.records.sight(state.epoch, sight)
-
-    def _tell(self, loss: float, rate: float, speed: float, scores: dict[str, float] | None = None) -> None:
-        """To the records, then to whoever listens: after an update, or (with `scores`) after an epoch."""
-        state, memory = self.state, peak_memory(self.device)
-        epoch = state.epoch - (scores is not None)
-        if scores is None:
-            self.records.update(self.done, epoch + 1, loss, rate, speed, state.seconds, memory)
-        else:
-            self.records.epoch(self.done, state.history[-1])
-        if self.progress is not None:
-            count = self.recipe.epochs
-            self.progress(
-                Progress(epoch, count, self.done, self.updates, loss, rate, speed, scores, state.seconds, memory)
-            )
+    def look(self) -> None:
+        """Keep what the loss sees of the watched images now."""
+        if self.records.writes:
+            self.records.sight(self.state.epoch, self.learner.sight())
 
     def save(self) -> None:
         """A checkpoint of everything, durably."""
-        self.records.checkpoint(self.state, self.done, self._identity())
+        if self.records.writes:
+            self.records.checkpoint(self.state, self.learner.done, self._identity())
         self._saved = time.monotonic()
+
+    def result(self) -> Result:
+        state, images = self.state, self.learner.images
+        model = state.averaged.model
+        model.load_state_dict(state.best)
+        spec, count = dataset(self.recipe.dataset), len(images.labels)
+        source = f"{spec.title} train, {count:,} of {spec.rows['train']:,} images"
+        return Result(model.freeze(), state.best_epoch, state.history, state.seconds, count, source, len(images.held_y))
 
     def _spent(self, began: float) -> float:
         seconds = time.monotonic() - began
@@ -274,40 +202,21 @@ class _Run:
         self.state.epoch_seconds += seconds
         return seconds
 
-    @contextmanager
-    def _stoppable(self, model: Classifier) -> Iterator[None]:
-        """Ask before every pass of `model` whether to stop, so that a stop need not wait for a long attack's end."""
-        if self.should_stop is None:
-            yield
-            return
-
-        def ask(*_: Any) -> None:
-            if self.should_stop():
-                raise _Stop
-
-        handle = model.register_forward_pre_hook(ask)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+    def _tell(self, epoch: int, loss: float, rate: float, speed: float, scores: dict[str, float] | None = None) -> None:
+        """To the records, then to whoever listens: after an update, or (with `scores`) after an epoch."""
+        learner, seconds, memory = self.learner, self.state.seconds, peak_memory(self.learner.device)
+        if scores is None:
+            self.records.update(learner.done, epoch + 1, loss, rate, speed, seconds, memory)
+        else:
+            self.records.epoch(learner.done, self.state.history[-1])
+        if self.progress is not None:
+            place = (epoch, self.recipe.epochs, learner.done, learner.updates)
+            self.progress(Progress(*place, loss, rate, speed, scores, seconds, memory))
 
     def _identity(self) -> dict[str, Any]:
         return {
             "recipe": type(self.recipe).__name__,
             **self.recipe.to_dict(),
-            "images": len(self.labels),
-            "precision": "bfloat16" if self.bf16 else "float32",
+            "images": len(self.learner.images.labels),
+            "precision": "bfloat16" if self.learner.bf16 else "float32",
         }
-
-    def result(self) -> Result:
-        state = self.state
-        model = state.averaged.model
-        model.load_state_dict(state.best)
-        spec = dataset(self.recipe.dataset)
-        source = f"{spec.title} train, {len(self.labels):,} of {spec.rows['train']:,} images"
-        return Result(
-            model.freeze(), state.best_epoch, state.history, state.seconds, len(self.labels), source, len(self.held_y)
-        )

@@ -22,17 +22,22 @@ T = TypeVar("T")
 
 
 class Records:
-    """The files of one run in `folder`. Everything written goes through `_durably`."""
+    """The files of one run in `folder`. Everything written goes through `_durably`, and only if this process `writes`."""
 
-    def __init__(self, folder: Path, on_full: Callable[[OSError], None] | None, say: Callable[[str], None]):
-        self.folder, self.on_full, self.say = folder, on_full, say
+    def __init__(
+        self, folder: Path, on_full: Callable[[OSError], None] | None, say: Callable[[str], None], writes: bool = True
+    ):
+        self.folder, self.on_full, self.say, self.writes = folder, on_full, say if writes else _to_nobody, writes
         self.checkpoints = Checkpoints(folder / CHECKPOINTS)
-        self.events = Events(folder / EVENTS, say)
+        self.events = Events(folder / EVENTS, self.say)
         self.metrics: Metrics | None = None
 
-    def restore(self, state: RunState, identity: dict[str, Any]) -> None:
-        """Sweep, then put `state` where the newest checkpoint left it. Raises BadCheckpoint."""
+    def sweep(self) -> None:
+        """Make the folders, and remove what a killed process left half-written. Only while nobody else writes here."""
         self._durably(self._sweep)
+
+    def restore(self, state: RunState, identity: dict[str, Any]) -> None:
+        """Put `state` where the newest checkpoint left it; without one it stays as it is. Raises BadCheckpoint."""
         found = self.checkpoints.newest(self.say)
         if found is None:
             return
@@ -53,6 +58,8 @@ class Records:
 
     def start(self, update: int, epoch: int, **planned: int) -> None:
         """From here on the run's records follow, whatever stands before; what is `planned` is told once, here."""
+        if not self.writes:
+            return
         self.metrics = self._durably(lambda: Metrics(self.folder / METRICS))
         self.events.start(update)
         self._add({"kind": "start", "update": update, "epoch": epoch, **planned})
@@ -74,8 +81,7 @@ class Records:
 
     def checkpoint(self, state: RunState, update: int, identity: dict[str, Any]) -> None:
         """After the metrics of all it holds, so that none is lost with a kill in between."""
-        if self.metrics is not None:
-            self._durably(self.metrics.sync)
+        self._durably(lambda: self.metrics and self.metrics.sync())
         self._durably(self.events.flush)
         facts = {"identity": identity, "state": state.facts()}
         self._durably(lambda: self.checkpoints.save(state.epoch, update, state.tensors(), facts))
@@ -86,9 +92,7 @@ class Records:
         self.events.close()
 
     def _add(self, record: dict[str, Any]) -> None:
-        metrics = self.metrics
-        assert metrics is not None
-        self._durably(lambda: metrics.add(record))
+        self._durably(lambda: self.metrics and self.metrics.add(record))
 
     def _sweep(self) -> None:
         for folder in (self.folder, self.folder / CHECKPOINTS, self.folder / SIGHTS):
@@ -96,9 +100,9 @@ class Records:
             for leftover in folder.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
 
-    def _durably(self, write: Callable[[], T]) -> T:
+    def _durably(self, write: Callable[[], T]) -> T | None:
         """`write`, again and again while the disk is full and `on_full` has patience."""
-        while True:
+        while self.writes:
             try:
                 return write()
             except OSError as error:
@@ -109,6 +113,11 @@ class Records:
                 raise ExplorerError(
                     f"{self.folder} cannot be written ({reason}); the run can go on from its last checkpoint."
                 ) from error
+        return None
+
+
+def _to_nobody(sentence: str) -> None:
+    """What the processes that do not write have to say."""
 
 
 def _difference(kept: Any, asked: dict[str, Any]) -> str:

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from explorer.core import seeded
-from explorer.defenses import RECIPES
-from explorer.training import loop
 from explorer.training.augment import PAD, Augmented
 from explorer.training.averaging import Averaged
 from explorer.training.checkpoint import load_state, save_state
+from explorer.training.learner import one_cycle
 
 
 def test_a_crop_and_a_flip_are_all_that_happens_to_an_image():
@@ -51,10 +50,8 @@ def test_the_average_follows_parameters_and_statistics():
     assert not averaged.model.training and not averaged.model.weight.requires_grad
 
 
-def test_the_learning_rate_goes_up_to_the_peak_and_down_to_nothing(monkeypatch, tmp_path):
-    run = object.__new__(loop._Run)
-    run.recipe, run.updates = RECIPES["baseline"](lr=0.4, warmup=0.25), 1000
-    rates = [run.learning_rate(update) for update in range(1000)]
+def test_the_learning_rate_goes_up_to_the_peak_and_down_to_nothing():
+    rates = [one_cycle(update, 1000, 0.4, 0.25) for update in range(1000)]
     assert max(rates) == pytest.approx(0.4, rel=0.01) and rates.index(max(rates)) in range(247, 253)
     assert rates[0] < 0.01 and rates[-1] < 0.001
     assert all(a < b for a, b in zip(rates[:240], rates[1:241], strict=True))

@@ -1,0 +1,180 @@
+"""What learns: a model, its data and its optimiser; one update, one score, one look. Writes nothing, asks nobody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.core import BadCheckpoint, Classifier, InvalidValue, part_of_batch, randomness, seeded
+from explorer.core.ranks import ALONE, Ranks
+from explorer.data import dataset
+from explorer.defenses._recipe import Recipe
+from explorer.models import ARCHITECTURES, zoo
+from explorer.training.images import TrainingImages
+from explorer.training.sharing import part, share_statistics, sum_gradients
+from explorer.training.sights import Sight
+from explorer.training.state import RunState
+from explorer.training.watched import Watched
+
+
+class Stop(Exception):
+    """Somebody asked for the run to stop; nothing of the update or scoring under way has been kept."""
+
+
+def build(recipe: Recipe, device: torch.device) -> Classifier:
+    """A fresh model of the recipe's architecture; initial weights from the recipe's seed or its `start`."""
+    name, arguments = recipe.architecture()
+    spec = dataset(recipe.dataset)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(recipe.seed)  # layer constructors draw from no other generator
+        model = ARCHITECTURES[name](spec.mean, spec.std, spec.shape, len(spec.classes), **arguments)
+    if recipe.start:
+        source = zoo.load(recipe.start, device="cpu").state_dict()
+        mine = {key: value.shape for key, value in model.state_dict().items()}
+        if mine != {key: value.shape for key, value in source.items()}:
+            raise BadCheckpoint(
+                f"{recipe.start} cannot start this run: its architecture differs from {name} {arguments}."
+            )
+        model.load_state_dict(source)
+    return model.to(device=device, memory_format=torch.channels_last)
+
+
+class Learner:
+    """A recipe at work on `images`. `state` is all that changes; everything else follows from the arguments.
+
+    Raises InvalidValue if a batch has fewer images than there are processes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: TrainingImages,
+        device: torch.device,
+        bf16: bool,
+        ranks: Ranks = ALONE,
+        should_stop: Callable[[], bool] | None = None,
+    ):
+        self.recipe, self.images, self.device, self.bf16 = recipe, images, device, bf16
+        self.ranks, self.should_stop = ranks, should_stop
+        self.state = RunState(recipe, build(recipe, device), device)
+        self.watched = Watched(images.held_x, images.held_y)
+        self.per_epoch = math.ceil(len(images.labels) / recipe.batch)
+        self.updates = self.per_epoch * recipe.epochs
+        self._stop_agreed = False
+        if ranks.world > 1:
+            smallest = min(recipe.batch, len(images.labels) - (self.per_epoch - 1) * recipe.batch)
+            if smallest < ranks.world:
+                raise InvalidValue(
+                    f"each process needs an image of every batch; the smallest batch has {smallest}, and there are "
+                    f"{ranks.world} processes. Take fewer, or another batch size."
+                )
+            share_statistics(self.state.model, ranks)
+
+    @property
+    def done(self) -> int:
+        """Updates so far, over the whole run."""
+        return self.state.epoch * self.per_epoch + self.state.index
+
+    def learning_rate(self, update: int) -> float:
+        """Linear up to the peak, then linear down to zero (one cycle); `update` counts from 0."""
+        return one_cycle(update, self.updates, self.recipe.lr, self.recipe.warmup)
+
+    def next_rows(self) -> Tensor:
+        """(B,) the images of the next update's whole batch."""
+        order = self.state.order(len(self.images.labels))
+        return order[self.state.index * self.recipe.batch :][: self.recipe.batch]
+
+    def update(self, rows: Tensor, rate: float) -> float:
+        """One step of the optimiser on the batch of images at `rows`, at this learning rate; returns its loss.
+
+        Raises Stop, the generator being then as it was, or PeerFailed.
+        """
+        if self._stop_agreed:
+            raise Stop
+        before = self.state.rng.get_state()
+        start, stop = part(len(rows), self.ranks)
+        try:
+            with self._stoppable(self.state.model), part_of_batch(start, stop, len(rows)):
+                loss = self._loss(rows[start:stop])
+        except Stop:
+            self.state.rng.set_state(before)
+            raise
+        return self._step(loss, (stop - start) / len(rows), rate)
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        state, recipe = self.state, self.recipe
+        x = self.images.trained.batch(rows, state.rng).contiguous(memory_format=torch.channels_last)
+        with self._autocast(), randomness(state.rng):
+            return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch)
+
+    def _step(self, loss: Tensor, share: float, rate: float) -> float:
+        state = self.state
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.zero_grad(set_to_none=True)
+        if self.ranks.world == 1:
+            loss.backward()
+            mean = float(loss.detach())
+        else:
+            loss = loss * share
+            loss.backward()
+            asked = self.should_stop is not None and self.should_stop()
+            mean, stops = sum_gradients(state.model.parameters(), [float(loss.detach()), float(asked)], self.ranks)
+            self._stop_agreed = stops > 0
+        state.optimizer.step()
+        state.averaged.update()
+        return mean
+
+    def score(self) -> dict[str, float]:
+        """The averaged weights on the held-out images; with several processes the first computes it for all.
+
+        Raises Stop, PeerFailed.
+        """
+        if self._stop_agreed:
+            raise Stop
+        scores = []
+        if self.ranks.is_first:
+            model, rng = self.state.averaged.model.eval(), seeded(self.recipe.seed, self.device)
+            with self._autocast(), self._stoppable(model):
+                scores = [self.recipe.score(model, self.images.held_x, self.images.held_y, rng)]
+        return self.ranks.gather(scores)[0]
+
+    def sight(self) -> Sight:
+        """What the loss sees of the watched images in the epoch to come (after the last: in the last)."""
+        epoch = min(self.state.epoch, self.recipe.epochs - 1)
+        with self._autocast():
+            return self.watched.sight(self.recipe, self.state.model, self.state.averaged.model, epoch)
+
+    @contextmanager
+    def _stoppable(self, model: Classifier) -> Iterator[None]:
+        """Ask before every pass of `model` whether to stop, so that a stop need not wait for a long attack's end.
+
+        Several processes ask once an update instead, as they must all stop at the same place.
+        """
+        if self.should_stop is None or self.ranks.world > 1:
+            yield
+            return
+
+        def ask(*_: Any) -> None:
+            if self.should_stop():
+                raise Stop
+
+        handle = model.register_forward_pre_hook(ask)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def one_cycle(update: int, updates: int, peak_rate: float, warmup: float) -> float:
+    """The learning rate of the 0-based `update` of `updates`: linear up to the peak, then linear down to zero."""
+    peak = max(warmup * updates, 1e-9)
+    return peak_rate * min((update + 1) / peak, (updates - update) / max(updates - peak, 1))

@@ -1,0 +1,50 @@
+"""The images a person watches while a run goes on, and what the run's models make of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.attacks._ascent import in_eval_mode
+from explorer.core import Classifier, randomness, seeded
+from explorer.data.loading import balanced
+from explorer.defenses._recipe import Recipe
+from explorer.training.sights import DRAWS, Sight
+
+WATCHED = 8  # images, of different classes as far as there are
+
+
+class Watched:
+    """The images to watch, chosen once: the same for every run on the same held-out images."""
+
+    def __init__(self, x: Tensor, y: Tensor):
+        rows = balanced(y.cpu(), min(WATCHED, len(y)), seed=0).to(y.device)
+        self.x, self.y = x[rows], y[rows]
+
+    def sight(self, recipe: Recipe, trained: Classifier, averaged: Classifier, epoch: int) -> Sight:
+        """What the loss of 0-based `epoch` would see, against the `trained` model; the run's generators stay untouched.
+
+        The draws are the same every time, so that from epoch to epoch only the models change.
+        """
+        rng = seeded(recipe.seed, self.x.device)
+        with in_eval_mode(trained), randomness(rng):
+            seen = recipe.seen(trained, self.x, self.y, rng, epoch).detach().float()
+        return Sight(
+            clean=_bytes(self.x),
+            trained_on=_bytes(seen),
+            labels=self.y.cpu().numpy(),
+            p_clean=_probabilities(averaged, self.x, rng),
+            p_trained_on=_probabilities(averaged, seen, rng),
+        )
+
+
+def _bytes(x: Tensor) -> np.ndarray:
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy()
+
+
+def _probabilities(model: Classifier, x: Tensor, rng: torch.Generator) -> np.ndarray:
+    passes = DRAWS if model.stochastic else 1
+    with torch.no_grad(), randomness(rng):
+        drawn = torch.stack([model(x).float().softmax(1) for _ in range(passes)])  # (passes, N, K)
+    return drawn.mean(0).cpu().numpy()

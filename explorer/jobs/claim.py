@@ -25,24 +25,24 @@ def claim(run: Run, me: Process) -> Run | None:
         if not me.same(state.process):
             raise Taken(f"Run {run.id} belongs to another process by now.")
         for other, its in run.store.others() if run.store else ():
-            if other.id != run.id and comes_first(other, its, state):
+            if other.id != run.id and comes_first(other, its, run, state):
                 return other
         run.write(state, status="running", message="It begins.")
         return None
 
 
-def comes_first(other: Run, its: State, state: State) -> bool:
+def comes_first(other: Run, its: State, run: Run, state: State) -> bool:
     """Whether the other holds a device that this run needs, or has waited for it longer; and is there at all."""
     if not its.devices & state.devices or its.status not in LIVE:
         return False
-    if its.status == "queued" and its.order > state.order:
+    if its.status == "queued" and (its.order, other.id) > (state.order, run.id):
         return False
     return its.process is not None and its.process.alive(other.folder)
 
 
-def still_first(other: Run, state: State) -> bool:
+def still_first(other: Run, run: Run, state: State) -> bool:
     """As `comes_first`, asked anew without the lock, of the one run that came first a moment ago."""
     try:
-        return comes_first(other, other._stored(), state)
+        return comes_first(other, other._stored(), run, state)
     except InvalidValue:  # deleted, or damaged
         return False

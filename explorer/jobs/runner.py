@@ -194,7 +194,7 @@ class Life:
         while True:
             if self.stop.is_set() or self.run.stopping:
                 raise Cancelled("It was cancelled before its turn came.")
-            if ahead is None or not still_first(ahead, state):
+            if ahead is None or not still_first(ahead, self.run, state):
                 before, ahead = ahead, claim(self.run, self.me)
                 if ahead is None:
                     return
@@ -425,8 +425,10 @@ def become_torchrun(run: Run) -> None:
     os.execv(sys.executable, [sys.executable, *words, "-m", "explorer.jobs.runner", str(run.folder)])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns 0 when the run finished or was somebody else's, 1 when it failed, 130 when it was stopped."""
+def main(argv: list[str] | None = None, work: Callable[[Life], Any] = Life.work) -> int:
+    """Live the life of the run in the folder named; `work` is what it is about.
+
+    Returns 0 when the run finished or was somebody else's, 1 when it failed, 130 when it was stopped."""
     words = sys.argv[1:] if argv is None else argv
     try:
         run = opened(Path(words[0])) if len(words) == 1 else None
@@ -443,7 +445,7 @@ def main(argv: list[str] | None = None) -> int:
                     life.wait_for_turn()
                 if run.spec.processes > 1 and "RANK" not in os.environ and run.spec.place == "local":
                     become_torchrun(run)
-                life.work()
+                work(life)
         except Taken:
             return 0
         except Cancelled:

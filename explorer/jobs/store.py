@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import secrets
@@ -40,6 +41,7 @@ PATIENCE = 30.0  # seconds for the store's lock, which is held for milliseconds
 KILL_AFTER = 10.0  # seconds between asking a run to stop and ending it
 LAUNCHES = 3  # times that a process may die before it was heard of
 RESERVE = 64 * 1024  # bytes kept free for the state of a run whose disk is full
+LOG = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -203,19 +205,23 @@ class Run:
         if state.status not in LIVE:
             return state
         launcher = self._launcher()
+        alive = launcher.alive(self.folder, state)
+        if alive:
+            if self.stopping_for() > KILL_AFTER:
+                launcher.stop(self.folder, state, hard=True)
+            if not _differs(state, launcher.note(self.folder, state)):
+                return state
         try:
-            if launcher.alive(self.folder, state):
-                if self.stopping_for() > KILL_AFTER:
-                    launcher.stop(self.folder, state, hard=True)
-                if not _differs(state, launcher.note(self.folder, state)):
-                    return state
             with self.locked():
                 state = self._stored()
                 if state.status in LIVE:
                     self._settle(state, launcher)
         except (ExplorerError, OSError) as error:  # a store that cannot be written is shown as it is
+            LOG.warning("What became of run %s could not be noted: %s", self.id, _why(error))
+            if alive:
+                return state
             status, message = launcher.ending(self.folder, state)
-            return replace(state, status=status, message=f"{message} ({_why(error)}.)")
+            return replace(state, status=status, message=message)
         return self.state
 
     def _settle(self, state: State, launcher: Launcher) -> None:
@@ -333,8 +339,12 @@ class Store:
         self.allow("start", permit)
         spec = spec.checked()
         loading.check(spec.build().dataset, "train")
-        run = self.create(spec)
-        with run.locked():
+        return self.begin(spec)
+
+    def begin(self, spec: Spec) -> Run:
+        """As `submit`, of a spec that has been `checked` and allowed."""
+        with self.locked():
+            run = self.create(spec)
             run._launch(run._stored())
         return run
 
@@ -360,6 +370,8 @@ class Store:
     def create(self, spec: Spec, **state: Any) -> Run:
         """The folder of a new run of a `checked` spec, queued; nothing starts it yet."""
         with self.locked():
+            for half in (*self.root.glob(".new-*"), *self.root.glob(".trash-*")):  # a kill left them
+                shutil.rmtree(half)
             self._check_name(spec)
             devices = devices_of(spec, self._load()) if spec.place == "local" else None
             id = "".join(secrets.choice(LETTERS) for _ in range(12))
@@ -433,10 +445,10 @@ class Store:
         return [device for _, state in self.others() if state.status in LIVE for device in state.devices]
 
     def _check_name(self, spec: Spec) -> None:
-        from explorer.models import zoo
-
         if spec.name is None:
             return
+        from explorer.models import zoo  # loaded by now (`checked`), so that nobody waits for it
+
         taken = {card.name for card in zoo.cards()} | {run.spec.name for run, _ in self.others()}
         if spec.name in taken:
             raise InvalidValue(f"There is a model or run called {spec.name} already; choose another name.")
@@ -464,6 +476,8 @@ def lone(folder: Path, spec: Spec) -> Run:
 
 def devices_of(spec: Spec, taken: list[str]) -> str:
     """The devices of this computer that a run asks for: of several GPUs those with the fewest runs."""
+    if spec.device == "cpu":
+        return "cpu"
     import torch
 
     from explorer.core.device import choose

@@ -11,6 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core import InvalidValue
 from explorer.engine import Engine
+from explorer.jobs import Guard, Store
 
 
 @st.cache_resource(show_spinner=False)
@@ -23,6 +24,12 @@ def engine() -> Engine:
     if asked and not asked.isdecimal():
         raise InvalidValue(f"EXPLORER_THREADS must be a whole number of CPU threads; got {asked!r}.")
     return Engine(threads=int(asked) if asked else None)
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> Store:
+    """The training runs, guarded as an app on this address must be."""
+    return Store(guard=Guard(st.config.get_option("server.address")))
 
 
 def session_id() -> str:

@@ -1,17 +1,16 @@
-"""Uploaded pictures: the rules with exact pixels, the refusals, and a malformed set made here."""
+"""Uploaded pictures: the rules with exact pixels, the refusals, and a malformed set made here.
+
+Decoded in this process, where the rules are the same; `test_decoder.py` is about the process that the app starts.
+"""
 
 from __future__ import annotations
 
 import io
 import random
 import struct
-import subprocess
-import sys
 import warnings
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +20,17 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageFile, WebPImagePlugin
 
 from explorer.core import BadImage, InvalidValue
-from explorer.data import Upload, read_upload
-from explorer.data.upload import MAX_BYTES, MAX_SCANS, PREVIEW_SIDE
+from explorer.data import Upload, decoder, read_upload, upload
+from explorer.data.decoder import MAX_SCANS, PREVIEW_SIDE
+from explorer.data.upload import MAX_BYTES
 
 RGB, GREY = (3, 32, 32), (1, 28, 28)
+
+
+@pytest.fixture(autouse=True)
+def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    upload._read.cache_clear()
+    monkeypatch.setattr(upload, "_in_child", decoder.decode)
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -405,19 +411,6 @@ def test_text_that_explodes_inside_a_png_is_refused() -> None:
     assert "damaged" in refusal(png(32, 32, 8, 0, bytes(33 * 32), extra=text))
 
 
-def test_uploads_from_many_threads_do_not_disturb_each_other() -> None:
-    files = [saved(noise(40 + k, 40, seed=k), "PNG") for k in range(8)] + [b"no image", BOMBS["9000x9000, 1 bit"][0]]
-
-    def read(data: bytes) -> list[int] | None:
-        upload = attempt(data)
-        return None if upload is None else levels(upload).ravel().tolist()
-
-    alone = [read(data) for data in files]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(read, files * 5)) == alone * 5
-    assert [result is None for result in alone] == [False] * 8 + [True] * 2
-
-
 def test_names_are_shown_short_and_printable() -> None:
     assert refusal(b"", "C:\\photos\\../x/cat.png").startswith("cat.png is empty")
     assert refusal(b"", "a\n\u202e\0b.png").startswith("ab.png is empty")
@@ -526,55 +519,3 @@ def test_every_honest_image_is_taken(
     upload = attempt(data, shape)
     assert upload is not None and upload.size == (width, height)
     assert upload.preview.shape == (height, width, 3)
-
-
-MEMORY = """
-import sys
-from pathlib import Path
-from explorer.core import BadImage
-from explorer.data import read_upload
-
-def peak():
-    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
-
-read_upload(Path(sys.argv[1]).read_bytes(), "warm-up", (3, 32, 32))
-files = [Path(name).read_bytes() for name in sys.argv[2:]]
-before = peak()
-for data in files:
-    try:
-        read_upload(data, "cat.png", (3, 32, 32))
-    except BadImage:
-        pass
-    sys.stdout.write(f"{(peak() - before) / 1024}\\n")
-"""
-
-
-def memory(folder: Path, files: list[bytes]) -> list[float]:
-    """MiB by which a fresh process has grown at its peak, after each of these files."""
-    paths = [folder / f"{k}.bin" for k in range(len(files) + 1)]
-    for path, data in zip(paths, [saved(noise(32, 32), "PNG"), *files], strict=True):
-        path.write_bytes(data)
-    done = subprocess.run([sys.executable, "-c", MEMORY, *map(str, paths)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return [float(line) for line in done.stdout.split()]
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-def test_the_worst_uploads_stay_under_100_megabytes(tmp_path: Path) -> None:
-    bombs = [data for data, _ in BOMBS.values()]
-    _, exif = turned(Image.new("L", (1, 1)), 6)
-    big = np.tile(smooth(200, 200), (10, 10, 1))
-    alpha = Image.fromarray(big).convert("RGBA")
-    alpha.putalpha(128)
-    ink = Image.fromarray(big).convert("CMYK")
-    worst = [
-        saved(alpha, "PNG", exif=exif, compress_level=1),
-        saved(ink, "JPEG", exif=exif, progressive=True),
-        png16(np.full((2000, 2000, 1), 300, np.uint16), 0, chunk(b"tRNS", b"\x01\x2c")),
-        saved(alpha, "WEBP", exif=exif, method=0),
-    ]
-    assert all(len(data) < MAX_BYTES for data in worst)
-    grown = memory(tmp_path, bombs + worst)
-    assert len(grown) == len(bombs + worst)
-    assert grown[len(bombs) - 1] < 20  # refused files
-    assert 12 < grown[-1] < 100  # accepted ones: at least the pixels themselves

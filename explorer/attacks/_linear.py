@@ -16,7 +16,7 @@ LEAST = 1e-6  # every pixel's part in the shortest step: less is lost in float32
 
 
 class Sight:
-    """One look at x (n,C,H,W): `logits` (n,K), means over the draws. Its slopes may be asked for once, if `sloped`."""
+    """One look at x (n,C,H,W): `logits` (n,K), means over the draws; and their slopes, if `sloped`."""
 
     def __init__(self, model: nn.Module, x: Tensor, draws: int, rng: torch.Generator, sloped: bool = True):
         with torch.set_grad_enabled(sloped), randomness(rng):
@@ -26,16 +26,20 @@ class Sight:
         self._draws = draws
         self.logits = self._every.detach().view(len(x), draws, -1).mean(1)
 
+    def slope(self, goal: Goal, rival: Tensor, more: bool = True) -> Tensor:
+        """(n,C,H,W) how the lead over each image's `rival` (n,) falls: one backward pass a draw.
+
+        Unless there are `more` to come, what the pass has left in memory is freed.
+        """
+        rise = torch.zeros_like(self.logits).scatter(1, rival[:, None], 1.0)
+        rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
+        rise = rise.repeat_interleave(self._draws, dim=0) / self._draws
+        return torch.autograd.grad(self._every, self._leaf, rise, retain_graph=more)[0]
+
     def slopes(self, goal: Goal, rivals: Tensor) -> Tensor:
-        """(n,R,C,H,W) how each of the `leads` falls: one backward pass a rival and draw."""
-        found = []
-        for k in range(rivals.shape[1]):
-            rise = torch.zeros_like(self.logits).scatter(1, rivals[:, k : k + 1], 1.0)
-            rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
-            rise = rise.repeat_interleave(self._draws, dim=0) / self._draws
-            more = k + 1 < rivals.shape[1]
-            found.append(torch.autograd.grad(self._every, self._leaf, rise, retain_graph=more)[0])
-        return torch.stack(found, 1)
+        """(n,R,C,H,W) how each of the `leads` falls. Nothing more can be asked for afterwards."""
+        last = rivals.shape[1] - 1
+        return torch.stack([self.slope(goal, rivals[:, k], more=k < last) for k in range(last + 1)], 1)
 
 
 def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:

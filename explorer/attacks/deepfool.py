@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, look
-from explorer.attacks._linear import LEAST, Sight, crossing, leads, likeliest, nearest, nudge, usable
+from explorer.attacks._linear import LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
 from explorer.core import Ball, Goal, Hyper, Step, param
 
-NEAREST = 3  # boundaries are looked at again after the first update
+STEEPER = 1.5  # a boundary that would be farther off even if its slope were so many times as steep is not looked at
+WORTH = 0.001  # an image is drawn back if that shortens its distance by more than this share
 
 
 @ATTACKS.register(
@@ -32,13 +33,14 @@ class DeepFool(Hyper):
     m_k is the logit of the present class minus that of class k, w_k the gradient of the reverse difference, nearest by
     m_k / ||w_k|| in the dual norm (L2: itself; Linf: the 1-norm, and the step is m_k / ||w_k||_1 * sign(w_k)). The
     overshoot is part of the point that is looked at; an image that has crossed a boundary leaves the batch.
-    Cost of one update: one forward pass and one backward pass for each boundary that is looked at: the first time those
-    of the other `classes` - 1 classes, later of the nearest 3 of them; with a target, of one. The last look is a
-    forward pass; so is a second look without the images that are done, where their backward passes would cost more,
-    and the one that draws an image back (below).
-    differs: from the second update on only the 3 boundaries that were nearest at the look before are looked at.
-    differs: an image that took several updates is drawn back along the last one, to where the margin's secant crosses
-    zero and a tenth of the rest beyond it, if it is fooled there.
+    Cost of one update: one forward pass and one backward pass for each boundary that is looked at: one to `classes` - 1
+    of them; with a target, one. As soon as half of the images in a backward pass would be there for nothing, the others
+    are looked at once more by themselves: a forward pass. The last look is one, too, and so is drawing an image back.
+    differs: boundaries are looked at one by one, beginning with the one that seems nearest; one that would be farther
+    off than the nearest so far even if its slope were 1.5 times as steep as last seen (as the steepest seen, if it was
+    not) is left out.
+    differs: an image that went clearly farther beyond the boundary than the overshoot is drawn back along the last
+    update, to where the secant of its lead crosses zero and a tenth of the rest beyond it, if it is fooled there.
     differs: the present class is the label, since an image that is not taken for its label has reached the goal at once.
     differs: with a target, each update goes to the boundary between the target and the best other class only.
     differs: pixels stay in [0, 1]; those that stand at the limit and would go beyond it are left out of w_k.
@@ -86,34 +88,37 @@ class DeepFool(Hyper):
     @property
     def expected_passes(self) -> int:
         """Forward and backward passes of one image at most; fewer where the model has fewer classes."""
-        later = (self.steps - 1) * min(NEAREST, self.classes - 1)
-        return (2 * (self.steps + 1) + self.classes - 1 + later) * self.draws
+        return (self.steps * (2 * self.classes - 1) + 2) * self.draws
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
         check_norm(self, ball)
         x0 = x0.detach()
         n, none = len(x0), torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
         x, moved, forwards, backwards = x0.clone(), torch.zeros_like(x0), none, none
-        logits = rivals = before = None
+        logits = rivals = sizes = before = None
         active = torch.arange(n, device=x0.device)
         for index in range(self.steps + 1):
-            aim = goal.rows(active)
-            seen, flat = self._linearised(model, x[active], aim, rivals, index == self.steps, rng)
-            going = ~aim.reached(seen)
+            aim, last = goal.rows(active), index == self.steps
+            seen = Sight(model, x[active], self.draws, rng, sloped=not last)
             forwards = forwards.index_add(0, active, torch.full_like(active, self.draws))
-            logits, margin = (seen, None) if index == 0 else (logits.index_copy(0, active, seen), goal.margin(logits))
+            going = ~aim.reached(seen.logits)
+            over = last or not bool(going.any())
             stalled = torch.zeros(n, dtype=torch.bool, device=x0.device)
-            if flat is not None:
-                spent = active[going] if flat.anew else active
-                forwards = forwards.index_add(0, spent, torch.full_like(spent, self.draws * flat.anew))
-                backwards = backwards.index_add(0, spent, torch.full_like(spent, self.draws * flat.slopes.shape[1]))
-                slopes = _free(flat.slopes, x[active[going]])
-                stalled[active[going]] = ~usable(slopes).any(1)
-            done = active[~going]
-            if index > 1 and len(done):
-                x, logits = self._nearer(model, before[done], x, logits, margin[done], done, goal, rng)
-                forwards = forwards.index_add(0, done, torch.full_like(done, self.draws))
-            over = flat is None
+            if not over:
+                if rivals is None or goal.is_targeted:
+                    rivals = likeliest(seen.logits, aim, 1 if goal.is_targeted else self.classes - 1)
+                    sizes = torch.zeros_like(rivals, dtype=x0.dtype)
+                edge, sizes = self._edge(model, seen, x[active], aim, going, rivals, sizes, ball.norm, rng)
+                forwards = forwards.index_add(0, active, edge.forwards)
+                backwards = backwards.index_add(0, active, edge.backwards)
+                stalled[active] = edge.lost & going
+            if index == 0:
+                logits = seen.logits
+            else:
+                earlier, logits = logits, logits.index_copy(0, active, seen.logits)
+                done = active[~going]
+                x, logits, again = self._drawn_back(model, x0, before, earlier, x, logits, done, goal, ball, rng)
+                forwards = forwards.index_add(0, again, torch.full_like(again, self.draws))
             yield Step(
                 index=index,
                 total=index if over else self.steps,
@@ -128,87 +133,127 @@ class DeepFool(Hyper):
             )
             if over:
                 return
-            step, lengths = _step(flat.leads, slopes, ball.norm, rng)
-            closest = lengths.topk(min(NEAREST, lengths.shape[1]), dim=1, largest=False).indices
-            active, rivals = active[going], flat.rivals.gather(1, closest)
+            step, lost = edge.step[going], edge.lost[going]
+            if bool(lost.any()):
+                step = torch.where(lost.view(-1, 1, 1, 1), nudge(step, rng), step)
+            active, rivals, sizes = active[going], rivals[going], sizes[going]
             start = x0[active]
             far = torch.minimum(torch.maximum(moved[active] + step, -start), 1 - start)
             before, moved, x = x, moved.clone(), x.clone()  # those handed out stay as they are
             moved[active] = far
             x[active] = (start + (1 + self.overshoot) * far).clamp(0, 1)
 
-    def _linearised(
-        self, model: nn.Module, x: Tensor, goal: Goal, rivals: Tensor | None, last: bool, rng: torch.Generator
-    ) -> tuple[Tensor, _Flat | None]:
-        """Logits (n,K), means over the draws, and what the model looks like where the goal is not yet reached; None if
-        nobody needs to know. With a target, the best other class is chosen anew.
-        """
-        seen = Sight(model, x, self.draws, rng, sloped=not last)
-        logits, going = seen.logits, ~goal.reached(seen.logits)
-        left = int(going.sum())
-        if last or left == 0:
-            return logits, None
-        width = 1 if goal.is_targeted else min(self.classes, logits.shape[1]) - 1 if rivals is None else rivals.shape[1]
-        anew = (len(x) - left) * width > left  # backward passes of finished images cost more than looking again without
-        if anew:
-            seen = Sight(model, x[going], self.draws, rng)
-            goal, rivals = goal.rows(going), None if rivals is None else rivals[going]
-        if goal.is_targeted or rivals is None:
-            rivals = likeliest(seen.logits, goal, width)
-        flat = _Flat(leads(seen.logits, goal, rivals), rivals, seen.slopes(goal, rivals), anew)
-        return logits, flat if anew else flat.rows(going)
-
-    def _nearer(
+    def _edge(
         self,
         model: nn.Module,
+        seen: Sight,
+        x: Tensor,
+        goal: Goal,
+        going: Tensor,
+        rivals: Tensor,
+        sizes: Tensor,
+        norm: str,
+        rng: torch.Generator,
+    ) -> tuple[_Edge, Tensor]:
+        """The way to the nearest boundary for each of x (n,C,H,W) that is `going` (n,); and the sizes, brought up to date.
+
+        `sizes` (n,R) tells how steep each rival's slope was when it was last seen, 0: not yet. As soon as half of the images
+        would be in a backward pass for nothing, the others are looked at again by themselves.
+        """
+        lead = leads(seen.logits, goal, rivals)  # (n,R)
+        eligible = going[:, None].repeat(1, lead.shape[1])  # (n,R) not yet looked at, and perhaps the nearest
+        edge, rows = _Edge.nowhere(x), torch.arange(len(x), device=x.device)
+        while True:
+            expected = lead / _known(sizes)
+            eligible &= edge.lost[:, None] | (expected / STEEPER < edge.length[:, None])
+            asking = eligible.any(1)
+            if not bool(asking.any()):
+                return edge, sizes
+            if 2 * int(asking.sum()) <= len(rows):
+                rows = asking.nonzero()[:, 0]
+                seen = Sight(model, x[rows], self.draws, rng)
+                edge.forwards[rows] += self.draws
+            which = expected.nan_to_num().masked_fill(~eligible, math.inf).argmin(1)
+            edge.backwards[rows] += self.draws
+            slope = seen.slope(goal.rows(rows), rivals[rows, which[rows]])[asking[rows]]
+            at = rows[asking[rows]]
+            k = which[at]
+            near = nearest(lead[at, k][:, None], _free(slope, x[at])[:, None], norm)
+            sizes = sizes.index_put((at, k), near.size.masked_fill(near.lost, 0).to(sizes))
+            eligible[at, k] = False
+            edge.shorten(at, near, norm)
+
+    def _drawn_back(
+        self,
+        model: nn.Module,
+        x0: Tensor,
         before: Tensor,
+        earlier: Tensor,
         x: Tensor,
         logits: Tensor,
-        margin: Tensor,
         rows: Tensor,
         goal: Goal,
+        ball: Ball,
         rng: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """x and logits of all images, those in `rows` (which have just arrived) drawn back along their last update.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x and logits of all images, and which of `rows` (they have just arrived) were looked at once more.
 
-        `before` and `margin` are of these rows at the look before. They go to where the margin's secant crosses zero, and a
-        little beyond (`crossing`); whoever is not fooled there stays.
+        `before` and `earlier` are the images and logits of the look before. Those that went clearly farther beyond the
+        boundary than the overshoot go back along their last update to where, on a straight line, the class that now leads
+        would just draw level, and a little beyond (`crossing`); whoever is not fooled there stays.
         """
+        aim = goal.rows(rows)
+        leader = likeliest(logits[rows], aim, 1)
+        share = crossing(-leads(earlier[rows], aim, leader)[:, 0], -leads(logits[rows], aim, leader)[:, 0])
+        shorter = (1 / (1 + self.overshoot) - share.flatten()) * ball.distance(x[rows], before[rows]).to(share)
+        clear = shorter > WORTH * ball.distance(x[rows], x0[rows]).to(share)
+        rows, share = rows[clear], share[clear]
+        if len(rows) == 0:
+            return x, logits, rows
         now, aim = x[rows], goal.rows(rows)
-        tried = before + crossing(margin, aim.margin(logits[rows])) * (now - before)
+        tried = before[rows] + share * (now - before[rows])
         seen = look(model, tried, aim, "margin", self.draws, rng).logits
         held = aim.reached(seen)
         x = x.index_copy(0, rows, torch.where(held.view(-1, 1, 1, 1), tried, now))
-        return x, logits.index_copy(0, rows, torch.where(held[:, None], seen, logits[rows]))
+        return x, logits.index_copy(0, rows, torch.where(held[:, None], seen, logits[rows])), rows
 
 
 @dataclass(frozen=True, eq=False)
-class _Flat:
-    """A model as if it were linear: leads (n,R) over the classes `rivals` (n,R), and their slopes (n,R,C,H,W)."""
+class _Edge:
+    """The nearest boundary found: `length` (n,) of the `step` (n,C,H,W) to it, and the passes that it took."""
 
-    leads: Tensor
-    rivals: Tensor
-    slopes: Tensor
-    anew: bool  # seen in a pass of its own
+    length: Tensor
+    step: Tensor
+    forwards: Tensor
+    backwards: Tensor
 
-    def rows(self, keep: Tensor) -> _Flat:
-        return _Flat(self.leads[keep], self.rivals[keep], self.slopes[keep], self.anew)
+    @classmethod
+    def nowhere(cls, x: Tensor) -> _Edge:
+        none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return cls(x.new_full((len(x),), math.inf), torch.zeros_like(x), none, none.clone())
+
+    @property
+    def lost(self) -> Tensor:
+        """(n,) bool: no slope was of use."""
+        return self.length.isinf()
+
+    def shorten(self, rows: Tensor, near: Near, norm: str) -> None:
+        """Take what is nearer in these rows."""
+        length = near.lengths[:, 0].to(self.length)
+        nearer = length < self.length[rows]
+        least = LEAST if norm == "linf" else LEAST * math.sqrt(near.way.shape[1])
+        way = near.way.sign() if norm == "linf" else near.way / near.size[:, None]
+        step = (way * (near.lead / near.size).clamp(min=least)[:, None]).to(self.step)
+        at = rows[nearer]
+        self.length[at], self.step[at] = length[nearer], step[nearer].view(-1, *self.step.shape[1:])
 
 
-def _free(slopes: Tensor, x: Tensor) -> Tensor:
-    """(n,R,C,H,W) slopes without the pixels that stand at 0 or 1 and would have to leave [0, 1]."""
-    x = x[:, None]
-    return slopes.masked_fill(((x <= 0) & (slopes < 0)) | ((x >= 1) & (slopes > 0)), 0)
+def _known(sizes: Tensor) -> Tensor:
+    """(n,R) how steep each slope is taken to be: as last seen, else as the steepest seen of the image, else 1."""
+    steepest = sizes.amax(1, keepdim=True)
+    return torch.where(sizes > 0, sizes, torch.where(steepest > 0, steepest, 1.0))
 
 
-def _step(leads: Tensor, slopes: Tensor, norm: str, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(n,C,H,W) the shortest way to a boundary by these leads (n,R) and slopes (n,R,C,H,W), random if all are dead; and
-    (n,R) how far each boundary is."""
-    near = nearest(leads, slopes, norm)
-    least = LEAST if norm == "linf" else LEAST * math.sqrt(near.way.shape[1])
-    way = near.way.sign() if norm == "linf" else near.way / near.size[:, None]
-    step = way * (near.lead / near.size).clamp(min=least)[:, None]
-    step = step.to(slopes.dtype).view(len(leads), *slopes.shape[2:])
-    if bool(near.lost.any()):
-        step = torch.where(near.lost.view(-1, 1, 1, 1), nudge(step, rng), step)
-    return step, near.lengths
+def _free(slope: Tensor, x: Tensor) -> Tensor:
+    """(n,C,H,W) slope without the pixels that stand at 0 or 1 and would have to leave [0, 1]."""
+    return slope.masked_fill(((x <= 0) & (slope < 0)) | ((x >= 1) & (slope > 0)), 0)

@@ -141,7 +141,7 @@ def test_a_search_for_the_smallest_change_is_given_no_eps():
 def test_an_attack_says_how_long_it_takes():
     made = request(attack="deepfool", norm="l2", hyper={"steps": 10, "classes": 4, "draws": 2})
     assert made.frames == 1 + made.method.expected_frames == 12
-    assert made.passes == made.method.expected_passes == 2 * (2 * 11 + 3 + 9 * 3)
+    assert made.passes == made.method.expected_passes == 2 * (10 * (2 * 4 - 1) + 2)
 
 
 # Links

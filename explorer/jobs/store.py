@@ -91,17 +91,12 @@ class Run:
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The records after this byte of metrics.jsonl, and where to go on. A line that is being written waits."""
-        path = self.folder / "metrics.jsonl"
+        from explorer.training import METRICS, read_metrics
+
         try:
-            with open(path, "rb") as file:
-                if offset > os.fstat(file.fileno()).st_size:  # another file by now: from its start
-                    offset = 0
-                file.seek(offset)
-                data = file.read()
+            return read_metrics(self.folder / METRICS, offset)
         except OSError:
             return [], 0
-        whole = data[: data.rfind(b"\n") + 1]
-        return [r for line in whole.splitlines() if (r := _record(line)) is not None], offset + len(whole)
 
     def log(self, last: int = 200) -> str:
         """The last lines of log.txt."""
@@ -114,19 +109,19 @@ class Run:
 
     def sights(self) -> list[int]:
         """Epochs after which there is something to watch; 0: before the first."""
-        found = (re.fullmatch(r"epoch-(\d{4,})\.npz", path.name) for path in (self.folder / "sights").glob("*.npz"))
-        return sorted(int(name[1]) for name in found if name)
+        from explorer.training import sight_epochs
+
+        return sight_epochs(self.folder)
 
     def sight(self, epoch: int) -> dict[str, np.ndarray]:
-        """Arrays of one epoch by name, as `explorer.training.sights` wrote them. Raises UnknownName or InvalidValue."""
-        import numpy as np
+        """Arrays of one epoch by name, those of `explorer.training.Sight`. Raises UnknownName or InvalidValue."""
+        from explorer.training import read_sight
 
         if epoch not in self.sights():
             raise UnknownName("epoch", epoch, map(str, self.sights()))
         try:
-            with np.load(self.folder / "sights" / f"epoch-{epoch:04d}.npz", allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            return vars(read_sight(self.folder, epoch))
+        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
             raise InvalidValue(f"the pictures of epoch {epoch} cannot be read: {_why(error)}") from error
 
     def published(self) -> list[Path]:
@@ -531,15 +526,6 @@ def _read_json(path: Path) -> Any:
 
 def _json(facts: dict[str, Any]) -> bytes:
     return json.dumps(facts, indent=1, ensure_ascii=False).encode()
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """One line of metrics; None for one that a kill cut short."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _created(run: Run) -> tuple[float, str]:

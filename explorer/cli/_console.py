@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from explorer.models import zoo
 
 EPS = {norm: eps_text(eps) for norm, eps in USUAL_EPS.items()}  # where none is given
 BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
-PATIENCE = timedelta(days=1)  # one process may have a batch more than another, or a slower computer
 
 
 class Console:

@@ -33,7 +33,7 @@ from explorer.certify import (
 )
 from explorer.certify.noise import IMAGES, derived_seed
 from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH
-from explorer.cli._console import PATIENCE, Console, advance, images_of, interval, percent, whole, write_card
+from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
 from explorer.core import Classifier, wilson
 from explorer.core.ranks import Ranks, start
 from explorer.data import Images
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     seed = whole("seed", options.seed, 0, 2**53 - 1)
     images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
     device = choose(options.device)
-    with start(device, PATIENCE) as ranks:
+    with start(device) as ranks:
         model = zoo.load(card.name, device)
         model = model.to(memory_format=torch.channels_last)  # faster on a CPU in bfloat16
         shared = {"seed": seed, "precision": options.precision}

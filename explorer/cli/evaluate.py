@@ -24,7 +24,7 @@ from typing import Any
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
-from explorer.cli._console import EPS, PATIENCE, Console, images_of, interval, percent, settings, whole, write_card
+from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue, parse_number
 from explorer.core.ranks import start
 from explorer.engine import choose, eps_text
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         raise InvalidValue("--twin belongs to --adaptive, which is missing.")
     n = None if options.n is None else whole("n", options.n, 1, MOST)
     shared = {"seed": seed, "batch": whole("batch", options.batch, 1, MOST)}
-    with start(device, PATIENCE) as ranks:
+    with start(device) as ranks:
         shared["ranks"] = ranks
         if options.clean:
             work = _clean(card, device, n, shared)

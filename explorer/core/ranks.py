@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what waits for its turn reads its place without torch
 T = TypeVar("T")
 
 MEETING = timedelta(minutes=5)  # until all processes have arrived
-PATIENCE = timedelta(minutes=30)  # for one that has fallen silent; one that has ended is noticed at once
+PATIENCE = timedelta(days=1)  # for one that lives and says nothing: a slower computer, a batch more, a full disk
 FAILURE = "failure"  # the store's key: the sentence of the process that failed first
 
 
@@ -112,7 +112,8 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
     """Meet the other processes, and part at the end; alone, or inside another `start`, nothing happens.
 
     On CUDA each process gets the device of its local rank as the current one, and tensors there meet over NCCL;
-    everything else over gloo. `patience`: how long one process may wait for another that is alive but silent.
+    everything else over gloo. `patience`: how long one process waits for another that is alive but silent; one that has
+    ended is noticed at once.
 
     If a process fails, the others end, too: at their next meeting, which raises PeerFailed with the first one's sentence;
     under torchrun at once, wherever they are. Raises InvalidValue for a device that so many processes cannot have.

@@ -116,7 +116,7 @@ def test_a_process_that_is_killed_does_not_leave_the_other_waiting():
     assert killed.code == -9 and killed.answer is None
     assert left.answer["error"] == "PeerFailed" and left.answer["speaks"] is True
     assert "without a word" in left.answer["text"]
-    assert left.after < 20  # seconds, against a patience of half an hour
+    assert left.after < 20  # seconds, against a patience of a day
 
 
 def test_rows_that_are_no_shards_are_refused_everywhere():

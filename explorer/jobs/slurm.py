@@ -313,6 +313,8 @@ def _judge(number: str | None, facts: Mapping[str, str]) -> Look:
     state, reason = facts["JobState"], facts.get("Reason", "None")
     if state in WAITING:
         why = "" if reason in ("None", "") else f" ({reason})"
+        if "held" in reason.lower():
+            why += f": it is held back until somebody says scontrol release {number}, or cancels and resumes the run"
         return Look("queued", f"job {number} waits in Slurm{why}")
     if state in ALIVE:
         return Look("running", f"job {number}" + ("" if state == "RUNNING" else f" is {state.lower()} in Slurm"))
@@ -395,7 +397,10 @@ def after(run: Run, number: str) -> int:
     if not any(path.stat().st_mtime > began for path in (run.folder / "checkpoints").glob("*.safetensors")):
         run.update(status="failed", message="The time limit is too short to come to a checkpoint: ask for more time.")
         return 0
-    _ask("scontrol", "requeue", number)
+    try:
+        _ask("scontrol", "requeue", number)
+    except (SlurmSilent, SlurmRefused) as error:  # whoever looks at the run next submits it again
+        sys.stdout.write(f"Job {number} could not be queued again: {error}\n")
     return 0
 
 

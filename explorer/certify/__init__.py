@@ -1,20 +1,45 @@
 """Randomized smoothing: what a network under Gaussian noise predicts, and how far that prediction is proven."""
 
-from explorer.certify.accuracy import CertifiedAccuracy, certified_accuracy, certify_many
-from explorer.certify.bounds import largest_radius, lower_bound
+from explorer.certify.accuracy import (
+    CertifiedAccuracy,
+    Mean,
+    accuracy_under_noise,
+    average_radius,
+    certified_accuracy,
+    certify_many,
+)
+from explorer.certify.bounds import anytime_lower_bound, fewest_draws, largest_radius, lower_bound
 from explorer.certify.params import CertifyParams, PredictParams
-from explorer.certify.smoothing import Certificate, Prediction, certify, predict
+from explorer.certify.smoothing import (
+    Certificate,
+    Precision,
+    Prediction,
+    Tally,
+    certify,
+    certifying,
+    noisy_copies,
+    predict,
+)
 
 __all__ = [
     "Certificate",
     "CertifiedAccuracy",
     "CertifyParams",
+    "Mean",
+    "Precision",
     "PredictParams",
     "Prediction",
+    "Tally",
+    "accuracy_under_noise",
+    "anytime_lower_bound",
+    "average_radius",
     "certified_accuracy",
     "certify",
     "certify_many",
+    "certifying",
+    "fewest_draws",
     "largest_radius",
     "lower_bound",
+    "noisy_copies",
     "predict",
 ]

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from scipy import stats
 from torch import Tensor
 
+from explorer.certify.bounds import check_enough, largest_radius
 from explorer.certify.noise import IMAGES, derived_seed
 from explorer.certify.params import CertifyParams
 from explorer.certify.smoothing import (
@@ -20,6 +22,7 @@ from explorer.certify.smoothing import (
     check_pixels,
     check_seed,
 )
+from explorer.certify.sound import levels_of
 from explorer.core import Classifier, InvalidValue, wilson
 from explorer.core.ranks import ALONE, Ranks
 
@@ -51,6 +54,7 @@ def certify_many(
     seed: int | None = None,
     batch: int | None = None,
     precision: Precision = "float32",
+    sound: bool = False,
     ranks: Ranks = ALONE,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -65,10 +69,13 @@ def certify_many(
     those of one process on the same kind of device. `progress` takes them to be equally fast.
     """
     p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
+    check_enough(p.n, p.alpha)
     if not isinstance(x, Tensor) or x.ndim != 4 or len(x) == 0:
         raise InvalidValue(f"x must hold one or more images (N,C,H,W); got {tuple(getattr(x, 'shape', ()))}.")
     for image in x:
         check_pixels(image, model.input_shape)
+        if sound:
+            levels_of(image)
     if y is not None and tuple(y.shape) != (len(x),):
         raise InvalidValue(f"y must hold one label for each of the {len(x)} images; got shape {tuple(y.shape)}.")
     labels = [None] * len(x) if y is None else y.tolist()
@@ -86,7 +93,7 @@ def certify_many(
 
             certificate = certify(
                 model, x[index], **p.to_dict(), seed=derived_seed(seed, IMAGES, index), batch=batch, precision=precision,
-                true_label=labels[index], progress=advance, should_stop=should_stop,
+                sound=sound, true_label=labels[index], progress=advance, should_stop=should_stop,
             )  # fmt: skip
             advance(each, each)  # a skipped image is done, too
             yield certificate
@@ -120,3 +127,42 @@ def certified_accuracy(
         low, high = wilson(certified, len(proven))
         table.append(CertifiedAccuracy(float(radius), certified / len(proven), low, high, certified, len(proven)))
     return table
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of one number an image, with its approximate 95 % interval over the choice of images (Student's t)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float], least: float, most: float) -> Mean:
+        """Of numbers that lie in [least, most]; one alone says nothing about the interval."""
+        n, mean = len(values), sum(values) / len(values)
+        if n == 1:
+            return cls(mean, least, most, 1)
+        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+        half = float(stats.t.ppf(0.975, n - 1)) * spread
+        return cls(mean, max(least, mean - half), min(most, mean + half), n)
+
+
+def average_radius(certificates: Sequence[Certificate], labels: Sequence[int] | Tensor) -> Mean:
+    """The average certified radius (ACR): 0 for an image that is not certified to be of its true class.
+
+    A few images with large radii weigh much in it: show the whole curve beside it.
+    """
+    pairs = list(zip(certificates, map(int, labels), strict=True))
+    right = [c.radius if c.label == label else 0.0 for c, label in pairs]
+    return Mean.of(right, 0.0, max(largest_radius(c.sigma, c.n, c.alpha) for c, _ in pairs))
+
+
+def accuracy_under_noise(certificates: Sequence[Certificate], labels: Sequence[int] | Tensor) -> Mean:
+    """How often the network itself is right about one noisy copy: the selection draws' share of votes for the truth.
+
+    Where it is low there is little to certify: a network that never saw noise.
+    """
+    pairs = zip(certificates, map(int, labels), strict=True)
+    return Mean.of([c.selection[label] / c.n0 for c, label in pairs], 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Gaussian noise that depends on (seed, stream, draw) and on nothing else: not on the batch size, nor the device.
+"""Noise that depends on (seed, stream, draw) and on nothing else: not on the batch size, nor the device.
 
 Draws come in blocks of 64; each block has its own generator, keyed by (seed, stream, block). The generator is numpy's,
 because torch's CPU generator keeps only the low 32 bits of its seed: with keys hashed into so few, two blocks of a
@@ -8,7 +8,7 @@ long run could be the same noise, and the draws would not be independent.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,6 +18,8 @@ from torch import Tensor
 BLOCK = 64  # draws per generator; changing it changes every seeded result
 SELECTION, ESTIMATION, PREDICTION, IMAGES, BATCHES = range(5)  # streams of one seed; they never share noise
 
+Draw = Callable[[np.random.Generator, np.ndarray], None]  # fills the array (b,*shape) it is given
+
 
 def derived_seed(seed: int, stream: int, index: int = 0) -> int:
     """A seed (53 bits) for something else that must follow from `seed`: a stochastic layer, the next image."""
@@ -26,7 +28,25 @@ def derived_seed(seed: int, stream: int, index: int = 0) -> int:
 
 
 def noise(shape: Sequence[int], n: int, batch: int, seed: int, stream: int, pinned: bool = False) -> Iterator[Tensor]:
-    """Standard normal draws (b,*shape) float32 on the CPU, n in all; the caller may overwrite each tensor.
+    """Standard normal draws (b,*shape) float32 on the CPU, n in all, as `blocks` groups them."""
+
+    def normal(rng: np.random.Generator, room: np.ndarray) -> None:
+        rng.standard_normal(out=room, dtype=np.float32)
+
+    return blocks(normal, torch.float32, shape, n, batch, seed, stream, pinned)
+
+
+def blocks(
+    draw: Draw,
+    dtype: torch.dtype,
+    shape: Sequence[int],
+    n: int,
+    batch: int,
+    seed: int,
+    stream: int,
+    pinned: bool = False,
+) -> Iterator[Tensor]:
+    """What `draw` draws, (b,*shape) on the CPU, n in all; the caller may overwrite each tensor.
 
     b <= batch; above 64 it is a multiple of 64, so that no block is cut. `pinned` memory lets a GPU fetch the draws
     while the CPU makes the next ones.
@@ -34,13 +54,12 @@ def noise(shape: Sequence[int], n: int, batch: int, seed: int, stream: int, pinn
     group = max(BLOCK, batch // BLOCK * BLOCK)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, n, group):
-            out = torch.empty((min(group, n - start), *shape), dtype=torch.float32, pin_memory=pinned)
-            blocks = out.numpy()
+            out = torch.empty((min(group, n - start), *shape), dtype=dtype, pin_memory=pinned)
+            room = out.numpy()
 
-            def fill(offset: int, start: int = start, blocks: np.ndarray = blocks) -> None:
+            def fill(offset: int, start: int = start, room: np.ndarray = room) -> None:
                 key = np.random.SeedSequence(seed, spawn_key=(stream, (start + offset) // BLOCK))
-                rng = np.random.Generator(np.random.SFC64(key))
-                rng.standard_normal(out=blocks[offset : offset + BLOCK], dtype=np.float32)
+                draw(np.random.Generator(np.random.SFC64(key)), room[offset : offset + BLOCK])
 
             list(pool.map(fill, range(0, len(out), BLOCK)))  # numpy releases the GIL; list() re-raises errors
             yield from out.split(min(batch, group))

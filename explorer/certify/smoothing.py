@@ -4,11 +4,13 @@ The smoothed classifier g(x) is the class that the network f most often gives to
 except with probability alpha over its own draws, that g is constant in an L2 ball around x.
 
 The noise is added to the pixels, before the network normalises them, and never clipped: the theorem needs a Gaussian.
+(In the `sound` mode rounding and clipping belong to the network: `explorer.certify.sound`.)
 
 A certificate's alpha holds for one run. Repeating until it succeeds, stopping once it looks good or choosing the seed
-breaks it; so progress reports how many draws are done and never how they voted, and a seed is drawn and recorded when
-none is given. For a stochastic network f is random too; the theorem then also averages over its randomness, provided
-that it is drawn anew for every image of a batch.
+breaks it: so n is fixed before the first draw, a seed is drawn and recorded when none is given, and a run that was
+stopped certifies nothing. The votes may be watched as they come in (`certifying`), with a bound that allows it and that
+is not the certificate's. For a stochastic network f is random too; the theorem then also averages over its randomness,
+provided that it is drawn anew for every image of a batch.
 
 differs: a draw whose logits are not all finite votes for no class, yet counts in n. (argmax would give NaN to class 0,
 and a broken network the largest radius there is.)
@@ -16,19 +18,21 @@ and a broken network the largest radius there is.)
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_FLOOR, Decimal
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from explorer.certify.bounds import certified_radius, lower_bound, top_two_p_value
-from explorer.certify.noise import ESTIMATION, PREDICTION, SELECTION, derived_seed, noise
+from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough, lower_bound, top_two_p_value
+from explorer.certify.noise import ESTIMATION, PREDICTION, SELECTION, blocks, derived_seed, noise
 from explorer.certify.params import MOST_DRAWS, CertifyParams, PredictParams
+from explorer.certify.sound import SLACK, grid, levels_of
 from explorer.core import Cancelled, Classifier, InvalidValue, randomness, seeded
 
 Precision = Literal["float32", "bfloat16"]
@@ -49,7 +53,7 @@ class Certificate:
     selected: int  # the class that the selection draws chose
     selection: tuple[int, ...]  # (K,) votes of the n0 selection draws
     estimation: tuple[int, ...]  # (K,) votes of the n estimation draws; all 0 when skipped
-    invalid: int  # draws, of both kinds, whose logits were not finite
+    invalid: int  # draws, of both kinds, that voted for no class: logits not finite, or void noise (`sound`)
     sigma: float
     n0: int
     n: int
@@ -71,6 +75,42 @@ class Certificate:
         """The radius rounded down: a proven radius may be understated, never overstated."""
         return str(Decimal(self.radius).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Certificate:
+        """What `dataclasses.asdict` made, perhaps by way of JSON. Raises InvalidValue unless the votes bear it out."""
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise InvalidValue(f"a certificate must have the fields {', '.join(sorted(names))}.")
+        found = cls(**values | {kind: tuple(values[kind]) for kind in ("selection", "estimation")})
+        due = concluded(found.selection, found.estimation, found.invalid, **found.conditions)
+        numbers = ((found.p_lower, due.p_lower), (found.radius, due.radius))  # another scipy may round otherwise
+        same = replace(found, p_lower=due.p_lower, radius=due.radius) == due
+        if not same or not all(math.isclose(mine, theirs, rel_tol=1e-9) for mine, theirs in numbers):
+            raise InvalidValue("the certificate does not follow from its votes.")
+        return found
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What was asked for: everything but the votes and what follows from them."""
+        names = ("sigma", "n0", "n", "alpha", "seed", "precision", "skipped", "sound")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The votes so far, of a certificate that is being made."""
+
+    done: int  # draws of both kinds
+    total: int
+    selection: tuple[int, ...]  # (K,) votes
+    selected: int | None  # once all selection draws have voted
+    estimation: tuple[int, ...]  # (K,) votes
+    drawn: int  # estimation draws so far
+    invalid: int
+    p_lower: float  # the largest anytime-valid bound so far: P(it is ever too large) <= alpha
+    radius: float | None  # from it; None: nothing yet
+    certificate: Certificate | None = None  # in the last one; from all n draws and the bound for a fixed n
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -85,6 +125,7 @@ class Prediction:
     alpha: float
     seed: int
     precision: Precision
+    sound: bool = False
 
     @property
     def abstained(self) -> bool:
@@ -102,6 +143,7 @@ def certify(
     seed: int | None = None,
     batch: int | None = None,
     precision: Precision = "float32",
+    sound: bool = False,
     true_label: int | None = None,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
@@ -111,6 +153,7 @@ def certify(
     `batch`: most images in one pass (above 64 a multiple of 64 is used). The noise does not depend on it; a stochastic
     network's own draws do, and so may the last bits of any network's logits.
     `precision`: "bfloat16" runs, and certifies, the network under autocast.
+    `sound`: noise on the grid of 8-bit pixels, for an 8-bit picture: the certificate holds in floating point.
     `true_label`: skip the estimation when the selected class is another one. Certified accuracy stays exact, since the
     estimation can only confirm the selected class or abstain, and neither is then certified correct.
     `progress(done, total)` and `should_stop()` are called at least once a pass.
@@ -118,18 +161,70 @@ def certify(
     Raises InvalidValue for anything out of range, Cancelled when `should_stop` says so.
     """
     p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
-    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision)
-    if true_label is not None:
-        check_labels([true_label], model.num_classes)
-    total = p.n0 + p.n
-    selection, unselected = sampler.count(SELECTION, p.n0, _reporter(0, total, progress, should_stop))
-    selected = max(range(model.num_classes), key=selection.__getitem__)  # the first of equals, as argmax
-    skipped = true_label is not None and selected != true_label
-    estimation, unestimated, p_lower = (0,) * model.num_classes, 0, 0.0
-    if not skipped:
-        estimation, unestimated = sampler.count(ESTIMATION, p.n, _reporter(p.n0, total, progress, should_stop))
-        p_lower = lower_bound(estimation[selected], p.n, p.alpha)
-    radius = certified_radius(p_lower, p.sigma)
+    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision, sound)
+    _check_certify(p, model, true_label)
+    for done, _, certificate in sampler.certificate(p, true_label):  # noqa: B007
+        _report(done, p.n0 + p.n, progress, should_stop)
+    return certificate
+
+
+def certifying(
+    model: Classifier,
+    x: Tensor,
+    sigma: float,
+    *,
+    n0: int = CertifyParams.n0,
+    n: int = CertifyParams.n,
+    alpha: float = CertifyParams.alpha,
+    seed: int | None = None,
+    batch: int | None = None,
+    precision: Precision = "float32",
+    sound: bool = False,
+    true_label: int | None = None,
+) -> Iterator[Tally]:
+    """`certify`, watched: a Tally after each pass; the last one holds the certificate, the same as `certify` gives.
+
+    The bound that runs along is anytime-valid; nothing that it says changes what is drawn. Everything is checked before
+    the first draw; raises InvalidValue.
+    """
+    p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
+    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision, sound)
+    _check_certify(p, model, true_label)
+
+    def tallies() -> Iterator[Tally]:
+        selected, p_lower = None, 0.0
+        for done, (first, second), certificate in sampler.certificate(p, true_label):
+            selection, estimation = first.tolist(), second.tolist()
+            drawn = max(0, done - p.n0)
+            if done >= p.n0:
+                selected = _most(selection[:-1])
+            if drawn:
+                p_lower = max(p_lower, anytime_lower_bound(estimation[selected], drawn, p.alpha))
+            yield Tally(
+                done=done,
+                total=p.n0 + p.n,
+                selection=tuple(selection[:-1]),
+                selected=selected,
+                estimation=tuple(estimation[:-1]),
+                drawn=drawn,
+                invalid=selection[-1] + estimation[-1],
+                p_lower=p_lower,
+                radius=certified_radius(p_lower, p.sigma),
+                certificate=certificate,
+            )
+
+    return tallies()
+
+
+def concluded(
+    selection: tuple[int, ...], estimation: tuple[int, ...], invalid: int, *, skipped: bool, **conditions: Any
+) -> Certificate:
+    """The certificate that follows from the votes (K,) of both kinds; `conditions` are its other fields."""
+    selected = _most(selection)
+    p_lower = 0.0 if skipped else lower_bound(estimation[selected], conditions["n"], conditions["alpha"])
+    if conditions["sound"]:
+        p_lower = max(0.0, p_lower - SLACK)
+    radius = certified_radius(p_lower, conditions["sigma"])
     return Certificate(
         label=None if radius is None else selected,
         radius=radius or 0.0,
@@ -137,12 +232,20 @@ def certify(
         selected=selected,
         selection=selection,
         estimation=estimation,
-        invalid=unselected + unestimated,
+        invalid=invalid,
         skipped=skipped,
-        seed=sampler.seed,
-        precision=precision,
-        **p.to_dict(),
+        **conditions,
     )
+
+
+def _most(votes: Sequence[int]) -> int:
+    return max(range(len(votes)), key=votes.__getitem__)  # the first of equals, as argmax
+
+
+def _check_certify(p: CertifyParams, model: Classifier, true_label: int | None) -> None:
+    check_enough(p.n, p.alpha)
+    if true_label is not None:
+        check_labels([true_label], model.num_classes)
 
 
 def predict(
@@ -155,6 +258,7 @@ def predict(
     seed: int | None = None,
     batch: int | None = None,
     precision: Precision = "float32",
+    sound: bool = False,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Prediction:
@@ -163,11 +267,15 @@ def predict(
     Returns a class other than g(x) with probability at most alpha. Options and errors as for `certify`.
     """
     p = PredictParams(sigma=sigma, n=n, alpha=alpha)
-    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision)
-    counts, invalid = sampler.count(PREDICTION, p.n, _reporter(0, p.n, progress, should_stop))
+    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision, sound)
+    for done, found in sampler.votes(PREDICTION, p.n):  # noqa: B007
+        _report(done, p.n, progress, should_stop)
+    *counts, invalid = found.tolist()
     p_value = top_two_p_value(counts)
-    label = None if p_value > p.alpha else max(range(len(counts)), key=counts.__getitem__)
-    return Prediction(label, p_value, counts, invalid, seed=sampler.seed, precision=precision, **p.to_dict())
+    label = None if p_value > p.alpha else _most(counts)
+    return Prediction(
+        label, p_value, tuple(counts), invalid, sound=sound, seed=sampler.seed, precision=precision, **p.to_dict()
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,10 +288,18 @@ class _Sampler:
     seed: int
     batch: int
     precision: Precision
+    sound: bool
 
     @classmethod
     def of(
-        cls, model: Classifier, x: Tensor, sigma: float, seed: int | None, batch: int | None, precision: Precision
+        cls,
+        model: Classifier,
+        x: Tensor,
+        sigma: float,
+        seed: int | None,
+        batch: int | None,
+        precision: Precision,
+        sound: bool,
     ) -> _Sampler:
         """Raises InvalidValue; draws a seed where none is given."""
         check_pixels(x, model.input_shape)
@@ -191,50 +307,109 @@ class _Sampler:
             raise InvalidValue("the model must be in evaluation mode (model.freeze()); got one in training mode.")
         if precision not in get_args(Precision):
             raise InvalidValue(f"precision must be one of {', '.join(get_args(Precision))}; got {precision!r}.")
+        if sound:
+            levels_of(x)
         seed = check_seed(seed)
         if batch is None:
             batch = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
         batch = _whole("batch", batch, 1, MOST_DRAWS)
-        return cls(model, x.detach().to(model.device, torch.float32), sigma, seed, batch, precision)
+        return cls(model, x.detach().to(model.device, torch.float32), sigma, seed, batch, precision, bool(sound))
 
-    def count(self, stream: int, n: int, report: Callable[[int], None]) -> tuple[tuple[int, ...], int]:
-        """Votes per class (K,) of n draws, and how many draws were invalid. One host sync, at the end."""
+    def certificate(
+        self, p: CertifyParams, true_label: int | None
+    ) -> Iterator[tuple[int, tuple[Tensor, Tensor], Certificate | None]]:
+        """Draws done, the votes (K+1,) of both kinds (on the device, still growing), and in the end the certificate."""
+        nothing = torch.zeros(self.model.num_classes + 1, dtype=torch.int64)
+        conditions = p.to_dict() | {"seed": self.seed, "precision": self.precision, "sound": self.sound}
+        for done, first in self.votes(SELECTION, p.n0):
+            yield done, (first, nothing), None
+        *selection, unselected = first.tolist()
+        skipped = true_label is not None and _most(selection) != true_label
+        if skipped:
+            none = (0,) * self.model.num_classes
+            yield p.n0, (first, nothing), concluded(tuple(selection), none, unselected, skipped=True, **conditions)
+            return
+        for done, second in self.votes(ESTIMATION, p.n):
+            certificate = None
+            if done == p.n:
+                *estimation, unestimated = second.tolist()
+                invalid = unselected + unestimated
+                certificate = concluded(tuple(selection), tuple(estimation), invalid, skipped=False, **conditions)
+            yield p.n0 + done, (first, second), certificate
+
+    def votes(self, stream: int, n: int) -> Iterator[tuple[int, Tensor]]:
+        """Draws done and the votes per class so far (K+1,), the last being invalid draws: at first, and after each pass.
+
+        The tensor stays on the device and is the same each time: nobody who does not look at it makes a GPU wait.
+        """
         device, done = self.model.device, 0
         rng = seeded(derived_seed(self.seed, stream), device) if self.model.stochastic else None
-        votes = torch.zeros(self.model.num_classes + 1, dtype=torch.int64, device=device)  # the last: invalid
-        for draws in noise(self.x.shape, n, self.batch, self.seed, stream, pinned=device.type == "cuda"):
-            report(done)
-            self._vote(draws, votes, rng)
-            done += len(draws)
-        counts = votes.tolist()
-        report(done)
-        return tuple(counts[:-1]), counts[-1]
+        votes = torch.zeros(self.model.num_classes + 1, dtype=torch.int64, device=device)
+        yield 0, votes
+        for noisy, void in self.noisy(n, stream):
+            self._vote(noisy, void, votes, rng)
+            done += len(noisy)
+            yield done, votes
+
+    def noisy(self, n: int, stream: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The noisy pictures (b,C,H,W) on the device, n in all, and which of them are void (`sound` only)."""
+        device = self.model.device
+        pinned = device.type == "cuda"
+        if not self.sound:
+            for draws in noise(self.x.shape, n, self.batch, self.seed, stream, pinned):
+                noisy = draws.to(device, non_blocking=True)
+                yield torch.add(self.x, noisy, alpha=self.sigma, out=noisy), None
+            return
+        on_grid, levels = grid(self.sigma), levels_of(self.x)
+        for steps in blocks(on_grid.draw, torch.int16, self.x.shape, n, self.batch, self.seed, stream, pinned):
+            yield on_grid.noisy(levels, steps.to(device, non_blocking=True))
 
     @torch.inference_mode()
-    def _vote(self, draws: Tensor, votes: Tensor, rng: torch.Generator | None) -> None:
-        """Adds the votes of the standard normal draws (b,C,H,W), which are overwritten, to `votes` (K+1,)."""
-        device = self.model.device
-        noisy = draws.to(device, non_blocking=True)
-        torch.add(self.x, noisy, alpha=self.sigma, out=noisy)
-        half = torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
-        with randomness(rng), half:
-            logits = self.model(noisy)  # (b, K)
-        winner = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), len(votes) - 1)
+    def _vote(self, noisy: Tensor, void: Tensor | None, votes: Tensor, rng: torch.Generator | None) -> None:
+        """Adds the votes of the noisy pictures (b,C,H,W) to `votes` (K+1,)."""
+        logits = self.logits(noisy, rng)  # (b, K)
+        invalid = ~logits.isfinite().all(1)
+        if void is not None:
+            invalid |= void
+        winner = logits.argmax(1).masked_fill_(invalid, len(votes) - 1)
         votes.scatter_add_(0, winner, torch.ones_like(winner))  # bincount would make the host wait for the GPU
 
+    def logits(self, noisy: Tensor, rng: torch.Generator | None) -> Tensor:
+        half = torch.autocast(noisy.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        with randomness(rng), half:
+            return self.model(noisy)
 
-def _reporter(
-    before: int, total: int, progress: Progress | None, should_stop: ShouldStop | None
-) -> Callable[[int], None]:
-    """Called with the draws done in this phase: stops if asked to, else tells the progress of the whole."""
 
-    def report(done: int) -> None:
-        if should_stop is not None and should_stop():
-            raise Cancelled(f"Stopped after {before + done} of {total} draws; a part of a run certifies nothing.")
-        if progress is not None:
-            progress(before + done, total)
+def noisy_copies(
+    model: Classifier,
+    x: Tensor,
+    sigma: float,
+    count: int,
+    *,
+    seed: int,
+    precision: Precision = "float32",
+    sound: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The first `count` of the selection draws that `certify` with this seed puts to the vote, to be looked at.
 
-    return report
+    Returns the pictures (count,C,H,W) float32 on the CPU, not clipped to [0,1], and the network's class of each (count,).
+    """
+    sampler = _Sampler.of(model, x, PredictParams(sigma=sigma).sigma, seed, max(1, count), precision, sound)
+    rng = seeded(derived_seed(sampler.seed, SELECTION), model.device) if model.stochastic else None
+    pictures, classes = [], []
+    for noisy, _ in sampler.noisy(count, SELECTION):
+        with torch.inference_mode():
+            classes.append(sampler.logits(noisy, rng).argmax(1).cpu())
+        pictures.append(noisy.cpu())
+    return torch.cat(pictures), torch.cat(classes)
+
+
+def _report(done: int, total: int, progress: Progress | None, should_stop: ShouldStop | None) -> None:
+    """Stops if asked to, else tells how many draws of the whole are done."""
+    if should_stop is not None and should_stop():
+        raise Cancelled(f"Stopped after {done} of {total} draws; a part of a run certifies nothing.")
+    if progress is not None:
+        progress(done, total)
 
 
 def check_pixels(x: Tensor, shape: tuple[int, ...]) -> None:

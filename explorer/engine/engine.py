@@ -140,6 +140,7 @@ class _Job:
     ticket: Ticket
     work: Callable[[], Iterable[Any]]
     alive: Callable[[], bool] | None
+    deadline: float  # seconds of computing
     iterator: Iterator[Any] | None = None
     spent: float = 0.0  # seconds of computing
     context: contextvars.Context = field(default_factory=contextvars.Context)  # a leaked block harms this job only
@@ -273,9 +274,17 @@ class Engine:
     # Work
 
     def submit(
-        self, session: str, work: Callable[[], Iterable[T]], alive: Callable[[], bool] | None = None
+        self,
+        session: str,
+        work: Callable[[], Iterable[T]],
+        alive: Callable[[], bool] | None = None,
+        deadline: float | None = None,
     ) -> Ticket[T]:
-        """Queue work for a session; `alive` says whether anybody still waits for it. Raises Busy."""
+        """Queue work for a session; `alive` says whether anybody still waits for it. Raises Busy.
+
+        `deadline`: seconds of computing that it may take, if not the engine's: for what gives way to others every few
+        moments and is worth nothing unless it is finished.
+        """
         with self._turn:
             if self._closed:
                 raise Busy("The engine has been closed: start the app again.")
@@ -285,7 +294,7 @@ class Engine:
             if sum(map(len, self._lines.values())) >= QUEUE:
                 raise Busy(f"The device is busy: {QUEUE} runs are waiting. Try again in a moment.")
             ticket = Ticket(session, self._position, self._wake)
-            self._lines.setdefault(session, deque()).append(_Job(ticket, work, alive))
+            self._lines.setdefault(session, deque()).append(_Job(ticket, work, alive, deadline or self.deadline))
             if self._worker is None:
                 self._worker = threading.Thread(target=self._run, name="engine", daemon=True)
                 self._worker.start()
@@ -366,9 +375,9 @@ class Engine:
         except (Exception, SystemExit) as error:
             failure, memory = _explained(error)
         job.spent += time.monotonic() - began
-        if failure is None and not over and job.spent > self.deadline:
+        if failure is None and not over and job.spent > job.deadline:
             failure = Failed(
-                f"Stopped after {self.deadline:g} s of computing: fewer steps, restarts or draws finish in time."
+                f"Stopped after {job.deadline:g} s of computing: fewer steps, restarts or draws finish in time."
             )
         if item is not None:
             job.ticket._publish(item)

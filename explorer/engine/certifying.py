@@ -1,0 +1,461 @@
+"""Certificates as work for the engine: of one picture, its votes as they come in; of many, the accuracy they prove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.certify import (
+    Certificate,
+    CertifiedAccuracy,
+    CertifyParams,
+    Mean,
+    Precision,
+    Prediction,
+    PredictParams,
+    Tally,
+    accuracy_under_noise,
+    average_radius,
+    certified_accuracy,
+    certifying,
+    largest_radius,
+    noisy_copies,
+    predict,
+)
+from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough
+from explorer.certify.noise import derived_seed
+from explorer.certify.store import Answer, Question, Store, picture_hash
+from explorer.core import Classifier, InvalidValue, parse_number, seeded
+from explorer.data import dataset, raw
+from explorer.engine.engine import Engine
+from explorer.engine.request import AttackRequest, as_text, as_whole, from_link
+from explorer.engine.tracing import Clock, made_on, picture
+from explorer.evaluation.verdict import draw_logits, verdict_draws
+from explorer.models import zoo
+
+DEADLINE = 1800.0  # seconds of computing to give `engine.submit`: a certificate cut short certifies nothing
+CHOICE = 7  # stream of randomness: which pictures
+AT_ONCE = 16  # pictures that are looked at between two turns of others
+COPIES = 12  # noisy pictures to look at
+MOST = {"n0": 10_000, "n": 100_000, "pictures": 500}  # that a page grants
+CURVE = 41  # radii at which certified accuracy is told
+
+
+@cache
+def store() -> Store:
+    """The certificates of this user."""
+    return Store()
+
+
+# One picture
+
+
+@dataclass(frozen=True)
+class CertifyRequest:
+    """Everything that decides about one certificate, but its draws; equal requests get the same certificate.
+
+    Every field is checked when one is made: raises UnknownName, InvalidValue or BadCheckpoint with one sentence.
+    """
+
+    dataset: str
+    image: int | str  # as in AttackRequest
+    model: str
+    sigma: float | None = None  # None: what the model was made for, else the default
+    n0: int = CertifyParams.n0
+    n: int = CertifyParams.n
+    alpha: float = CertifyParams.alpha
+    precision: Precision = "float32"
+    sound: bool = False
+    label: int | None = None  # as in AttackRequest
+    one: AttackRequest = field(init=False, repr=False, compare=False)  # knows how to find the picture
+
+    def __post_init__(self) -> None:
+        one = AttackRequest(self.dataset, self.image, self.model, norm="l2", eps=0.5, label=self.label)
+        values = checked(self.model, self.sigma, self.n0, self.n, self.alpha)
+        values |= {"image": one.image, "label": one.label, "one": one, "sound": _flag("sound", self.sound)}
+        if self.precision not in ("float32", "bfloat16"):
+            raise InvalidValue(f"precision must be one of float32, bfloat16; got {self.precision!r}.")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.one.classes
+
+    @property
+    def params(self) -> CertifyParams:
+        return CertifyParams(sigma=self.sigma, n0=self.n0, n=self.n, alpha=self.alpha)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `certify`, beside the model, the picture and the seed."""
+        return self.params.to_dict() | {"precision": self.precision, "sound": self.sound}
+
+    @property
+    def cap(self) -> float:
+        """The radius that no certificate with these draws can exceed."""
+        return largest_radius(self.sigma, self.n, self.alpha)
+
+    def question(self, x: Tensor) -> Question:
+        """For the store; x (C,H,W)."""
+        return Question(zoo.card(self.model).sha256, picture_hash(x), **self.options)
+
+    def to_query(self) -> dict[str, str]:
+        """Names and values of a link that `from_query` turns into an equal request; defaults are left out."""
+        query = {"data": self.dataset, "image": str(self.image), "model": self.model, "sigma": f"{self.sigma!r}"}
+        usual = CertifyParams()
+        for name in ("n0", "n", "alpha"):
+            if getattr(self, name) != getattr(usual, name):
+                query[name] = repr(getattr(self, name))
+        if self.precision != "float32":
+            query["precision"] = self.precision
+        if self.sound:
+            query["sound"] = "1"
+        if self.one.is_upload and self.label is not None:
+            query["label"] = self.classes[self.label]
+        return query
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> CertifyRequest:
+        """The request a link names; raises an ExplorerError for anything unfit."""
+        return cls(**from_link(query, _LINK, needed=("data", "image", "model")))
+
+    def to_python(self, seed: int) -> str:
+        """A script that makes the same certificate with the project's public names."""
+        given = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if name != "sigma")
+        lines = self.one.to_python().splitlines()
+        upto = next(i for i, line in enumerate(lines) if line.startswith("attack ="))
+        unused = ("import torch", "from explorer.attacks", "from explorer.core")
+        kept = [line for line in lines[:upto] if not line.startswith(unused)]
+        at = next(i for i, line in enumerate(kept) if line.startswith("from explorer"))
+        kept.insert(at, "from explorer.certify import certify")
+        call = f"certificate = certify(model, x[0], {self.sigma!r}, {given}, seed={seed})"
+        return "\n".join([*kept, call, "print(certificate.label, certificate.radius_text(), certificate.caveat)", ""])
+
+
+_LINK = {"data": "dataset"} | {
+    n: n for n in ("image", "model", "sigma", "n0", "n", "alpha", "precision", "sound", "label")
+}
+
+
+def checked(model: str, sigma: Any, n0: Any, n: Any, alpha: Any) -> dict[str, Any]:
+    """sigma, n0, n and alpha as numbers within what a page grants; raises InvalidValue."""
+    if sigma is None:
+        sigma = zoo.card(model).sigma or CertifyParams.sigma
+    values = {"sigma": _number("sigma", sigma), "alpha": _number("alpha", alpha)}
+    for name, value in (("n0", n0), ("n", n)):
+        values[name] = as_whole(name, value, 1, MOST[name])
+    values = CertifyParams(**values).to_dict()
+    check_enough(values["n"], values["alpha"])
+    return values
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return parse_number(None if isinstance(value, bool) else value)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise InvalidValue(f"{name} must be a number; got {value!r}.") from error
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value in (True, False):
+        return bool(value)
+    if value in ("1", "true", "0", "false"):
+        return value in ("1", "true")
+    raise InvalidValue(f"{name} must be 1 or 0; got {value!r}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Certifying:
+    """A certificate in the making, whole; `certificate` stands in the last one."""
+
+    request: CertifyRequest
+    picture: np.ndarray  # (C,H,W) float32
+    clean: int  # the network's class of the picture itself, without noise
+    copies: np.ndarray  # (COPIES,C,H,W) float32, the first noisy copies, not clipped to [0,1]
+    said: np.ndarray  # (COPIES,) the network's class of each
+    tally: Tally | None  # the votes so far; None: a certificate that was kept
+    course: Mapping[str, np.ndarray]  # (T,) after each pass: "drawn", "votes", "p_lower", "radius" (nan: none yet)
+    certificate: Certificate | None = None
+    kept: bool = False  # it was made before
+    others: int = 0  # other certificates of this picture and model that were asked for
+    seconds: float = 0.0  # of computing
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_radius(self) -> float | None:
+        """The anytime-valid radius so far; None: nothing yet."""
+        return None if self.tally is None else self.tally.radius
+
+
+def certify_work(
+    engine: Engine, request: CertifyRequest, kept: Store | None = None
+) -> Callable[[], Iterator[Certifying | None]]:
+    """What to give to `engine.submit(..., deadline=DEADLINE)`: a Certifying after each pass.
+
+    A certificate that was made before comes at once, as it was. One that is stopped certifies nothing; asked for again,
+    it begins with the same draws.
+    """
+    return lambda: _certify(engine, request, kept or store())
+
+
+def _certify(engine: Engine, request: CertifyRequest, kept: Store) -> Iterator[Certifying | None]:
+    clock = Clock()
+    model, x = engine.model(request.model), picture(engine, request.one)[0]
+    question = request.question(x)
+    seed = kept.seed(question)
+    found = kept.find(question)
+    options = request.options
+    looks = {name: options[name] for name in ("precision", "sound")}
+    copies, said = noisy_copies(
+        model, x, request.sigma, COPIES, seed=found.certificate.seed if found else seed, **looks
+    )
+    now = Certifying(
+        request, x.cpu().numpy(), _clean(model, x[None])[0], copies.numpy(), said.numpy(), None, {},
+        others=kept.others(question),
+    )  # fmt: skip
+    if found is not None:
+        yield clock.stopped(_finished(now, found, True, clock, engine))
+        return
+    course: list[tuple[int, int]] = []
+    for tally in certifying(model, x, seed=seed, **options):
+        if tally.drawn:
+            course.append((tally.drawn, tally.estimation[tally.selected]))
+        now = replace(now, tally=tally, course=_course(course, request.params), seconds=clock.seconds)
+        if tally.certificate is not None:
+            answer = kept.keep(question, Answer(tally.certificate, tuple(course)))
+            now = _finished(now, answer, answer.certificate != tally.certificate, clock, engine)
+        yield clock.stopped(now)
+        clock.go()
+
+
+def _finished(now: Certifying, answer: Answer, was_kept: bool, clock: Clock, engine: Engine) -> Certifying:
+    certificate = answer.certificate
+    conditions = now.request.options | {
+        "model": now.request.model,
+        "weights": zoo.card(now.request.model).sha256,
+        "seed": certificate.seed,
+        "caveat": certificate.caveat,
+        "seconds": round(clock.seconds, 3),
+        **made_on(engine.description),
+    }
+    course = _course(answer.course, now.request.params)
+    return replace(
+        now, certificate=certificate, kept=was_kept, course=course, seconds=clock.seconds, conditions=conditions
+    )
+
+
+def _course(rows: Sequence[tuple[int, int]], p: CertifyParams) -> dict[str, np.ndarray]:
+    """The anytime-valid bound along the votes: never falls, for all its values hold at once."""
+    drawn, votes = np.array([row[0] for row in rows], int), np.array([row[1] for row in rows], int)
+    bounds = [anytime_lower_bound(int(k), int(n), p.alpha) for n, k in zip(drawn, votes, strict=True)]
+    p_lower = np.maximum.accumulate(np.array(bounds)) if bounds else np.zeros(0)
+    radius = np.array([certified_radius(float(low), p.sigma) for low in p_lower], float)  # None becomes nan
+    return {"drawn": drawn, "votes": votes, "p_lower": p_lower, "radius": radius}
+
+
+def _clean(model: Classifier, x: Tensor) -> np.ndarray:
+    """(N,) the network's class without noise, by most of a verdict's draws."""
+    votes = torch.cat([logits.argmax(2) for logits in draw_logits(model, x, seeded(0), verdict_draws(model))])
+    return votes.mode(0).values.cpu().numpy()
+
+
+# PREDICT, beside it
+
+
+def predict_smoothed_work(
+    engine: Engine, request: CertifyRequest, n: int = PredictParams.n, kept: Store | None = None
+) -> Callable[[], Iterator[Prediction | None]]:
+    """Work whose one item is what PREDICT says of the request's picture, from n draws of its own; the same each time."""
+    params = PredictParams(sigma=request.sigma, n=as_whole("n", n, 1, MOST["n"]), alpha=request.alpha)
+
+    def work() -> Iterator[Prediction | None]:
+        x = picture(engine, request.one)[0]
+        seed = (kept or store()).seed(request.question(x))
+        looks = {"precision": request.precision, "sound": request.sound}
+        yield predict(engine.model(request.model), x, **params.to_dict(), seed=seed, **looks)
+
+    return work
+
+
+# Many pictures
+
+
+@dataclass(frozen=True)
+class CertifySetRequest:
+    """Certificates of pictures drawn at random from the bundled test pictures, the same for every model and sigma."""
+
+    dataset: str
+    model: str
+    sigma: float | None = None
+    count: int = 50
+    n0: int = CertifyParams.n0
+    n: int = 1000
+    alpha: float = CertifyParams.alpha
+    precision: Precision = "float32"
+    sound: bool = False
+    shuffle: int = 0  # seed of the choice of pictures
+
+    def __post_init__(self) -> None:
+        most = min(MOST["pictures"], len(raw(dataset(as_text("dataset", self.dataset)).name, "test", "sample")[1]))
+        count = as_whole("count", self.count, 1, most)
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "shuffle", as_whole("shuffle", self.shuffle, 0, 2**31 - 1))
+        for name, value in self.single(0).options.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Of the bundled sample. More pictures begin with the same ones."""
+        total = len(raw(self.dataset, "test", "sample")[1])
+        order = torch.randperm(total, generator=seeded(derived_seed(self.shuffle, CHOICE)))
+        return tuple(order[: self.count].tolist())
+
+    @property
+    def cap(self) -> float:
+        return largest_radius(self.sigma, self.n, self.alpha)
+
+    def single(self, row: int) -> CertifyRequest:
+        """The certificate of one picture alone."""
+        return CertifyRequest(
+            self.dataset, row, self.model, self.sigma, self.n0, self.n, self.alpha, self.precision, self.sound
+        )
+
+    def title(self) -> str:
+        """One line of conditions."""
+        return (
+            f"{self.model}, smoothed with sigma {self.sigma:g}: {self.count} test pictures, n0 {self.n0:,}, n {self.n:,}, "
+            f"alpha {self.alpha:g} each"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CertifiedSet:
+    """The certificates so far, whole."""
+
+    request: CertifySetRequest
+    rows: np.ndarray  # (N,) all that were asked for
+    labels: np.ndarray  # (N,)
+    clean: np.ndarray  # (N,) the network's class of each picture itself, without noise
+    certificates: tuple[Certificate, ...]  # of the first pictures
+    kept: int  # of them, how many were made before
+    done: int  # draws
+    total: int
+    seconds: float
+    conditions: Mapping[str, Any] = field(default_factory=dict)  # in the last one
+
+    @property
+    def finished(self) -> bool:
+        return len(self.certificates) == len(self.rows)
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Labels of the pictures that have a certificate."""
+        return self.labels[: len(self.certificates)]
+
+    def curve(self, radii: Sequence[float] | None = None) -> list[CertifiedAccuracy]:
+        """Certified accuracy at each radius, of the pictures so far, with pointwise 95 % Wilson intervals.
+
+        Without `radii`: evenly from 0 to a little beyond the largest radius there can be.
+        """
+        if radii is None:
+            radii = np.linspace(0, 1.05 * self.request.cap, CURVE).tolist()
+        return certified_accuracy(self.certificates, self.seen.tolist(), radii) if self.certificates else []
+
+    @property
+    def acr(self) -> Mean | None:
+        """The average certified radius, so far."""
+        return average_radius(self.certificates, self.seen.tolist()) if self.certificates else None
+
+    @property
+    def natural(self) -> tuple[int, int]:
+        """Pictures that the network itself gets right without noise, of all."""
+        return int((self.clean == self.labels).sum()), len(self.labels)
+
+    @property
+    def noisy(self) -> Mean | None:
+        """How often the network itself is right about one noisy copy, so far."""
+        return accuracy_under_noise(self.certificates, self.seen.tolist()) if self.certificates else None
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """Pictures certified right, wrong (another class was selected), and abstentions, so far."""
+        pairs = list(zip(self.certificates, self.seen.tolist(), strict=True))
+        right = sum(c.label == y for c, y in pairs)
+        wrong = sum(c.selected != y for c, y in pairs)
+        return {"right": right, "wrong": wrong, "abstained": len(pairs) - right - wrong}
+
+
+def certify_set_work(
+    engine: Engine, request: CertifySetRequest, kept: Store | None = None
+) -> Callable[[], Iterator[CertifiedSet | None]]:
+    """What to give to `engine.submit(..., deadline=DEADLINE)`: a CertifiedSet after each pass.
+
+    Pictures whose selected class is wrong are not estimated (see `certify`). Every certificate is kept, so that a set that
+    was stopped goes on where it was.
+    """
+    return lambda: _certify_set(engine, request, kept or store())
+
+
+def _certify_set(engine: Engine, request: CertifySetRequest, kept: Store) -> Iterator[CertifiedSet | None]:
+    clock = Clock()
+    model, rows = engine.model(request.model), list(request.rows)
+    pixels, labels = raw(request.dataset, "test", "sample")[:2]
+    pictures, labels = pixels[rows].float() / 255, labels[rows].numpy()
+    clean = []
+    for some in pictures.split(AT_ONCE):
+        clean.append(_clean(model, some.to(engine.device)))
+        yield clock.stopped(None)
+        clock.go()
+    each = request.n0 + request.n
+    now = CertifiedSet(
+        request, np.array(rows), labels, np.concatenate(clean), (), 0, 0, each * len(rows), clock.seconds
+    )
+    options = request.single(rows[0]).options
+    for index, x in enumerate(pictures):
+        question = request.single(rows[index]).question(x)
+        found = kept.find(question)
+        if found is None:
+            label = int(labels[index])
+            course: list[tuple[int, int]] = []
+            for tally in certifying(model, x, seed=kept.seed(question), true_label=label, **options):
+                if tally.drawn:
+                    course.append((tally.drawn, tally.estimation[tally.selected]))
+                now = replace(now, done=index * each + tally.done, seconds=clock.seconds)
+                yield clock.stopped(now)
+                clock.go()
+            certificate = tally.certificate
+            if not certificate.skipped:
+                certificate = kept.keep(question, Answer(certificate, tuple(course))).certificate
+        else:
+            certificate = found.certificate
+        now = replace(
+            now,
+            certificates=(*now.certificates, certificate),
+            kept=now.kept + (found is not None),
+            done=(index + 1) * each,
+            seconds=clock.seconds,
+        )
+        if now.finished:
+            now = replace(now, conditions=_set_conditions(now, engine))
+        yield clock.stopped(now)
+        clock.go()
+
+
+def _set_conditions(now: CertifiedSet, engine: Engine) -> dict[str, Any]:
+    return now.request.single(int(now.rows[0])).options | {
+        "model": now.request.model,
+        "weights": zoo.card(now.request.model).sha256,
+        "pictures": f"{len(now.rows)} drawn at random from the bundled test pictures (seed {now.request.shuffle})",
+        "seeds": [c.seed for c in now.certificates],
+        "caveat": now.certificates[0].caveat,
+        "kept": now.kept,
+        "seconds": round(now.seconds, 3),
+        **made_on(engine.description),
+    }

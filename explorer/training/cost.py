@@ -1,0 +1,105 @@
+"""What a run would cost on this computer, from timing a few updates of it. Writes nothing, needs no data set."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from statistics import median
+
+import torch
+
+from explorer.core import Cancelled, seeded
+from explorer.data import dataset
+from explorer.defenses._recipe import Recipe
+from explorer.training.augment import Augmented
+from explorer.training.images import HELD_OUT, TrainingImages
+from explorer.training.learner import Learner, Stop
+from explorer.training.memory import peak_memory
+
+UPDATES = 4  # timed of each kind of update; the first of a kind warms up and does not count
+SCORED = 50  # images, of which the scoring of the held-out ones is extrapolated
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate, on random pixels: what the images show costs nothing. It sharpens as more updates are timed."""
+
+    timed: int  # updates so far
+    update_seconds: float  # mean over the run's updates
+    images_per_second: float  # of the updates
+    scoring_seconds: float | None  # after each epoch, extrapolated from few images; None: not timed yet, and left out
+    epoch_seconds: float  # mean over the run's epochs, scoring included
+    total_seconds: float
+    memory: int | None  # bytes of the device's memory at the peak, without the data set; None where it has none of its own
+
+
+def estimate(
+    recipe: Recipe,
+    *,
+    device: torch.device | str = "cpu",
+    limit: int | None = None,
+    bf16: bool = True,
+    updates: int = UPDATES,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[Cost]:
+    """Estimates of what `train` with the same arguments would take, each sharper than the one before.
+
+    Every kind of update that the recipe makes (`Recipe.passes`) is timed `updates` times in turn; until one has been,
+    it counts by its passes. Stop iterating to stop. Raises Cancelled when `should_stop`, asked before each pass, says so.
+    """
+    device = torch.device(device)
+    recipe = replace(recipe, start="")  # other weights cost the same
+    learner = Learner(recipe, _random_images(recipe, device), device, bf16, should_stop=should_stop)
+    passes = [recipe.passes(epoch) for epoch in range(recipe.epochs)]
+    kinds = sorted(set(passes), key=passes.index)
+    count = (dataset(recipe.dataset).rows["train"] - HELD_OUT) if limit is None else limit
+    seconds: dict[int, list[float]] = {kind: [] for kind in kinds}
+    scoring: float | None = None
+    learner.state.model.train()
+
+    def update(kind: int) -> float:
+        learner.state.epoch = passes.index(kind)
+        began = time.perf_counter()
+        learner.update(torch.arange(recipe.batch, device=device), learner.learning_rate(0))  # waits for the device
+        return time.perf_counter() - began
+
+    def so_far() -> Cost:
+        known = next(kind for kind in kinds if seconds[kind])
+        each = {k: median(seconds[k]) if seconds[k] else median(seconds[known]) * k / known for k in kinds}
+        per_epoch = math.ceil(count / recipe.batch)
+        mean = sum(each[kind] for kind in passes) / len(passes)
+        epoch = per_epoch * mean + (scoring or 0.0)
+        memory = peak_memory(device) if device.type == "cuda" else None
+        timed = sum(map(len, seconds.values()))
+        return Cost(timed, mean, recipe.batch / mean, scoring, epoch, epoch * recipe.epochs, memory)
+
+    try:
+        for kind in kinds:
+            update(kind)
+            seconds[kind].append(update(kind))
+            yield so_far()
+        scoring = _scoring(learner, limit)
+        yield so_far()
+        for _ in range(updates - 1):
+            for kind in kinds:
+                seconds[kind].append(update(kind))
+                yield so_far()
+    except Stop:
+        raise Cancelled("The estimate was stopped.") from None
+
+
+def _scoring(learner: Learner, limit: int | None) -> float:
+    began = time.perf_counter()
+    learner.score()
+    held = HELD_OUT if limit is None else max(limit // 4, 1)
+    return (time.perf_counter() - began) * held / len(learner.images.held_y)
+
+
+def _random_images(recipe: Recipe, device: torch.device) -> TrainingImages:
+    spec, rng = dataset(recipe.dataset), seeded(0)
+    pixels = torch.randint(0, 256, (recipe.batch, *spec.shape), generator=rng, dtype=torch.uint8).to(device)
+    held = torch.rand((SCORED, *spec.shape), generator=rng).to(device)
+    labels = [torch.arange(n, device=device) % len(spec.classes) for n in (recipe.batch, SCORED)]
+    return TrainingImages(Augmented(pixels), labels[0], held, labels[1])

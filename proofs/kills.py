@@ -114,7 +114,7 @@ def _kill(store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, 
             os.killpg(run._stored().process.pid, signal.SIGKILL)
             wait_for(lambda: forked.reap() == 0)
             kills += 1
-            moments[moment] += 1
+            moments[moment if run._stored().status != "queued" else "in the queue"] += 1
             _look(store, run, runs, lost, losses, found)
             if run.state.status == "interrupted":
                 run.resume()
@@ -166,11 +166,13 @@ def _write_in_place(path: Path, data: bytes) -> None:
 
 def _look(store: Store, run: Run, runs: int, lost: list[float], losses: dict[int, float], found: Findings) -> None:
     """After a kill: what must be true whenever it came."""
+    waited = run._stored().status == "queued"  # then it is started again at once
     there = store.runs()
     state: State = run.state
     found.check(len(there) == runs, f"{runs} runs were begun, {len(there)} are there")
     whole = state.status == "finished"
-    found.check(state.status in ("interrupted", "finished"), f"a killed run is {state.status}: {state.message}")
+    allowed = ("queued", "running") if waited else ("interrupted", "finished")
+    found.check(state.status in allowed, f"a killed run is {state.status}: {state.message}")
     good = []
     for path in sorted((run.folder / "checkpoints").glob("*.safetensors")):
         try:

@@ -27,7 +27,7 @@ from explorer.core.files import write_atomically
 from explorer.jobs.claim import claim, register, still_first
 from explorer.jobs.launch import PROJECT
 from explorer.jobs.state import Process
-from explorer.jobs.store import FULL, ID, Run, Store, Taken
+from explorer.jobs.store import EARLY, FULL, ID, Run, Store, Taken
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,7 @@ class Life:
             if self.run.stopping and not self.stop.is_set():
                 self._stop_main()
             with contextlib.suppress(InvalidValue):
-                if not self.me.same(self.run._stored().process) and not self.stop.is_set():
+                if self.registered and not self.me.same(self.run._stored().process) and not self.stop.is_set():
                     self.lost = True
                     self._stop_main()
 
@@ -185,6 +185,7 @@ class Life:
         if not self.first:
             return
         state = register(self.run, self.me, attached=attached)
+        self.registered = True
         LOG.info("Attempt %d, process %d, for %s", state.attempt, self.me.pid, state.device)
         self._touch()
         if self.run.spec.place != "local":  # the cluster has a queue of its own
@@ -193,7 +194,7 @@ class Life:
         ahead: Run | None = None
         while True:
             if self.stop.is_set() or self.run.stopping:
-                raise Cancelled("It was cancelled before its turn came.")
+                raise Cancelled(EARLY)
             if ahead is None or not still_first(ahead, self.run, state):
                 before, ahead = ahead, claim(self.run, self.me)
                 if ahead is None:
@@ -224,6 +225,7 @@ class Life:
         from explorer.training import train
         from explorer.training.export import export
 
+        self.registered = True  # a rank's agent did that
         run, spec = self.run, self.run.spec
         recipe = spec.build()
         facts = self.settle(recipe)

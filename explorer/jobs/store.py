@@ -41,6 +41,8 @@ PATIENCE = 30.0  # seconds for the store's lock, which is held for milliseconds
 KILL_AFTER = 10.0  # seconds between asking a run to stop and ending it
 LAUNCHES = 3  # times that a process may die before it was heard of
 RESERVE = 64 * 1024  # bytes kept free for the state of a run whose disk is full
+EARLY = "It was cancelled before its turn came."
+LATE = "It was cancelled, and ended at once; resume goes on from the last checkpoint."
 LOG = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -150,7 +152,7 @@ class Run:
             if self._launcher().alive(self.folder, state):
                 self._launcher().stop(self.folder, state, hard=False)
             else:
-                self.write(state, status="cancelled", message="It was cancelled.")
+                self.write(state, status="cancelled", message=EARLY if state.status == "queued" else LATE)
 
     def resume(self, permit: Permit | None = None) -> None:
         """To the end of the queue again, to go on from its last checkpoint. Raises Refused, InvalidValue."""
@@ -227,7 +229,7 @@ class Run:
             return
         status, message = launcher.ending(self.folder, state)
         if self.stopping:
-            self.write(state, status="cancelled", message="It was cancelled; resume goes on from the last checkpoint.")
+            self.write(state, status="cancelled", message=EARLY if state.status == "queued" else LATE)
         elif state.status != "queued" or status != "interrupted" or state.attached or self.store is None:
             self.write(state, status=status, message=message)
         elif state.launches >= LAUNCHES:
@@ -521,7 +523,10 @@ def _with_progress(state: State, beat: Any) -> State:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
 
 
 def _json(facts: dict[str, Any]) -> bytes:

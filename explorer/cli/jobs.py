@@ -1,6 +1,7 @@
 """Runs in the background: submitted, they wait their turn for the device and outlive the terminal.
 
   python -m explorer jobs submit baseline --set epochs=5
+  python -m explorer jobs submit pgd-linf --slurm --partition gpu --time 8:00:00 --nodes 2 --gpus 4
   python -m explorer jobs list
   python -m explorer jobs logs k3v9 --follow
   python -m explorer jobs cancel k3v9
@@ -23,7 +24,8 @@ from typing import Any
 from explorer.cli._console import Console, percent, settings, whole
 from explorer.core import InvalidValue
 from explorer.jobs import LIVE, Run, Spec, State, Store
-from explorer.jobs.spec import PLACES, PRECISIONS
+from explorer.jobs.slurm import Options
+from explorer.jobs.spec import PRECISIONS
 from explorer.jobs.store import KILL_AFTER
 
 LOOK = 0.5  # seconds between two looks at a run that is followed
@@ -41,10 +43,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     submit.add_argument("--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works")
     submit.add_argument("--limit", metavar="N", help="use only so many training images")
     submit.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the passes (default: %(default)s)")
-    submit.add_argument("--processes", default="1", metavar="N", help="train with so many, one GPU each (default: %(default)s)")
+    submit.add_argument(
+        "--processes", metavar="N", help="train with so many, one GPU each (default: 1; with --slurm all GPUs of all nodes)"
+    )
     submit.add_argument("--threads", metavar="N", help="CPU threads of each process (default: all cores)")
-    submit.add_argument("--place", choices=PLACES, default="local", help="this computer, or a cluster (default: %(default)s)")
-    submit.add_argument("--cluster", action="append", default=[], metavar="NAME=VALUE", help="what to ask the cluster for")
+    submit.add_argument("--slurm", action="store_true", help="on the Slurm cluster that this computer submits to")
+    cluster = parser.add_argument_group("submit --slurm", "what to ask the cluster for; the run's folder must be seen by all nodes")
+    for p in Options.params():
+        cluster.add_argument(f"--{p.name}", metavar="N" if p.kind is int else "WORD", help=f"{p.label}. {p.help}".rstrip(". "))
     parser.add_argument("--follow", action="store_true", help="logs: go on until the run ends")
     parser.add_argument("--last", default="200", metavar="N", help="logs: how many lines (default: %(default)s)")
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
@@ -64,13 +70,17 @@ def run(options: argparse.Namespace, console: Console) -> Any:
 
 
 def _submit(store: Store, options: argparse.Namespace, console: Console) -> Any:
+    cluster = {p.name: given for p in Options.params() if (given := getattr(options, p.name)) is not None}
+    if cluster and not options.slurm:
+        raise InvalidValue(f"--{next(iter(cluster))} is asked of a cluster: say --slurm, too.")
+    asked = Options.from_dict(cluster)
     spec = Spec(
         recipe=options.name, hyper=settings(options.set), name=options.model, title=options.title, summary=options.summary,
-        device=options.device, precision=options.precision, smoke=options.smoke, place=options.place,
-        processes=whole("processes", options.processes, 1, 1024),
+        device=options.device, precision=options.precision, smoke=options.smoke,
+        place="slurm" if options.slurm else "local", cluster=asked.to_dict() if options.slurm else {},
+        processes=asked.nodes * max(asked.gpus, 1) if options.processes is None else whole("processes", options.processes, 1, 1024),
         threads=None if options.threads is None else whole("threads", options.threads, 1, 1024),
         limit=None if options.limit is None else whole("limit", options.limit, 1, 10**9),
-        cluster=settings(options.cluster),
     )  # fmt: skip
     made = store.submit(spec)
     console.say(f"Submitted run {made.id}; `python -m explorer jobs logs {made.id} --follow` shows how it goes.")
@@ -87,7 +97,8 @@ def _list(store: Store, console: Console) -> Any:
         state = one.state
         recipe = "-" if state.status == "unreadable" else one.spec.recipe
         note = state.message if state.status != "finished" else state.model or ""
-        rows.append([one.id, state.status, recipe, done(state), left(state), state.device or "-", note])
+        device = state.device or (f"job {state.job}" if state.job else "-")
+        rows.append([one.id, state.status, recipe, done(state), left(state), device, note])
     console.table(["run", "status", "recipe", "done", "left", "device", ""], rows)
     return [facts(one) for one in runs]
 

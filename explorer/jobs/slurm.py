@@ -161,7 +161,10 @@ class Slurm:
         """
         name = f"--name={_name(folder.name)}"  # by name: a number may be another job's by now
         if not hard:
-            _ask("scancel", name)
+            try:
+                _ask("scancel", name)
+            except SlurmSilent as error:
+                raise SlurmSilent(f"{error}. The run itself is told, and Slurm again once it answers.") from error
         elif time.monotonic() - _stops.get(folder, -ASK_EVERY) >= ASK_EVERY:
             _stops[folder] = time.monotonic()
             with suppress(SlurmSilent):

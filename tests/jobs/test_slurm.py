@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from explorer.cli import main
 from explorer.core import InvalidValue, UnknownName
 from explorer.jobs import Run, Spec, State, Store, slurm
 from explorer.jobs.slurm import Look, Options, Slurm
@@ -364,6 +366,34 @@ def test_a_run_that_must_leave_its_node_goes_on_from_where_it_was(how, store, cl
     cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
     until(run, finished, seconds=2 * SOON)
     assert run.state.job == number and counted(run) == list(range(3 * COUNT))
+
+
+@pytest.mark.slurm
+def test_the_command_line_submits_shows_and_cancels(store, monkeypatch, capsys):
+    monkeypatch.setenv("EXPLORER_RUNS", str(store.root))
+    monkeypatch.setattr("explorer.data.loading.check", lambda *_: None)
+    assert main(["jobs", "submit", "baseline", "--slurm", "--nodes", "2", "--time", "10", "--limit", "10000", "--json", "-"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    run = store.run(made["id"])
+    assert made["spec"]["processes"] == 2 and made["spec"]["cluster"]["nodes"] == 2 and made["state"]["job"]
+    assert "--time=10" in next((run.folder / "slurm").iterdir()).read_text()
+    until(run, beyond(1, run))
+    assert main(["jobs", "list"]) == 0 and f"job {made['state']['job']}" in capsys.readouterr().out
+    assert main(["jobs", "cancel", run.id]) == 0
+    until(run, lambda state: state.status == "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--nodes", "2"], "--nodes is asked of a cluster: say --slurm"),
+        (["--slurm", "--time", "1"], "time must be a time limit of at least 5 minutes"),
+        (["--slurm", "--gpus", "many"], "gpus must be a whole number"),
+    ],
+)
+def test_the_command_line_refuses_in_a_sentence(words, why, capsys):
+    assert main(["jobs", "submit", "baseline", *words]) == 2
+    assert why in capsys.readouterr().err
 
 
 @pytest.mark.slurm

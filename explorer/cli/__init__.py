@@ -21,6 +21,7 @@ COMMANDS = {
     "jobs": "train in the background: submit, list, follow, cancel, resume, delete",
     "models": "list the trained models, or show one model's card",
     "data": "list the datasets, or download one",
+    "features": "compute the UMAP maps of models' features ahead of time",
     "bench": "measure the speed of attacks on this computer",
 }
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -29,7 +29,7 @@ from torch import Tensor
 from explorer.core import Cancelled, Classifier, ExplorerError, InvalidValue
 from explorer.core.device import choose, cores, describe
 from explorer.engine.stopping import stops_between_layers, wanted
-from explorer.features import Gathering, Plane
+from explorer.features import Gathering, Maps, Plane, Reference
 from explorer.models import zoo
 
 T = TypeVar("T")
@@ -175,17 +175,28 @@ class _Job:
 
 
 class PlaneWork:
-    """One model's plane, computed once by whoever's turn it is."""
+    """One model's maps, whose reference images go through it once, by whoever's turn it is."""
 
-    def __init__(self, start: Callable[[], Gathering]):
-        self._start, self._lock = start, threading.Lock()
+    def __init__(self, start: Callable[[], Gathering], drawn: Callable[[Reference], Maps] = Maps):
+        self._start, self._drawn, self._lock = start, drawn, threading.Lock()
         self._gathering: Gathering | None = None
-        self.plane: Plane | None = None
+        self.maps: Maps | None = None
+
+    @property
+    def plane(self) -> Plane | None:
+        """The PCA plane, once the reference images are there."""
+        return self.maps.pca() if self.maps is not None else None
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """Reference images that have been through the model and how many there are; None before the first."""
+        gathering = self._gathering
+        return gathering.progress if gathering is not None else None
 
     def advance(self) -> Plane | None:
         """One more batch of reference images; the plane once all are there."""
         with self._lock:
-            if self.plane is None:
+            if self.maps is None:
                 self._gathering = self._gathering or self._start()
                 try:
                     found = self._gathering.advance()
@@ -193,7 +204,9 @@ class PlaneWork:
                     self._gathering = None
                     raise
                 if found is not None:
-                    self.plane, self._gathering = Plane.fit(found.features, found.labels, found.classes), None
+                    maps = self._drawn(found)
+                    maps.pca()
+                    self.maps, self._gathering = maps, None
             return self.plane
 
 
@@ -240,7 +253,7 @@ class Engine:
         return self._loaded(name).model
 
     def plane(self, name: str) -> PlaneWork:
-        """The plane of this model's features, to be advanced until it is there."""
+        """The maps of this model's features, to be advanced until they are there."""
         return self._loaded(name).plane
 
     def _loaded(self, name: str) -> _Loaded:
@@ -249,7 +262,10 @@ class Engine:
             found = self._models.get(name)
             if found is None or found.sha256 != card.sha256:
                 model, shipped = stops_between_layers(zoo.load(name, self.device)), zoo.features_file(name)
-                work = PlaneWork(lambda: Gathering(model, card.dataset, key=card.sha256, shipped=shipped))
+                work = PlaneWork(
+                    lambda: Gathering(model, card.dataset, key=card.sha256, shipped=shipped),
+                    lambda reference: Maps(reference, name, card.sha256),
+                )
                 found = self._models[name] = _Loaded(card.sha256, model, work)
             self._models.move_to_end(name)
             while len(self._models) > MODELS:

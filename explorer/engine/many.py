@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ class ManyRequest:
     "hand". Pictures of the class that is aimed at are never among them. Every field is checked when one is made:
     raises UnknownName or InvalidValue with one sentence, and what `AttackRequest` raises.
     """
+
+    most: ClassVar[int] = PICTURES
+    link: ClassVar[Mapping[str, str]] = _LINK
 
     dataset: str
     model: str
@@ -87,8 +90,8 @@ class ManyRequest:
         rows = self.rows.split(",") if isinstance(self.rows, str) else tuple(self.rows)
         labels = _labels(spec.name)
         rows = tuple(as_whole("picture", row, 0, len(labels) - 1) for row in rows)
-        if not 1 <= len(rows) <= PICTURES:
-            raise InvalidValue(f"rows must name 1 to {PICTURES} pictures; got {len(rows)}.")
+        if not 1 <= len(rows) <= self.most:
+            raise InvalidValue(f"rows must name 1 to {self.most} pictures; got {len(rows)}.")
         if len(set(rows)) < len(rows):
             raise InvalidValue(f"rows must name each picture once; got {', '.join(map(str, rows))}.")
         for row in rows:
@@ -104,7 +107,7 @@ class ManyRequest:
         of = None if self.of is None else as_class("class", self.of, spec)
         if of is not None and of == target:
             raise InvalidValue(f"target must differ from the pictures' class; got {spec.classes[of]!r}.")
-        count = as_whole("count", self.count, 1, PICTURES)
+        count = as_whole("count", self.count, 1, self.most)
         return {"of": of, "count": count, "shuffle": as_whole("shuffle", self.shuffle, 0, 2**31 - 1)}
 
     # What it asks for
@@ -170,7 +173,7 @@ class ManyRequest:
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> ManyRequest:
         """The request a link names. Other pages' parameters are ignored; raises an ExplorerError for anything unfit."""
-        values = from_link(query, _LINK, needed=("data", "model"))
+        values = from_link(query, cls.link, needed=("data", "model"))
         if "rows" in values:
             values.setdefault("pick", "hand")
         return cls(**values)
@@ -375,9 +378,9 @@ class _Batch:
                 kept = classified_right(verdict, y)
                 kept &= kept.cumsum(0) <= request.count - len(rows)
             rows += [row for row, keep in zip(some, kept.tolist(), strict=True) if keep]
-            verdicts.append(_rows_of(verdict, kept))
+            verdicts.append(rows_of(verdict, kept))
             if len(rows) == request.count:
-                return rows, _joined(verdicts)
+                return rows, joined(verdicts)
             yield None
         raise InvalidValue(
             f"{request.model} gets only {len(rows)} of these {len(pool)} pictures right; {request.count} were asked for."
@@ -405,9 +408,9 @@ class _Batch:
         won = verdict.reached if request.target is not None else ~classified_right(verdict, labels)
         yield dataclasses.replace(
             strip,
-            fooled=_into(strip.fooled, attacked, (won & verdict.inside).numpy()),
+            fooled=into(strip.fooled, attacked, (won & verdict.inside).numpy()),
             after=_merged(strip.before, attacked, Seen.of(logits, strip.labels[attacked], verdict.predicted.numpy())),
-            distance=_into(strip.distance, attacked, (verdict.l2 if request.norm == "l2" else verdict.linf).numpy()),
+            distance=into(strip.distance, attacked, (verdict.l2 if request.norm == "l2" else verdict.linf).numpy()),
             planned=len(recording.rows),
             verdict=verdict,
             conditions=self._conditions(strip, recording) | {"verdict_draws": verdict.draws},
@@ -419,10 +422,10 @@ class _Batch:
         seen = Seen.of(recording.logits.float().cpu().numpy(), strip.labels[attacked])
         return dataclasses.replace(
             strip,
-            images=_into(strip.originals, attacked, best.x.float().cpu().numpy()),
+            images=into(strip.originals, attacked, best.x.float().cpu().numpy()),
             after=_merged(strip.before, attacked, seen),
-            fooled=_into(strip.fooled, attacked, recording.reached.cpu().numpy()),
-            distance=_into(strip.distance, attacked, best.distance.cpu().numpy()),
+            fooled=into(strip.fooled, attacked, recording.reached.cpu().numpy()),
+            distance=into(strip.distance, attacked, best.distance.cpu().numpy()),
             shared=None if best.shared is None else best.shared[0].float().cpu().numpy(),
             curve=recording.rows.arrays(),
             planned=best.last.total + 1,
@@ -654,7 +657,7 @@ def _verdicts(
         some = torch.arange(at, min(at + AT_ONCE, len(x)), device=x.device)
         parts.append(verify(model, x[some], x0[some], goal.rows(some), ball, rng))
         yield None
-    return _joined(parts)
+    return joined(parts)
 
 
 def _mean_logits(model: Classifier, x: Tensor, rng: torch.Generator) -> Generator[None, None, np.ndarray]:
@@ -670,16 +673,16 @@ def _tensors(verdict: Verdict) -> dict[str, Tensor]:
     return {name: value for name, value in vars(verdict).items() if isinstance(value, Tensor)}
 
 
-def _rows_of(verdict: Verdict, keep: Tensor) -> Verdict:
+def rows_of(verdict: Verdict, keep: Tensor) -> Verdict:
     return dataclasses.replace(verdict, **{name: value[keep] for name, value in _tensors(verdict).items()})
 
 
-def _joined(parts: list[Verdict]) -> Verdict:
+def joined(parts: list[Verdict]) -> Verdict:
     whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in _tensors(parts[0])}
     return dataclasses.replace(parts[0], **whole)
 
 
-def _into(whole: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+def into(whole: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A copy of `whole` with `values` at the rows `at`."""
     whole = whole.copy()
     whole[at] = values
@@ -687,5 +690,5 @@ def _into(whole: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _merged(whole: Seen, at: np.ndarray, part: Seen) -> Seen:
-    values = {name: _into(getattr(whole, name), at, getattr(part, name)) for name in ("predicted", "sure", "margin")}
+    values = {name: into(getattr(whole, name), at, getattr(part, name)) for name in ("predicted", "sure", "margin")}
     return Seen(**values)

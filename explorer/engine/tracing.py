@@ -24,7 +24,7 @@ from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
 from explorer.engine.rows import Rows
 from explorer.evaluation.verdict import Verdict, verify
-from explorer.features import Plane, walkway
+from explorer.features import FeatureMap, walkway
 from explorer.models import zoo
 
 T = TypeVar("T")
@@ -289,7 +289,7 @@ def _work(engine: Engine, request: AttackRequest) -> Iterator[Snapshot | None]:
     recorder = Recorder(model, picture(engine, request), request, facts)
     clock = Clock()
     for trace in recorder.record():
-        yield clock.stopped(Snapshot(trace, _drawn(map_work.plane, trace), None, clock.seconds))
+        yield clock.stopped(Snapshot(trace, drawn(map_work.plane, trace), None, clock.seconds))
         clock.go()
     result = recorder.finish(clock.seconds, engine.description)
     trace, seconds = recorder.trace, clock.seconds
@@ -297,7 +297,7 @@ def _work(engine: Engine, request: AttackRequest) -> Iterator[Snapshot | None]:
         yield Snapshot(trace, None, result, seconds)
         while map_work.advance() is None:
             yield None
-    yield Snapshot(trace, _drawn(map_work.plane, trace), result, seconds)
+    yield Snapshot(trace, drawn(map_work.plane, trace), result, seconds)
 
 
 def picture(engine: Engine, request: AttackRequest) -> Tensor:
@@ -312,11 +312,13 @@ def picture(engine: Engine, request: AttackRequest) -> Tensor:
     return pixels[None].to(engine.device, torch.float32)
 
 
-def _drawn(plane: Plane | None, trace: Trace) -> Walkway | None:
-    if plane is None:
+def drawn(ground: FeatureMap | None, trace: Trace) -> Walkway | None:
+    """A trace on a map of two axes, PCA or UMAP: a snapshot's `walkway` is drawn on PCA, and needs no new attack to be
+    drawn on another (`engine.plane(name).maps`)."""
+    if ground is None:
         return None
     counts = trace.best
-    return walkway(plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
+    return walkway(ground, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
 
 
 class Clock:

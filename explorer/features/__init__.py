@@ -1,6 +1,26 @@
-"""What the penultimate layer says: reference images, their plane, and a walk drawn into it."""
+"""What the penultimate layer says: reference images on maps (PCA, UMAP), a walk drawn into them, and what is measured."""
 
-from explorer.features.plane import Plane, walkway
-from explorer.features.reference import Gathering, Reference, reference
+from explorer.features.embedding import Embedding, NoMap
+from explorer.features.maps import METHODS, FeatureMap, Maps, trustworthiness, walkway
+from explorer.features.neighbours import OFF_MAP, Gauge, K, Neighbours
+from explorer.features.plane import Plane
+from explorer.features.reference import Gathering, Reference, check_features, reference
 
-__all__ = ["Gathering", "Plane", "Reference", "reference", "walkway"]
+__all__ = [
+    "METHODS",
+    "OFF_MAP",
+    "Embedding",
+    "FeatureMap",
+    "Gathering",
+    "Gauge",
+    "K",
+    "Maps",
+    "Neighbours",
+    "NoMap",
+    "Plane",
+    "Reference",
+    "check_features",
+    "reference",
+    "trustworthiness",
+    "walkway",
+]

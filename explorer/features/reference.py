@@ -1,4 +1,4 @@
-"""What a model makes of a fixed set of reference images: the ground on which its plane is drawn."""
+"""What a model makes of a fixed set of reference images: the ground on which its maps are drawn."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from safetensors.torch import load as parse
 from safetensors.torch import save
 from torch import Tensor
 
-from explorer.core import Classifier, randomness, seeded
+from explorer.core import Classifier, InvalidValue, randomness, seeded
 from explorer.core.files import write_atomically
-from explorer.data import load
+from explorer.data import Images, load, raw
 from explorer.data.folders import cache_folder
+from explorer.data.loading import balanced
 
-IMAGES = 1000
 BATCH = 64  # images times draws in one pass: small, so that somebody else's attack step need not wait long
 DRAWS = 8  # passes averaged for a stochastic model
 
@@ -32,14 +32,21 @@ class Reference:
 
     features: Tensor  # (n,D) float32; the mean over DRAWS passes for a stochastic model
     labels: Tensor  # (n,) int64, true classes
-    images: Tensor  # (n,C,H,W) uint8
+    rows: Tensor  # (n,) int64, row in the bundled sample
     index: Tensor  # (n,) int64, row in the full test set
+    dataset: str
     classes: tuple[str, ...]
+
+    @property
+    def images(self) -> Tensor:
+        """(n,C,H,W) uint8."""
+        return raw(self.dataset, "test", "sample")[0][self.rows]
 
 
 class Gathering:
     """The features batch by batch, so that the device's owner can serve others in between: `advance` until it says so.
 
+    `n` None takes all of the bundled sample, in its own order; a number, so many evenly from all classes.
     `key` is the sha256 of the model's weights: with it the features are kept in the user's cache folder and found
     again by the next process; a folder that cannot be written costs a warning in the log and nothing else.
     `shipped` is a file that came with the model (`write_features`): taken if it belongs to these very weights.
@@ -49,14 +56,16 @@ class Gathering:
         self,
         model: Classifier,
         dataset: str,
-        n: int = IMAGES,
+        n: int | None = None,
         seed: int = 0,
         key: str | None = None,
         shipped: Path | None = None,
     ):
         self._images = load(dataset, split="test", n=n, seed=seed, source="sample")
-        draws = DRAWS if model.stochastic else 1
-        self._file = _cache_file(key, dataset, n, seed, draws) if key else None
+        self._rows = _rows(self._images, n, seed)
+        self._done = 0
+        draws = draws_of(model)
+        self._file = _cache_file(key, dataset, len(self._images), seed, draws) if key else None
         self._parts: list[Tensor] = []
         self._features = None
         if shipped is not None and key is not None:
@@ -65,26 +74,58 @@ class Gathering:
             self._features = _read(self._file, self._images.index)
         self._batches = _batches(model, self._images.x, draws, seed)
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Images that have been through the model, and how many there are."""
+        total = len(self._images)
+        return (total if self._features is not None else self._done), total
+
     def advance(self) -> Reference | None:
-        """One more batch; the reference once all have been through the model. Raises FloatingPointError on NaN."""
+        """One more batch; the reference once all have been through the model.
+
+        Raises FloatingPointError on NaN, InvalidValue for a model without features.
+        """
         if self._features is None:
             part = next(self._batches, None)
             if part is not None:
                 self._parts.append(part)
+                self._done += len(part)
                 return None
             self._features = torch.cat(self._parts)
             if self._file:
                 _write(self._file, self._features, self._images.index)
-        pixels = (self._images.x * 255).round().to(torch.uint8)
-        return Reference(self._features, self._images.y, pixels, self._images.index, self._images.classes)
+        images = self._images
+        return Reference(self._features, images.y, self._rows, images.index, images.name, images.classes)
 
 
-def reference(model: Classifier, dataset: str, n: int = IMAGES, seed: int = 0, key: str | None = None) -> Reference:
-    """The model's features of `n` images of the bundled sample, evenly from all classes; see `Gathering`."""
+def reference(
+    model: Classifier, dataset: str, n: int | None = None, seed: int = 0, key: str | None = None
+) -> Reference:
+    """The model's features of `n` images of the bundled sample; see `Gathering`."""
     gathering = Gathering(model, dataset, n, seed, key)
     while (found := gathering.advance()) is None:
         pass
     return found
+
+
+def draws_of(model: Classifier) -> int:
+    """How many passes are averaged into one image's features: DRAWS for a stochastic model, else 1."""
+    return DRAWS if model.stochastic else 1
+
+
+def check_features(model: Classifier) -> None:
+    """Raises InvalidValue unless the model says what its last layer sees."""
+    cls = type(model)
+    silent = isinstance(model, Classifier) and cls.features is Classifier.features and cls.embed is Classifier.embed
+    if silent or not callable(getattr(model, "features", None)):
+        raise InvalidValue(
+            f"a map needs a model with penultimate features (`features` or `embed`); {cls.__name__} has none."
+        )
+
+
+def _rows(images: Images, n: int | None, seed: int) -> Tensor:
+    labels = raw(images.name, "test", "sample")[1]
+    return torch.arange(len(labels)) if n is None else balanced(labels, n, seed)
 
 
 def _batches(model: Classifier, x: Tensor, draws: int, seed: int) -> Iterator[Tensor]:
@@ -95,6 +136,7 @@ def _batches(model: Classifier, x: Tensor, draws: int, seed: int) -> Iterator[Te
 
 def _mean_features(model: Classifier, batch: Tensor, draws: int, rng: torch.Generator) -> Tensor:
     """(b,D) float32 on the CPU. Nothing is yielded while gradients are off."""
+    check_features(model)
     with torch.no_grad(), randomness(rng):
         seen = model.features(batch.to(model.device).repeat_interleave(draws, 0)).float()
     features = seen.view(len(batch), draws, -1).mean(1).cpu()
@@ -109,9 +151,18 @@ def _cache_file(key: str, dataset: str, n: int, seed: int, draws: int) -> Path:
 
 def write_features(model: Classifier, dataset: str, key: str, file: Path) -> None:
     """Keep the reference features of a model with weights of sha256 `key` in a file to ship beside them (float16)."""
-    found = reference(model, dataset)
+    save_features(reference(model, dataset), key, file)
+
+
+def save_features(found: Reference, key: str, file: Path) -> None:
+    """As `write_features`, of features that are there already."""
     tensors = {"features": found.features.half().contiguous(), "index": found.index.contiguous()}
     write_atomically(file, save(tensors, metadata={"weights": key}))
+
+
+def fits(file: Path, found: Reference, key: str) -> bool:
+    """Whether a file to ship holds features of these images and weights."""
+    return _read(file, found.index, key) is not None
 
 
 def _read(file: Path, index: Tensor, key: str | None = None) -> Tensor | None:
@@ -119,7 +170,7 @@ def _read(file: Path, index: Tensor, key: str | None = None) -> Tensor | None:
     try:
         data = file.read_bytes()
         stored = parse(data)
-        if key is not None and _metadata(data).get("weights") != key:
+        if key is not None and metadata(data).get("weights") != key:
             _log.warning("The features %s belong to other weights: they are computed again.", file.name)
             return None
     except FileNotFoundError:
@@ -128,14 +179,14 @@ def _read(file: Path, index: Tensor, key: str | None = None) -> Tensor | None:
         _log.warning("The stored features %s cannot be read (%s): they are computed again.", file.name, error)
         return None
     features = stored.get("features")
-    fits = features is not None and features.ndim == 2 and len(features) == len(index)
-    if fits and torch.equal(stored.get("index", index[:0]), index) and bool(torch.isfinite(features).all()):
+    matches = features is not None and features.ndim == 2 and len(features) == len(index)
+    if matches and torch.equal(stored.get("index", index[:0]), index) and bool(torch.isfinite(features).all()):
         return features.float()
     _log.warning("The stored features %s do not fit the reference images: they are computed again.", file.name)
     return None
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def metadata(data: bytes) -> dict[str, str]:
     """The free entries of a safetensors header; `data` has been parsed before, so the header is sound."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]).get("__metadata__", {})

@@ -34,7 +34,7 @@ def test_agrees_with_the_singular_value_decomposition():
     assert torch.allclose(plane.explained, (values**2 / (values**2).sum())[:2])
     assert torch.allclose((plane.basis.T @ axes[:2].T).abs(), torch.eye(2, dtype=torch.float64), atol=1e-9)
     assert torch.allclose(plane.centers[1], features[labels == 1].double().mean(0))
-    assert torch.allclose(plane.centroids, plane.project(plane.centers))
+    assert torch.allclose(plane.centroids, plane.place(plane.centers))
 
 
 def test_sign_and_order_of_points_leave_the_plane_as_it_is():
@@ -50,10 +50,10 @@ def test_sign_and_order_of_points_leave_the_plane_as_it_is():
 def test_a_point_lands_in_the_same_place_alone_and_in_a_batch():
     features, labels = cloud()
     plane = Plane.fit(features, labels, CLASSES)
-    batch = plane.project(features)
-    alone = torch.cat([plane.project(row[None]) for row in features])
+    batch = plane.place(features)
+    alone = torch.cat([plane.place(row[None]) for row in features])
     assert (batch - alone).abs().max() <= 1e-5
-    assert torch.equal(batch, plane.project(features.numpy()))
+    assert torch.equal(batch, plane.place(features.numpy()))
 
 
 def test_progress_is_0_at_the_own_centre_and_1_at_the_other():

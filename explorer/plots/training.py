@@ -117,21 +117,23 @@ def decision(
 ) -> go.Figure:
     """One image's probabilities from epoch to epoch: clean (E,K) solid and marked, and as the loss saw it (E,K) dashed.
 
-    Drawn are its own class `label` and the classes that came nearest to it or before it at any time.
+    Drawn are its own class `label` and the classes that came nearest to it or before it at any time; one line each where
+    the loss sees the image as it is.
     """
     clean, seen, epochs = np.asarray(clean), np.asarray(seen), np.asarray(epochs)
-    figure = go.Figure()
+    figure, plain = go.Figure(), np.array_equal(clean, seen)
     for k in _leading(clean, seen, label):
         color = class_color(k)
         name = f"{classes[k]} (its class)" if k == label else classes[k]
-        for values, dash, mark, state in ((clean, "solid", class_shape(k), "clean"), (seen, "dash", f"{class_shape(k)}-open", words)):
+        ways = [(clean, "solid", class_shape(k), "clean"), (seen, "dash", f"{class_shape(k)}-open", words)]
+        for values, dash, mark, state in ways[:1] if plain else ways:
             figure.add_scatter(
                 x=epochs,
                 y=100 * values[:, k],
                 mode="lines+markers",
                 line={"color": color, "dash": dash, "width": 2.5 if k == label else 1.5},
                 marker={"color": color, "symbol": mark, "size": 8},
-                name=f"{name}, {state}",
+                name=name if plain else f"{name}, {state}",
                 hovertemplate=f"%{{y:.1f}} %, epoch %{{x}}<extra>{classes[k]}, {state}</extra>",
             )
     figure.update_xaxes(title="epoch (0: before the first)", **_whole_numbers(epochs))
@@ -191,12 +193,12 @@ def _line(index: int, points: int) -> dict[str, object]:
 
 
 def _finish(figure: go.Figure, title: str, axis: str, runs: Sequence[Curves], height: int, dark: bool) -> go.Figure:
-    figure.update_xaxes(title=AXES[axis], **(_whole_numbers(*(run.epoch for run in runs)) if axis == "epochs" else {}))
+    figure.update_xaxes(title=AXES[axis], rangemode="tozero", **(_whole_numbers(*(run.epoch for run in runs)) if axis == "epochs" else {}))
     figure.update_yaxes(title=title)
     named = sum(trace.showlegend is not False for trace in figure.data)
     grown = height + LEGEND_ROW * named if len(runs) > 1 else height  # long names: a row each, and the curves keep their room
     quiet_layout(figure, dark, height=grown, dragmode=False, hovermode="closest")
-    figure.update_layout(legend={"y": -0.2}, showlegend=named > 0)
+    figure.update_layout(legend={"y": -0.2}, showlegend=named > 1)
     if not any(len(trace.x) for trace in figure.data):
         figure.add_annotation(
             text="nothing recorded yet", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,

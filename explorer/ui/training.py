@@ -19,7 +19,7 @@ from explorer.defenses import GROUPS, RECIPES
 from explorer.engine import AttackRequest
 from explorer.jobs import LIVE, Permit, Run, Spec
 from explorer.models import zoo
-from explorer.ui import controls, frame, stage, training_watch
+from explorer.ui import controls, frame, stage, training_cost, training_watch
 from explorer.ui import training_words as words
 from explorer.ui.forms import form_for, remember, set_form
 from explorer.ui.session import session_id, store
@@ -32,7 +32,7 @@ SHOWN = "training.shown"  # ids of the runs on show, in the order in which they 
 PULSE = 1.0  # seconds between two looks at runs that are under way
 QUIET = 5.0  # seconds between two looks whether somebody else has begun something
 AT_MOST = 6  # runs overlaid; more could not be told apart
-ROWS = 8  # runs listed at first
+ROWS = 6  # runs listed at first
 FIRST = "baseline"
 
 _CSS = """
@@ -279,7 +279,7 @@ def show() -> None:
     _settle(runs)
     chosen = [seen for id in st.session_state[SHOWN] for seen in runs if seen.id == id]
     stage.set_link({"run": ",".join(seen.id for seen in chosen)} if chosen else {})
-    _recipe(expanded=not runs)
+    _recipe(runs)
     st.subheader("Runs", anchor=False)
     if runs:
         _list(runs)
@@ -307,14 +307,21 @@ def _settle(runs: Sequence[Seen]) -> None:
     state["training.visited"] = True
 
 
-def _recipe(expanded: bool) -> None:
-    """The idea, the formula, and where it is from."""
+def _recipe(runs: Sequence[Seen]) -> None:
+    """The idea, the formula, where it is from, and what it costs here."""
     entry = RECIPES.entry(st.session_state[RECIPE])
-    with st.expander(f"How {entry.title} trains", expanded=expanded, icon=":material/school:"):
-        if entry.cls.formula:
-            st.latex(entry.cls.formula)
-        st.markdown(entry.cls.explanation or entry.summary)
-        st.caption(f"{dataset(entry.cls.dataset).title}." + (f" Source: {entry.paper}" if entry.paper else ""))
+    with st.expander(f"How {entry.title} trains, and what it costs here", expanded=not runs, icon=":material/school:"):
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            if entry.cls.formula:
+                st.latex(entry.cls.formula)
+            st.markdown(entry.cls.explanation or entry.summary)
+            st.caption(f"{dataset(entry.cls.dataset).title}." + (f" Source: {entry.paper}" if entry.paper else ""))
+        with right:
+            try:
+                training_cost.show(current_spec(), sum(seen.state.status == "running" for seen in runs))
+            except ExplorerError as error:  # settings that no run can have
+                st.error(str(error), icon=":material/error:")
 
 
 def _list(runs: Sequence[Seen]) -> None:

@@ -100,6 +100,7 @@ def images(run: Seen) -> None:
     try:
         sight = run.run.sight(epoch)
         cards = _cards(run, sight)
+        pairs = any(len(card.pictures) > 1 for card in cards)
     except UNREADABLE as error:
         st.caption(f"The images of epoch {epoch} cannot be read ({type(error).__name__}).")
         return
@@ -109,8 +110,9 @@ def images(run: Seen) -> None:
         state[PICTURE] = picked
         st.rerun()
     st.caption(
-        "Eight held-out images, never trained on. Left: untouched. Right: what this recipe's loss would see of it now "
-        "(attacked, noisy, or just the same). The answers are those of the averaged weights. Click one to follow it."
+        f"{len(cards)} held-out images, never trained on; "
+        + ("left untouched, right what this recipe's loss would see of them now. " if pairs else "this recipe trains on plain images. ")
+        + "The answers are those of the averaged weights. Click one to follow it from epoch to epoch."
     )
     _decision(run, min(state.get(PICTURE, 0), len(cards) - 1), np.asarray(sight["labels"]))
 
@@ -141,10 +143,9 @@ def _cards(run: Seen, sight: Mapping[str, np.ndarray]) -> list[Card]:
         stays = int(p_seen.argmax()) == label
         state = WRONG if not right else HOLDS if stays else FOOLED
         word = {WRONG: "wrong", FOOLED: "right, then wrong", HOLDS: "right" if same else "right in both"}[state]
-        lines = (true, f"{'sees' if same else 'left'}: {_answer(p_clean, classes)}")
-        if not same:
-            lines += (f"right: {_answer(p_seen, classes)}",)
-        cards.append(Card(at, f"{true}: {word}", state, word, tuple(pictures), lines))
+        answer = _answer(p_clean, classes)
+        lines = (true, answer) if same else (true, f"left: {answer}", f"right: {_answer(p_seen, classes)}")
+        cards.append(Card(at, f"{true}: {word}; {'; '.join(lines[1:])}", state, word, tuple(pictures), lines))
     return cards
 
 

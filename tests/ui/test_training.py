@@ -149,7 +149,7 @@ def test_each_state_is_told_and_offers_what_can_be_done(store, status, buttons, 
     app = open_app()
     assert not app.exception
     there = {b.key.removeprefix("training.") for b in app.button if b.key and b.key.startswith("training.")}
-    assert there - {"start", "cost"} == buttons
+    assert there - {"start", "cost.ask"} == buttons
     assert word in texts(app)
     assert "n = 1,000" in texts(app) and "n = 500" in texts(app)  # robust accuracy is made on half of them
 
@@ -210,6 +210,22 @@ def test_a_finished_model_is_attacked_on_the_attack_page(store):
     assert not app.exception
     assert app.session_state["model"] == "cifar10/baseline" and "ticket" in app.session_state
     assert any(b.key in ("begin", "cancel") for b in app.button)
+
+
+def test_what_a_run_costs_is_timed_when_asked_and_told_with_its_conditions(store):
+    app = open_app()
+    app.toggle(key="training.smoke").set_value(True).run()
+    for name, value in (("width", 4), ("batch", 8), ("epochs", 3)):
+        app.number_input(key=f"train.baseline.{name}").set_value(value).run()
+    assert "Not measured yet" in texts(app)
+    press(app, "training.cost.ask")
+    assert app.session_state["training.cost"][1].wait(60)
+    app.run()
+    assert not app.exception
+    said = texts(app)
+    assert "An estimate from 4 timed updates" in said and "an epoch of 3" in said and "held-out scoring included" in said
+    app.number_input(key="train.baseline.batch").set_value(16).run()
+    assert "Not measured yet" in texts(app)  # it was another run's
 
 
 # Who may

@@ -1,0 +1,206 @@
+"""How far an attack must go to change the smoothed model's prediction: the other end of a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.attacks import ATTACKS
+from explorer.certify import Certificate, Prediction, predict
+from explorer.certify.noise import derived_seed
+from explorer.certify.smoothed import Smoothed, alarm
+from explorer.certify.store import Store
+from explorer.core import Ball, Best, Classifier, Goal, Hyper, param, seeded
+from explorer.engine.certifying import CertifyRequest, store
+from explorer.engine.engine import Engine
+from explorer.engine.smallest import PROBES, Search, next_eps
+from explorer.engine.tracing import Clock, made_on, picture
+
+ATTACKERS = (("pgd", {"loss": "ce"}), ("pgd", {"loss": "margin"}))  # the second where the first did not succeed
+REL_STEP = 0.15
+WALK, JUDGE, LAST_LOOK = 8, 9, 10  # streams of randomness
+SURE = {"n": 10_000, "alpha": 1e-6}  # PREDICT once more before an alarm is raised
+
+
+@dataclass(frozen=True)
+class SmoothedAttack(Hyper):
+    """How the smoothed model is attacked, and how an attacked picture is judged."""
+
+    norm: ClassVar[str] = "l2"
+
+    steps: int = param(20, "steps", lo=1, hi=200, help="How many times the picture is updated at each eps.")
+    draws: int = param(
+        8, "draws per step", lo=1, hi=64, help="Noisy copies whose mean probabilities give each gradient."
+    )
+    n: int = param(
+        500, "draws of a verdict", lo=20, hi=10_000, help="Fresh noisy copies by which PREDICT judges the result."
+    )
+    alpha: float = param(0.001, "failure probability", lo=1e-9, hi=0.499, help="Of each of these verdicts.")
+    width: float = param(
+        0.05, "width", lo=0.01, hi=0.5, help="The search ends when the bracket is this narrow, relative to its top."
+    )
+    eps: float = param(0.5, "first eps", lo=0.01, hi=10.0, unit="pixels", help="Where the search begins, in L2.")
+
+
+@dataclass(frozen=True)
+class SmoothedProbe:
+    """One eps: the attack that succeeded there, or the last that did not."""
+
+    eps: float
+    reached: bool  # PREDICT gives another class
+    abstained: bool  # PREDICT would not say: counted as not reached
+    attack: str
+    distance: float  # of the attacked picture, L2, float64
+    prediction: Prediction
+    forwards: int  # noisy copies that went through the network, for all attacks at this eps
+    backwards: int
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothedSearch:
+    """All probes so far; `ended` stands in the last one."""
+
+    request: CertifyRequest
+    settings: SmoothedAttack
+    clean: Prediction  # of the untouched picture: the class that is attacked
+    certificate: Certificate | None = None
+    probes: tuple[SmoothedProbe, ...] = ()
+    found: np.ndarray | None = None  # (C,H,W) the nearest picture that PREDICT gives another class
+    distance: float | None = None  # of it, L2
+    said: int | None = None  # that class
+    alarm: str | None = None  # it lies inside the certified radius
+    seconds: float = 0.0
+    ended: str = ""  # "": not yet; "done", "probes", or "abstained": PREDICT says nothing of the untouched picture
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def abstentions(self) -> int:
+        return sum(probe.abstained for probe in self.probes)
+
+    @property
+    def largest_held(self) -> float | None:
+        """The largest eps, below all that were found, at which the attacks did not succeed."""
+        return held.eps if (held := self.bracket.held) is not None else None
+
+    @property
+    def bracket(self) -> Search:
+        """For `next_eps`, which looks at the norm, the first eps, the width, and each probe's eps and success."""
+        return Search(self.settings, self.settings.width, probes=self.probes)  # type: ignore[arg-type]
+
+
+def attack_smoothed_work(
+    engine: Engine,
+    request: CertifyRequest,
+    settings: SmoothedAttack | None = None,
+    certificate: Certificate | None = None,
+    kept: Store | None = None,
+) -> Callable[[], Iterator[SmoothedSearch | None]]:
+    """What to give to `engine.submit(..., deadline=DEADLINE)`: a SmoothedSearch after each eps.
+
+    `certificate`: what the attack is held against; None: the one that was kept for this request, if there is one.
+    """
+    settings = settings or SmoothedAttack()
+    return lambda: _attack(engine, request, settings, certificate, kept or store())
+
+
+def _attack(
+    engine: Engine, request: CertifyRequest, settings: SmoothedAttack, certificate: Certificate | None, kept: Store
+) -> Iterator[SmoothedSearch | None]:
+    clock = Clock()
+    base, x0 = engine.model(request.model), picture(engine, request.one)
+    question = request.question(x0[0])
+    if certificate is None and (answer := kept.find(question)) is not None:
+        certificate = answer.certificate
+    hunt = _Hunt(base, x0, request, settings, kept.seed(question))
+    now = SmoothedSearch(request, settings, hunt.judge(x0), certificate)
+    if now.clean.label is None:
+        yield clock.stopped(replace(now, ended="abstained", seconds=clock.seconds))
+        return
+    while True:
+        eps = next_eps(now.bracket)
+        ended = "done" if eps is None else "probes" if len(now.probes) >= PROBES else ""
+        if ended:
+            now = replace(now, conditions=_conditions(now, hunt, engine, clock))
+        now = replace(now, ended=ended, seconds=clock.seconds)
+        yield clock.stopped(now)
+        clock.go()
+        if ended:
+            return
+        for news in hunt.probe(now.clean.label, eps):
+            if news is None:
+                yield clock.stopped(None)
+                clock.go()
+            else:
+                now = _with(now, hunt, *news)
+
+
+def _with(now: SmoothedSearch, hunt: _Hunt, probe: SmoothedProbe, x: Tensor) -> SmoothedSearch:
+    now = replace(now, probes=(*now.probes, probe))
+    if probe.reached and (now.distance is None or probe.distance < now.distance):
+        now = replace(now, found=x[0].cpu().numpy(), distance=probe.distance, said=probe.prediction.label)
+        if now.certificate is not None and alarm(now.certificate, probe.distance, probe.prediction) is not None:
+            surely = hunt.judge(x, **SURE)  # before anything is said, a harder look
+            now = replace(now, alarm=alarm(now.certificate, probe.distance, surely))
+    return now
+
+
+class _Hunt:
+    """One picture, its smoothed model, and what decides about both."""
+
+    def __init__(self, base: Classifier, x0: Tensor, request: CertifyRequest, settings: SmoothedAttack, seed: int):
+        self.base, self.x0, self.request, self.settings, self.seed = base, x0, request, settings, seed
+        self.model = Smoothed(base, request.sigma, settings.draws)
+        self._looks = 0
+
+    def judge(self, x: Tensor, n: int | None = None, alpha: float | None = None) -> Prediction:
+        """PREDICT for x (1,C,H,W), on draws that nothing else has seen."""
+        self._looks += 1
+        seed = derived_seed(self.seed, JUDGE, self._looks)
+        asked = {"n": n or self.settings.n, "alpha": alpha or self.settings.alpha, "precision": self.request.precision}
+        return predict(self.base, x[0], self.request.sigma, seed=seed, **asked)
+
+    def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | None]:
+        """None between two steps; in the end the probe and its picture (1,C,H,W)."""
+        goal = Goal.untargeted(torch.tensor([label], device=self.x0.device))
+        forwards = backwards = 0
+        for turn, (key, options) in enumerate(ATTACKERS):
+            best = Best()
+            attack = ATTACKS[key](steps=self.settings.steps, rel_step=REL_STEP, **options)
+            rng = seeded(derived_seed(self.seed, WALK, len(ATTACKERS) * self._looks + turn))
+            for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):
+                best.add(step)
+                yield None
+            out = best.outcome()
+            forwards += int(out.forwards[0]) * self.settings.draws
+            backwards += int(out.backwards[0]) * self.settings.draws
+            prediction = self.judge(out.x)
+            reached = prediction.label not in (None, label)
+            if reached or turn == len(ATTACKERS) - 1:
+                distance = float(Ball("l2", 1.0).distance(out.x, self.x0))
+                name = f"{ATTACKS.entry(key).title}, {options['loss']}"
+                probe = SmoothedProbe(
+                    eps, reached, prediction.abstained, name, distance, prediction, forwards, backwards
+                )
+                yield probe, out.x
+                return
+
+
+def _conditions(now: SmoothedSearch, hunt: _Hunt, engine: Engine, clock: Clock) -> dict[str, Any]:
+    return now.settings.to_dict() | {
+        "norm": "l2",
+        "sigma": now.request.sigma,
+        "model": now.request.model,
+        "attacks": [f"{ATTACKS.entry(key).title}, {options['loss']}" for key, options in ATTACKERS],
+        "rel_step": REL_STEP,
+        "threat": "white-box, adaptive: gradients of the mean probabilities over fresh noisy copies",
+        "probes": len(now.probes),
+        "abstentions": now.abstentions,
+        "seed": hunt.seed,
+        "seconds": round(clock.seconds, 3),
+        **made_on(engine.description),
+    }

@@ -9,6 +9,10 @@ With `attacks`: our attacks beside other libraries' at equal settings: success, 
   python -m explorer bench attacks
   python -m explorer bench attacks --only pgd,deepfool --images 64 --repeats 5 --json beside.json
 
+With `training`: images per second of the training loop beside a bare loop of the same forwards, backwards and steps.
+
+  python -m explorer bench training --repeats 9
+
 The times mean something only while nothing else computes; the load before and after stands beside them.
 """
 
@@ -27,15 +31,16 @@ from explorer.engine import choose
 from explorer.evaluation import bench
 from explorer.evaluation.beside import MODEL, beside, chosen
 from explorer.evaluation.peers import PEERS
+from explorer.evaluation.throughput import throughput
 from explorer.models import zoo
 
-ATTACKS = "attacks"  # in place of a model's name
+ATTACKS, TRAINING = "attacks", "training"  # in place of a model's name
 REPEATS = 7
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", nargs="?", help="which model (default: an untrained PreAct ResNet-18 of width 32), or: attacks"
+        "name", nargs="?", help="which model (default: an untrained PreAct ResNet-18 of width 32), or: attacks, training"
     )
     parser.add_argument(
         "--repeats", help=f"how often each is timed; the median counts (default: {REPEATS}; of attacks, 1 or 3, as it says)"
@@ -55,6 +60,8 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         if getattr(options, name) is not None:
             raise InvalidValue(f"--{name} belongs to `bench attacks`; got {getattr(options, name)!r}.")
     repeats = whole("repeats", str(REPEATS) if options.repeats is None else options.repeats, 1, 1000)
+    if options.name == TRAINING:
+        return _training(repeats, options, console)
     if options.name is not None:
         zoo.card(options.name)
     with console.bar(0, "repeats") as bar:
@@ -63,6 +70,23 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     console.say(f"{first['model']} on {first['device']}, {first['threads']} threads, torch {first['torch']}, {repeats} repeats")
     for row in rows:
         console.say(f"{row['what']}, batch {row['batch']}: {_numbers(row)}; load {_load(row['load'])}")
+    return rows
+
+
+def _training(repeats: int, options: argparse.Namespace, console: Console) -> Any:
+    device = choose(options.device)
+    with console.bar(0, "repeats") as bar:
+        rows = throughput(device=device, bf16=device.type == "cuda", repeats=repeats, progress=_shown(bar))
+    first = rows[0]
+    console.say(f"{first['device']}, {first['threads']} threads, torch {first['torch']}, {first['precision']}, {repeats} repeats")
+    for row in rows:
+        low, high = row["ratio_range"]
+        speeds = f"{row['images_per_second']:.1f} to {row['bare_images_per_second']:.1f} images a second"
+        console.say(
+            f"{row['what']}, batch {row['batch']}: {row['ratio']:.3f} of the bare loop ({low:.3f} to {high:.3f}; {speeds}; at "
+            f"least {row['target']:.2f} is wanted); a checkpoint of {row['checkpoint_bytes'] / 2**20:.0f} MiB takes "
+            f"{row['checkpoint_seconds']:.2f} s, {percent(row['checkpoint_share'])} of the time; load {_load(row['load'])}"
+        )
     return rows
 
 

@@ -10,23 +10,29 @@ from explorer.training.metrics import METRICS, newest, read_metrics
 from explorer.training.sights import Sight, read_sight, sight_epochs
 
 if TYPE_CHECKING:
+    from explorer.training.cost import Cost, estimate
     from explorer.training.loop import Diverged, Progress, Result, train
 
-LATER = ("Diverged", "Progress", "Result", "train")
+LATER = {"cost": ("Cost", "estimate"), "loop": ("Diverged", "Progress", "Result", "train")}
+HOME = {name: module for module, names in LATER.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in LATER:
+    if name not in HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("explorer.training.loop"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 __all__ = [
     "METRICS",
+    "Cost",
     "Diverged",
     "Progress",
     "Result",
     "Sight",
+    "estimate",
     "newest",
     "read_metrics",
     "read_sight",

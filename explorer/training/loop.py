@@ -91,18 +91,20 @@ def train(
     be written.
     """
     with processes.start(device) as ranks:
-        device = torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else torch.device(device)
+        device = torch.device(device)
+        if ranks.world > 1 and device.type == "cuda":
+            device = torch.device("cuda", ranks.local_rank)
         pixels, labels, _ = raw(recipe.dataset, "train")
         learner = Learner(recipe, split(pixels, labels, limit, device), device, bf16, ranks, should_stop)
         records = Records(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
-        run = _Run(learner, records, every, progress if ranks.is_first else None)
+        run = RunLoop(learner, records, every, progress if ranks.is_first else None)
         try:
             return run.to_the_end()
         finally:
             records.close()
 
 
-class _Run:
+class RunLoop:
     """One run in this process: what happens in which order, and what is kept of it."""
 
     def __init__(

@@ -1,0 +1,12 @@
+"""Runs on the bundled sample."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.training.runs import sample
+
+
+@pytest.fixture(autouse=True)
+def training_images(monkeypatch):
+    monkeypatch.setattr("explorer.training.loop.raw", sample)

@@ -55,7 +55,8 @@ def on_several(folder):
     runs = {}
     for key in SHARED:
         result = train(short(key), folder / key, **OPTIONS)
-        runs[key] = result.history, weights(result)
+        arrays = {name: value.numpy() for name, value in weights(result).items()}  # tensors do not outlive their process
+        runs[key] = result.history, arrays
     asked = []
 
     def ask():

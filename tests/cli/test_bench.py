@@ -82,3 +82,18 @@ def test_a_comparison_is_told_with_what_was_wanted(nobody, cli, tiny, monkeypatc
 def test_nonsense_is_refused_in_one_sentence(words, part, cli, tiny):
     said = cli("bench", *words)
     assert said.code == 2 and part in said.err and said.err.count("\n") == 1
+
+
+def test_training_is_told_with_its_ratio_and_what_a_checkpoint_costs(cli, monkeypatch):
+    row = {"what": "clean", "batch": 128, "ratio": 0.97, "ratio_range": [0.95, 0.99], "target": 0.9, "device": "a computer"}
+    row |= {"images_per_second": 97.0, "bare_images_per_second": 100.0, "threads": 1, "torch": "2", "precision": "float32"}
+    row |= {"checkpoint_seconds": 0.3, "checkpoint_bytes": 45 * 2**20, "checkpoint_share": 0.01, "load": [0.1, 0.2]}
+    asked = {}
+    monkeypatch.setattr("explorer.cli.bench.throughput", lambda **options: asked.update(options) or [row])
+    said = cli("bench", "training", "--repeats", 3)
+    assert said.code == 0 and asked["repeats"] == 3
+    for part in ("0.970 of the bare loop (0.950 to 0.990; 97.0 to 100.0 images a second", "at least 0.90 is wanted"):
+        assert part in said.out
+    assert "a checkpoint of 45 MiB takes 0.30 s, 1.0 % of the time; load 0.1 before, 0.2 after" in said.out
+    said = cli("bench", "training", "--images", 3)
+    assert said.code == 2 and "--images belongs to `bench attacks`" in said.err

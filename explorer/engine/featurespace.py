@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -156,6 +156,28 @@ def side_by_side(lanes: tuple[Lane, ...], method: str = "pca", axes: int = 2) ->
     """Each lane's map; the second turned onto the first, on the same reference images. Raises as `Maps.of` does."""
     grounds = [lane.maps.of(method, axes) for lane in lanes]
     return (grounds[0], *(ground.turned_onto(grounds[0]) for ground in grounds[1:]))
+
+
+def maps_work(engine: Engine, models: Sequence[str]) -> Callable[[], Iterator[tuple[Maps, ...] | None]]:
+    """Work whose first item is the maps of these models, once their reference images have been through them
+    (`engine.plane(name).progress`); when it is done, what maps and clusters are worth has been measured, too: `kept` of
+    both PCA maps and `clusters` then answer at once."""
+
+    def work() -> Iterator[tuple[Maps, ...] | None]:
+        found = []
+        for name in models:
+            check_features(engine.model(name))
+            ahead = engine.plane(name)
+            while ahead.advance() is None:
+                yield None
+            found.append(ahead.maps)
+        yield tuple(found)
+        for maps in found:
+            for measure in (maps.kept, lambda maps=maps: maps.kept(axes=3), maps.clusters):
+                measure()
+                yield None
+
+    return work
 
 
 def cloud_work(engine: Engine, request: CloudRequest, budget: Budget = MANY) -> Callable[[], Iterator[Cloud | None]]:

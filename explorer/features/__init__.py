@@ -1,10 +1,11 @@
 """What the penultimate layer says: reference images on maps (PCA, UMAP), a walk drawn into them, and what is measured."""
 
 from explorer.features.embedding import Embedding, NoMap
-from explorer.features.maps import METHODS, FeatureMap, Maps, trustworthiness, walkway
+from explorer.features.maps import METHODS, FeatureMap, Maps, Regions, regions, trustworthiness
 from explorer.features.neighbours import OFF_MAP, Gauge, K, Neighbours
 from explorer.features.plane import Plane
 from explorer.features.reference import Gathering, Reference, check_features, reference
+from explorer.features.ways import walkway
 
 __all__ = [
     "METHODS",
@@ -19,8 +20,10 @@ __all__ = [
     "NoMap",
     "Plane",
     "Reference",
+    "Regions",
     "check_features",
     "reference",
+    "regions",
     "trustworthiness",
     "walkway",
 ]

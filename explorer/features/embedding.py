@@ -173,14 +173,16 @@ def _read(file: Path, name: str, weights: str, reference: Reference, neighbours:
         data = file.read_bytes()
         stored, about = parse(data), metadata(data)
         points, index, facts = stored["points"].float(), stored["index"], json.loads(about["facts"])
-        sound = points.shape == (len(index), 2) and bool(torch.isfinite(points).all()) and "trustworthiness" in facts
+        finite = points.shape == (len(index), 2) and bool(torch.isfinite(points).all())
+        if not (finite and {"trustworthiness", "trustworthiness_k"} <= facts.keys()):
+            raise ValueError("incomplete")
     except FileNotFoundError:
         raise
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise NoMap("damaged", f"The UMAP map {file.name} cannot be read: {_remedy(name)}.") from error
     if about.get("weights") != weights:
         raise NoMap("stale", f"The UMAP map {file.name} was made with other weights than {name} has now: {_remedy(name)}.")
-    if not sound or not torch.equal(index, reference.index):
+    if not torch.equal(index, reference.index):
         raise NoMap("stale", f"The UMAP map {file.name} does not show the reference images of {name}: {_remedy(name)}.")
     labels, classes = reference.labels, reference.classes
     return Embedding(

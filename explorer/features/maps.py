@@ -1,8 +1,9 @@
-"""All maps of one model's reference images behind one protocol, and a walk drawn into one of them."""
+"""All maps of one model's reference images, behind one protocol."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, Self
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import InvalidValue, Walkway
+from explorer.core import InvalidValue
 from explorer.features.embedding import Embedding, find
+from explorer.features.measures import Clusters, clusters
 from explorer.features.neighbours import K, Neighbours, exact
 from explorer.features.plane import Plane
 from explorer.features.reference import Reference
@@ -83,12 +85,17 @@ class Maps:
     def kept(self, method: str = "pca", axes: int = 2, k: int = K) -> float:
         """Trustworthiness of a map: how far each image's k neighbours on it are neighbours in feature space, too.
 
-        1 if all are, about 0.5 for a map drawn at random. Takes about a second for 2,000 points, once.
+        1 if all are, about 0.5 for a map drawn at random. PCA's takes about a second for 2,000 points, once.
         """
         if method == "umap" and k == K:
             return self.umap().trustworthiness
         points = self.of(method, axes).points
         return self._once(("kept", method, axes, k), lambda: trustworthiness(self.reference.features, points, k))
+
+    def clusters(self) -> Clusters:
+        """How well the classes hold together, in the full feature space. Takes about a second, once."""
+        found = self.reference
+        return self._once("clusters", lambda: clusters(found.features, found.labels, self.neighbours))
 
     def _once(self, key: Any, make: Any) -> Any:
         if key not in self._made:
@@ -98,51 +105,27 @@ class Maps:
         return self._made[key]
 
 
-def walkway(
-    ground: FeatureMap,
-    features: Tensor | np.ndarray,
-    own: int,
-    target: int | None = None,
-    predicted: int | None = None,
-    at: int = -1,
-) -> Walkway:
-    """A walk's features (T,D) as a path through a map of two axes, and how far each frame has gone.
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Which class has the say where on a map of two axes."""
 
-    `progress` is measured in the full feature space: 0 at the centre of class `own`, 1 at the centre of the class
-    the walk heads for, (f_t - c_own).(c_toward - c_own) / |c_toward - c_own|^2. That class is one for the whole walk,
-    so that the numbers compare: the target if there is one; else `predicted`, the class predicted at the frame that
-    counts, if that is wrong; else the wrong class whose centre is nearest at that frame, row `at`.
+    x: np.ndarray  # (S,) float64
+    y: np.ndarray  # (S,)
+    classes: np.ndarray  # (S,S) class of most of the K reference images nearest on the map; row y, column x
+
+
+def regions(ground: FeatureMap, size: int = 80, margin: float = 0.05) -> Regions:
+    """A grid of size x size points over the reference images and a margin, in parts of the map's width and height.
+
+    By the map's own distances: it says what the picture shows, not where the model decides.
     """
-    visited = exact(features)  # (T,D)
-    toward = heading(ground.centers, visited[at], own, target, predicted)
-    return Walkway(
-        points=ground.points.numpy(),
-        point_classes=ground.labels.numpy().astype(np.uint8),
-        centroids=ground.centroids.numpy(),
-        path=ground.place(visited).numpy(),
-        progress=progress(visited, ground.centers, own, toward).numpy(),
-        toward=np.full(len(visited), toward),
-        axes=ground.axes,
-        method=ground.method,
-    )
-
-
-def progress(features: Tensor, centers: Tensor, own: int, toward: int) -> Tensor:
-    """(...) float64: 0 at the centre of class `own`, 1 at that of `toward`, of features (...,D) float64."""
-    way = centers[toward] - centers[own]
-    length = way @ way
-    return (features - centers[own]) @ way / length if bool(length > 0) else features.new_zeros(features.shape[:-1])
-
-
-def heading(centers: Tensor, here: Tensor, own: int, target: int | None, predicted: int | None) -> int:
-    """The wrong class that a walk heads for, by the rule of `walkway`; here (D,) is where it counts."""
-    if target is not None:
-        return target
-    if predicted is not None and predicted != own:
-        return predicted
-    gap = (centers - here).norm(dim=1)
-    gap[own] = torch.inf
-    return int(gap.argmin())
+    points = ground.points.double()
+    low, high = points.min(0).values, points.max(0).values
+    edge = margin * (high - low)
+    x, y = (torch.linspace(float(low[k] - edge[k]), float(high[k] + edge[k]), size).double() for k in (0, 1))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
+    votes = Neighbours(points, ground.labels).classes(grid, k=min(K, len(points)))
+    return Regions(x.numpy(), y.numpy(), votes.reshape(size, size))
 
 
 def trustworthiness(features: Tensor | np.ndarray, points: Tensor | np.ndarray, k: int = K) -> float:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import InvalidValue
-from explorer.features.maps import heading, progress
+from explorer.core import InvalidValue, wilson
 from explorer.features.neighbours import K, Neighbours, Points, exact
+from explorer.features.ways import heading, progress
 
 Z = 1.959964  # of a 95 % interval
 
@@ -134,6 +134,24 @@ def scatter_ratio(features: Points, labels: Points) -> float:
         within += float(((own - own.mean(0)) ** 2).sum())
         between += len(own) * float(((own.mean(0) - middle) ** 2).sum())
     return within / between if between > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """How well the classes of reference images hold together, in the full feature space."""
+
+    silhouette: Interval  # mean over the images
+    scatter: float  # see `scatter_ratio`
+    neighbours: Interval  # share of the images whose class is that of most of their K nearest others
+
+
+def clusters(features: Points, labels: Points, ground: Neighbours) -> Clusters:
+    """Of features (M,D), labels (M,) and the same as `Neighbours`; raises InvalidValue as `silhouettes` does."""
+    classes = np.asarray(labels)
+    right = int((ground.classes(features, np.arange(len(classes))) == classes).sum())
+    n = len(classes)
+    share = Interval(right / n, *wilson(right, n), n, "Wilson's score interval, 95 %")
+    return Clusters(mean_interval(silhouettes(features, labels)), scatter_ratio(features, labels), share)
 
 
 def _several(name: str, classes: np.ndarray) -> None:

@@ -96,7 +96,7 @@ class Neighbours:
         middle = self.typical.median()
         nearer = torch.searchsorted(self.typical, distance)
         relative = distance / middle if bool(middle > 0) else torch.where(distance > 0, torch.inf, 0.0)
-        return Gauge(distance.numpy(), relative.numpy(), (100 * nearer / len(self)).double().numpy())
+        return Gauge(distance.numpy(), relative.numpy(), (100 * nearer.double() / len(self)).numpy())
 
     def classes(self, features: Points, rows: Points | None = None, k: int = K) -> np.ndarray:
         """(n,) the class of most of the k nearest references; of classes with equally many, the nearer one's."""

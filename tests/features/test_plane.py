@@ -6,15 +6,7 @@ import torch
 
 from explorer.core import InvalidValue
 from explorer.features import Plane, walkway
-
-CLASSES = ("cat", "dog", "frog")
-
-
-def cloud(n=90, d=12, seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 3
-    centers = torch.randn(3, d, generator=rng) * 3
-    return centers[labels] + torch.randn(n, d, generator=rng), labels
+from tests.features.clouds import CLASSES, cloud
 
 
 def test_finds_the_axes_of_a_cloud_laid_out_by_hand():

@@ -164,12 +164,13 @@ class Life:
         except BaseException as error:
             self.closing = True
             status, message = verdict(error)
-            LOG.info("%s: %s", status, message, exc_info=None if isinstance(error, ExplorerError) else error)
             ending: dict[str, Any] = {"status": status, "message": message}
             if status == "cancelled" and self.run.spec.place != "local" and not self.run.stopping:  # it was the cluster's doing
-                ending = {"status": "queued", "message": "It saved its state before its time limit.", "process": None}
-                if not self.leaving:  # only the cluster knows whether the job comes back
-                    ending = {}
+                message = "It saved its state before its time limit." if self.leaving else "The cluster ended its processes."
+                # whether a job that was ended comes back, the cluster alone knows: `Slurm.ending` asks it
+                ending = {"status": "queued", "message": message, "process": None} if self.leaving else {}
+                status = "stopped"
+            LOG.info("%s: %s", status, message, exc_info=None if isinstance(error, ExplorerError) else error)
             if ending and not isinstance(error, Taken) and not self.lost:
                 self._patiently_at_the_end(lambda: self.set(**ending))
             raise

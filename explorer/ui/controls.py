@@ -32,6 +32,7 @@ EVERY = "all classes"
 FAVOURITE = "cifar10/baseline"  # shown first: it falls at once
 FIRST_PICTURES = {"cifar10": 317}  # a frog that nobody mistakes, but the favourite takes for a cat after six steps
 UNTOLD = "not in the list, or unknown"
+CERTIFY = tuple(f"certify.{name}" for name in ("view", "model", "sigma", "n0", "n", "alpha", "sound", "count", "each"))
 
 
 def first_request() -> tuple[AttackRequest, str | None]:
@@ -94,7 +95,7 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     columns = st.columns(2)
     columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", icon=":material/navigate_next:")
     columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", icon=":material/shuffle:")
-    wish = "One this model gets right" if models is None else "One these models get right"
+    wish = "One this model gets right" if models is None or len(models) == 1 else "One these models get right"
     st.button(wish, on_click=_jump_to_right, args=(models,), width="stretch", icon=":material/check:")
     with st.expander("Use your own picture", expanded=_is_upload(state["image"])):
         _upload_panel(name)
@@ -222,9 +223,13 @@ def _attacks() -> list[str]:
 
 def current_request(model: str | None = None) -> AttackRequest:
     """What the controls say, against `model` (None: the chosen one), checked; raises ExplorerError with one sentence."""
+    return AttackRequest(**chosen_picture(), **attack_settings(model)).within()
+
+
+def chosen_picture() -> dict[str, Any]:
+    """A request's `image`, and the `label` that one's own picture is said to have."""
     image = st.session_state["image"]
-    label = _true_label() if _is_upload(image) else None
-    return AttackRequest(image=image, label=label, **attack_settings(model)).within()
+    return {"image": image, "label": _true_label() if _is_upload(image) else None}
 
 
 def attack_settings(model: str | None = None) -> dict[str, Any]:
@@ -257,7 +262,7 @@ def remember_choices() -> None:
     """Keep what was chosen while another page is shown: Streamlit forgets the values of widgets that are not drawn."""
     kept = st.session_state.setdefault("choices", {})
     forms = [f"{entry.key}.{p.name}" for entry in ATTACKS for p in entry.cls.params()]
-    own = ("models", "craft", "many.pick", "many.of", "many.count", "many.change")  # Compare's and Many pictures'
+    own = ("models", "craft", "many.pick", "many.of", "many.count", "many.change", *CERTIFY)  # of single pages
     for key in ("dataset", "class", "model", *own, "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
         if key in st.session_state:
             kept[key] = st.session_state[key]
@@ -332,7 +337,7 @@ def _jump_to_right(models: Sequence[str] | None) -> None:
             return
         right = [row for row, seen in zip(right, ticket.latest.tolist(), strict=True) if seen == int(images.y[row])]
         if not right:
-            who = "This model got" if models is None else "These models together got"
+            who = "This model got" if models is None or len(models) == 1 else "These models together got"
             state["notice"] = f"{who} none of 64 such pictures right; choose another class or model."
             return
     state["image"] = right[0]

@@ -1,0 +1,281 @@
+"""Figures of randomized smoothing: votes, a radius firming up, what sigma and n do, attack against proof, many pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from explorer.plots._page import inks, quiet_layout
+from explorer.plots.theme import STATE_COLORS, class_color, series_color
+
+HEIGHT = 330
+AXIS_HEIGHT = 190
+TINT = "33"  # a colour's opacity as an area, of ff
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+PROVEN = STATE_COLORS["holds"]
+BROKEN = "#cf2f3a"  # an alarm, nothing else
+
+
+def votes(
+    selection: np.ndarray,
+    estimation: np.ndarray,
+    names: Sequence[str],
+    selected: int | None,
+    p_lower: float | None,
+    bound_name: str,
+    *,
+    dark: bool = False,
+) -> go.Figure:
+    """Votes (K,) of the draws that choose the class and of those that measure how often it wins, in % of each kind.
+
+    `p_lower`: the lower bound on the chosen class's share, in [0, 1]; with `bound_name` in the legend.
+    """
+    ink = inks(dark)
+    selection, estimation = np.asarray(selection), np.asarray(estimation)
+    share = 100 * estimation / max(estimation.sum(), 1)
+    figure = go.Figure()
+    figure.add_bar(
+        x=share,
+        y=list(names),
+        orientation="h",
+        name="votes that count",
+        marker={"color": [class_color(i) for i in range(len(names))]},
+        text=[f"{count:,}" if count else "" for count in estimation],
+        textposition="auto",
+        textangle=0,
+        insidetextanchor="start",
+        customdata=estimation,
+        hovertemplate="%{y}: %{customdata:,} votes, %{x:.2f} %<extra></extra>",
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=100 * selection / max(selection.sum(), 1),
+        y=list(names),
+        mode="markers",
+        name="draws that choose the class",
+        marker={"symbol": "diamond-open", "size": 9, "color": ink.text, "line": {"width": 1.5}},
+        customdata=selection,
+        hovertemplate="%{y}: %{customdata:,} of the draws that choose, %{x:.0f} %<extra></extra>",
+    )
+    if selected is not None and p_lower:
+        figure.add_scatter(
+            x=[100 * p_lower],
+            y=[names[selected]],
+            mode="markers",
+            name=bound_name,
+            marker={"symbol": "line-ns", "size": 26, "line": {"width": 3, "color": ink.text}},
+            hovertemplate=f"{bound_name}: %{{x:.2f}} %<extra></extra>",
+        )
+    figure.add_vline(x=50, line={"color": ink.quiet, "width": 1.5, "dash": "dash"})
+    figure.update_xaxes(title="% of the votes; the dashed line is one half", range=[0, 103])
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, barmode="overlay")
+    return figure.update_layout(margin={"l": 88}, legend={"y": -0.2})
+
+
+def course(
+    drawn: np.ndarray,
+    radius: np.ndarray,
+    steps: np.ndarray,
+    cap: np.ndarray,
+    n: int,
+    certified: float | None,
+    *,
+    dark: bool = False,
+) -> go.Figure:
+    """The bound that may be watched, `radius` (T,) after `drawn` (T,) draws (nan: none yet), below the `cap` (S,) that
+    `steps` (S,) draws could reach if all agreed; `certified`: the certificate's own radius, from all n draws."""
+    ink = inks(dark)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=steps, y=cap, mode="lines", name="if all draws agreed", line={"color": ink.quiet, "width": 1.5, "dash": "dot"},
+        hovertemplate="%{x:,} draws that all agree: radius %{y:.3f}<extra></extra>",
+    )  # fmt: skip
+    seen = ~np.isnan(np.asarray(radius, float))
+    figure.add_scatter(
+        x=np.asarray(drawn)[seen],
+        y=np.asarray(radius)[seen],
+        mode="lines+markers" if seen.sum() < 4 else "lines",
+        name="so far (holds at every look)",
+        line={"color": PROVEN, "width": 2.5, "shape": "hv"},
+        fill="tozeroy",
+        fillcolor=PROVEN + TINT,
+        hovertemplate="after %{x:,} draws: at least %{y:.4f}<extra></extra>",
+    )
+    if certified is not None:
+        figure.add_scatter(
+            x=[n], y=[certified], mode="markers", name="the certificate",
+            marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
+            hovertemplate="the certificate, from all %{x:,} draws: %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+    top = 1.08 * max([*np.asarray(cap, float), certified or 0.0, 1e-9])
+    figure.update_xaxes(title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], dtick=1)
+    figure.update_yaxes(title="radius (L2)", range=[0, top])
+    return quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.2})
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: x and y (P,), its name, and whether it is the one the page is about."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    chosen: bool = False
+
+
+def _lines(figure: go.Figure, lines: Sequence[Line], tip: str, dark: bool) -> None:
+    others = [i for i, line in enumerate(lines) if not line.chosen]
+    for i, line in enumerate(lines):
+        figure.add_scatter(
+            x=line.x,
+            y=line.y,
+            mode="lines",
+            name=line.name,
+            line={"color": PROVEN, "width": 3}
+            if line.chosen
+            else {"color": inks(dark).quiet, "width": 1.5, "dash": DASHES[1 + others.index(i) % (len(DASHES) - 1)]},
+            hovertemplate=f"{line.name}: {tip}<extra></extra>",
+        )
+
+
+def radius_by_share(
+    lines: Sequence[Line], bound: float | None, radius: float | None, *, dark: bool = False
+) -> go.Figure:
+    """R = sigma * Phi^-1(p) for several sigma (x: p in %), with the certificate's own p and radius on it."""
+    figure = go.Figure()
+    _lines(figure, lines, "p %{x:.2f} %, radius %{y:.3f}", dark)
+    if bound is not None and radius is not None:
+        figure.add_scatter(
+            x=[bound], y=[radius], mode="markers", name="this picture",
+            marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": inks(dark).text}},
+            hovertemplate="this picture: p at least %{x:.2f} %, radius %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title="lower bound p on the class's share of the votes, %", range=[50, 100.4])
+    figure.update_yaxes(title="radius (L2)", rangemode="tozero")
+    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.22})
+
+
+def radius_by_draws(
+    lines: Sequence[Line], n: int, cap: float, radius: float | None, *, dark: bool = False
+) -> go.Figure:
+    """The largest radius that n draws can certify at all, sigma * Phi^-1(alpha^(1/n)), for several sigma."""
+    ink = inks(dark)
+    figure = go.Figure()
+    _lines(figure, lines, "%{x:,} draws, at most %{y:.3f}", dark)
+    figure.add_scatter(
+        x=[n], y=[cap], mode="markers", name="the most that this n can do",
+        marker={"symbol": "circle-open", "size": 11, "color": ink.text, "line": {"width": 2}},
+        hovertemplate="n %{x:,}: at most %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    if radius is not None:
+        figure.add_scatter(
+            x=[n], y=[radius], mode="markers", name="this picture",
+            marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
+            hovertemplate="this picture: %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title="n, the noisy copies that vote", type="log", dtick=1)
+    figure.update_yaxes(title="largest radius there can be (L2)", rangemode="tozero")
+    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.22})
+
+
+def attack_axis(
+    certified: float | None,
+    eps: np.ndarray,
+    distance: np.ndarray,
+    reached: np.ndarray,
+    abstained: np.ndarray,
+    found: float | None,
+    alarm: bool,
+    *,
+    dark: bool = False,
+) -> go.Figure:
+    """One axis of L2 distance: up to `certified` nothing can change the answer; tries of the attacks stand at their eps,
+    those that reached another class at the `distance` of their picture (P,); `found`: the nearest of them."""
+    ink = inks(dark)
+    reached, abstained = np.asarray(reached, bool), np.asarray(abstained, bool)
+    eps, distance = np.asarray(eps, float), np.asarray(distance, float)
+    figure = go.Figure()
+    reach = max([certified or 0.0, found or 0.0, *eps, 1e-3])
+    if certified:
+        figure.add_vrect(
+            x0=0, x1=certified, fillcolor=BROKEN if alarm else PROVEN, opacity=0.22, line_width=0, layer="below",
+            annotation={"text": "certified", "font": {"color": ink.text}}, annotation_position="top left",
+        )  # fmt: skip
+        figure.add_vline(x=certified, line={"color": PROVEN, "width": 2.5})
+    for name, mask, symbol, color in (
+        ("attack failed", ~reached & ~abstained, "square-open", PROVEN),
+        ("no answer (PREDICT abstains)", ~reached & abstained, "diamond-open", ink.quiet),
+        ("attack succeeded", reached, "x", STATE_COLORS["fooled"]),
+    ):
+        if mask.any():
+            figure.add_scatter(
+                x=np.where(reached, distance, eps)[mask],
+                y=np.zeros(mask.sum()),
+                mode="markers",
+                name=name,
+                marker={"symbol": symbol, "size": 11, "color": color, "line": {"width": 1.5, "color": color}},
+                hovertemplate=f"L2 %{{x:.4f}}: {name}<extra></extra>",
+            )
+    if found is not None:
+        figure.add_vline(
+            x=found,
+            line={"color": BROKEN if alarm else STATE_COLORS["fooled"], "width": 2.5},
+            annotation={"text": f"nearest attack: {found:.3f}", "font": {"color": ink.text}},
+            annotation_position="bottom right" if found < 0.75 * reach else "bottom left",
+        )
+    figure.update_xaxes(title="L2 distance from the picture", range=[0, 1.08 * reach], showgrid=True)
+    figure.update_yaxes(visible=False, range=[-1, 1])
+    quiet_layout(figure, dark, height=AXIS_HEIGHT, dragmode=False, hovermode="closest", showlegend=True)
+    return figure.update_layout(margin={"l": 12, "t": 8, "b": 46}, legend={"yanchor": "bottom", "y": 1.02})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Certified accuracy at some radii, each with its 95 % interval: (P,) in [0, 1].
+
+    `points`: measured at a few radii only (a card), so that nothing is said in between.
+    """
+
+    name: str
+    radius: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: int
+    points: bool = False
+
+
+def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
+    """Certified accuracy over the radius; whole curves as steps with bands, a card's measures as points with bars."""
+    figure = go.Figure()
+    for i, curve in enumerate(curves):
+        color = series_color(i)
+        x, y, low, high = (np.asarray(values, float) for values in (curve.radius, curve.accuracy, curve.low, curve.high))
+        bounds = [f"{lo:.1%} to {hi:.1%}" for lo, hi in zip(low, high, strict=True)]
+        tip = f"{curve.name}<br>radius %{{x:.3g}}: %{{y:.1f}} % [%{{customdata}}], n={curve.n}<extra></extra>"
+        if curve.points:
+            figure.add_scatter(
+                x=x, y=100 * y, mode="markers+lines", name=curve.name, customdata=bounds, hovertemplate=tip,
+                line={"color": color, "width": 1, "dash": "dot"},
+                marker={"symbol": MARKS[i % len(MARKS)], "size": 9, "color": color},
+                error_y={"type": "data", "symmetric": False, "array": 100 * (high - y), "arrayminus": 100 * (y - low),
+                         "thickness": 1.5, "color": color},
+            )  # fmt: skip
+            continue
+        figure.add_scatter(
+            x=np.r_[x, x[::-1]], y=100 * np.r_[high, low[::-1]], fill="toself", fillcolor=color + TINT, mode="lines",
+            line={"width": 0}, hoverinfo="skip", showlegend=False, name=f"{curve.name}: 95 % band",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=100 * y, mode="lines", name=curve.name, customdata=bounds, hovertemplate=tip,
+            line={"color": color, "width": 2.5, "dash": DASHES[i % len(DASHES)]},
+        )  # fmt: skip
+    figure.update_xaxes(title="radius (L2)", rangemode="tozero")
+    figure.update_yaxes(title="certified accuracy, %", range=[0, 100])
+    quiet_layout(figure, dark, height=HEIGHT + 90, dragmode=False, hovermode="closest", showlegend=True)
+    return figure.update_layout(legend={"orientation": "v", "x": 1, "xanchor": "right", "y": 1, "bgcolor": "rgba(0,0,0,0)"})

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, dead, look, revived
+from explorer.attacks._linear import Sight, likeliest
 from explorer.core import Ball, Goal, Hyper, Step, param, randomness
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
-STILL = 0.05  # / steps: it does not if the objective fell by less than this share
+STILL = 1.0  # / steps: it does not if the objective fell by less than this share
 SHORTER = 0.999  # a search that leaves more than this share of the distance was idle
-IDLE = 4  # so many idle searches in a row, and the image is done
+IDLE = 1  # so many idle searches in a row, and the image is done with searching
 WIDER = 0.9  # tanh of w at a white pixel (-WIDER at a black one), so that there is a slope
+BEYOND = 0.001  # of the clean margin: so far beyond the boundary a slide aims
 LAST = 0.1  # to this share the step shrinks within a search, once the distance is known
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
 
@@ -38,17 +40,20 @@ class CW(Hyper):
     margin is the best other logit minus the label's (with a target the reverse): the paper's f, sign turned. Success is a
     margin above kappa. c is searched for each image by itself: times 10 until it succeeds, then halving between the
     largest that failed and the smallest that succeeded; from 10 searches on, the last one repeats that upper end. The
-    variable and Adam begin anew in every search; the nearest success of all of them counts, and a bisection between the
-    image and it ends at the boundary.
+    variable and Adam begin anew in every search; the nearest success of all of them slides along the boundary for a while,
+    and a bisection between the image and it ends at the boundary.
     Cost: one forward and one backward pass for each update of an image that still moves (no backward pass where every
-    image of the batch has succeeded for the moment), one forward pass for the first look and each halving.
+    image of the batch has succeeded for the moment) and for each slide, one forward pass for the first look and each
+    halving.
     Of all updates about 120 are yielded, and every search's best point so far; Step.reached means a margin above kappa.
     differs: an image leaves a search by itself when its objective stands still, not when that of the batch does; and it
-    is done when two searches in a row have not shortened its distance by a thousandth.
+    is done with searching when one search has not shortened its distance by a thousandth.
     differs: the tanh is widened to [-1/18, 19/18] and cut at [0, 1], so that x(w0) is the image, and black and white
     pixels have a slope (the authors scale by 0.999999, where it is a millionth).
     differs: once an image has a result, Adam's step is no longer than what a typical pixel changed by, and shrinks.
-    differs: the bisection at the end. A gradient that is exactly zero or not finite is replaced by a random direction.
+    differs: the slides and the bisection at the end. A slide goes from the best point to the one nearest to the image on
+    the boundary as if it were straight there, as long as the points looked at succeed; else a smaller share of it.
+    differs: a gradient that is exactly zero or not finite is replaced by a random direction (in a slide: the point stays).
     """
 
     budget: ClassVar[str] = "minimal"
@@ -74,6 +79,9 @@ class CW(Hyper):
     )
     lr: float = param(0.01, "learning rate", lo=0.0001, hi=1.0, step=0.005, help="Adam's step, in the tanh variable.")
     first_c: float = param(0.1, "first c", lo=1e-6, hi=1e6, step=0.1, help="The first weight of the penalty.")
+    slides: int = param(
+        15, "slides", lo=0, hi=100, help="Steps along the boundary toward the image, after the searches."
+    )
     halvings: int = param(10, "halvings", lo=0, hi=30, help="Bisection steps to the boundary at the end.")
     draws: int = param(
         1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
@@ -82,12 +90,12 @@ class CW(Hyper):
     @property
     def expected_frames(self) -> int:
         """Steps that the walk yields at most."""
-        return 2 + self.searches * (self._shown + 1)
+        return 2 + self.searches * (self._shown + 1) + self.slides
 
     @property
     def expected_passes(self) -> int:
         """Forward and backward passes of one image at most."""
-        return (1 + 2 * self.searches * self.steps + self.halvings) * self.draws
+        return (1 + 2 * self.searches * self.steps + 2 * self.slides + self.halvings) * self.draws
 
     @property
     def _every(self) -> int:
@@ -108,7 +116,7 @@ class CW(Hyper):
         if over:
             return
         for search in range(self.searches):
-            after = (self.searches - search - 1) * (self._shown + 1) + 1  # steps to come when this search is over
+            after = (self.searches - search - 1) * (self._shown + 1) + self.slides + 1  # steps to come afterwards
             work.begin(search)
             if len(work.rows) == 0:
                 break
@@ -121,6 +129,10 @@ class CW(Hyper):
                 work.leave(update)
             work.end()
             yield work.step(work.index + after)
+        work.begin_slides()
+        for left in reversed(range(self.slides if len(work.rows) else 0)):
+            work.slide(model, rng)
+            yield work.step(work.index + left + 1)
         work.bisect(model, rng)
         yield work.step(work.index)
 
@@ -134,7 +146,8 @@ class _Work:
         self.index = 0  # of the next step
         self.x, self.logits = x0, logits  # shown
         self.best, self.best_logits = x0.clone(), logits.clone()
-        self.found = goal.margin(logits) > attack.kappa  # (N,) ever
+        self.clean_margin = goal.margin(logits)  # (N,)
+        self.found = self.clean_margin > attack.kappa  # (N,) ever
         self.best_distance = torch.where(self.found, 0.0, torch.full((n,), math.inf, device=device))
         self.c = torch.full((n,), attack.first_c, device=device)
         self.idle = torch.zeros_like(self.found, dtype=torch.int64)  # searches in a row that brought nothing
@@ -237,6 +250,34 @@ class _Work:
         """The best where there is one, else the last point looked at."""
         self.x = torch.where(self.found.view(-1, 1, 1, 1), self.best, self.x)
         self.logits = torch.where(self.found[:, None], self.best_logits, self.logits)
+
+    def begin_slides(self) -> None:
+        self.rows = (self.found & (self.best_distance > 0)).nonzero()[:, 0]
+        self.slid = self.best[self.rows]
+        self.share = torch.ones(len(self.rows), device=self.x0.device)
+
+    def slide(self, model: nn.Module, rng: torch.Generator) -> None:
+        """Look at the present points, and go to the boundary as if it were straight: all of the way along its normal, and a
+        share of the way along the boundary to what is nearest to the image; half of that from where a point failed.
+        """
+        rows, x, kappa = self.rows, self.slid, self.attack.kappa
+        goal, change = self.goal.rows(rows), x - self.x0[rows]
+        seen = Sight(model, x, self.attack.draws, rng)
+        self._spend(self.forwards, "forwards")
+        margin = goal.margin(seen.logits)
+        self._keep(rows, x, seen.logits, margin > kappa, change.flatten(1).norm(dim=1))
+        self._show()
+        self.share = torch.where(margin > kappa, self.share, self.share / 2)
+        slope = seen.slope(goal, likeliest(seen.logits, goal, 1)[:, 0], more=False)
+        self._spend(self.backwards, "backwards")
+        lost = dead(slope)
+        self.stalled[rows] |= lost
+        steep = slope.square().flatten(1).sum(1)
+        along = ((slope * change).flatten(1).sum(1) / steep).view(-1, 1, 1, 1) * slope
+        aim = kappa + BEYOND * (kappa - self.clean_margin[rows])
+        needed = ((aim - margin) / steep).view(-1, 1, 1, 1) * slope
+        beside = (1 - self.share).view(-1, 1, 1, 1) * (change - along)
+        self.slid = torch.where(lost.view(-1, 1, 1, 1), x, (self.x0[rows] + along + needed + beside).clamp(0, 1))
 
     def bisect(self, model: nn.Module, rng: torch.Generator) -> None:
         """Between the image and the best, ever nearer; every point that is kept was looked at."""

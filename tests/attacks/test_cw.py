@@ -135,12 +135,12 @@ def test_a_target_is_reached_at_its_own_boundary(linear):
 
 
 def test_nearer_than_deepfool_on_a_trained_network(trained):
+    """Clearly on the mean; a single image may end at another boundary."""
     model, x, y = trained
     goal = Goal.untargeted(y)
     ours, other = smallest(CW(), model, x, goal), smallest(ATTACKS["deepfool"](), model, x, goal)
-    assert bool((ours.distance <= 1.02 * other.distance).all()) and float(ours.distance.mean()) < float(
-        other.distance.mean()
-    )
+    assert float(ours.distance.mean()) < 0.97 * float(other.distance.mean())
+    assert float((ours.distance <= 1.02 * other.distance).double().mean()) > 0.9
 
 
 def test_the_bisection_ends_at_the_boundary(linear):
@@ -148,12 +148,32 @@ def test_the_bisection_ends_at_the_boundary(linear):
     model, x = linear(weights(2, seed=7)), interior(4, seed=7)
     y = model(x).argmax(1)
     goal = Goal.untargeted(y)
-    coarse = {"searches": 1, "steps": 20, "first_c": 1e4, "lr": 0.1}
+    coarse = {"searches": 1, "steps": 20, "first_c": 1e4, "lr": 0.1, "slides": 0}
     rough, fine = (smallest(CW(halvings=n, **coarse), model, x, goal) for n in (0, 10))
     assert bool((rough.distance > 1.02 * fine.distance).all())
     assert torch.equal(fine.forwards, rough.forwards + 10) and torch.equal(fine.backwards, rough.backwards)
     margin, whole = goal.margin(model(fine.x)), goal.margin(model(rough.x)) - goal.margin(model(x))
     assert bool((margin > 0).all()) and bool((margin < whole / 500).all())
+
+
+def test_slides_end_at_the_nearest_point_of_a_straight_boundary(linear):
+    """A search that stops far too early: the slides alone reach the least change, and each is a pass there and back."""
+    model, x = linear(weights(2, seed=9)), interior(4, seed=9)
+    y = model(x).argmax(1)
+    coarse = {"searches": 1, "steps": 10, "first_c": 1e4, "lr": 0.1, "halvings": 0}
+    rough, fine = (smallest(CW(slides=n, **coarse), model, x, Goal.untargeted(y)) for n in (0, 5))
+    least = infimum(model, x, y)
+    assert bool(rough.success.all()) and bool((rough.distance > 1.05 * least).all())
+    assert torch.allclose(fine.distance, 1.001 * least, rtol=2e-4)
+    assert torch.equal(fine.forwards, rough.forwards + 5) and torch.equal(fine.backwards, rough.backwards + 5)
+
+
+def test_slides_shorten_the_change_on_a_trained_network(trained):
+    model, x, y = trained
+    goal = Goal.untargeted(y)
+    without, with_slides = (smallest(CW(searches=3, steps=30, slides=n), model, x, goal) for n in (0, 15))
+    assert bool((goal.margin(model(with_slides.x)) > 0).all())
+    assert float(with_slides.distance.mean()) < float(without.distance.mean())
 
 
 def test_each_search_begins_anew(linear):
@@ -223,7 +243,7 @@ def test_gradients_are_averaged_over_draws(masked):
     assert cosine[64] > max(cosine[1], 0.9)
 
 
-def test_an_image_that_two_searches_leave_where_it_is_is_done(linear, monkeypatch):
+def test_an_image_that_a_search_leaves_where_it_is_is_done(linear, monkeypatch):
     model, x = linear(weights(5)), interior(6)
     attack, goal = CW(searches=9, steps=100), Goal.untargeted(model(x).argmax(1))
     found = smallest(attack, model, x, goal)

@@ -34,15 +34,36 @@ if TYPE_CHECKING:
 
     from explorer.training import Progress
 
+SLICE = 0.05  # seconds; a wait notices a stop as fast
 POLL = 0.5  # seconds between two looks whether it is this run's turn
 BEAT = 1.0  # seconds between two heartbeats
 GRACE = 3.0  # seconds a stop may take before the run is ended wherever it is
+AGAIN = 1.0  # seconds after which it is ended once more
 RETRY = 3.0  # seconds between two tries on a full disk
 MEASURED = {"cpu": 100, "mps": 200, "cuda": 1000}  # test images under attack when a run ends, by device
 SMOKE_MEASURED = 10
 LOG = logging.getLogger("explorer.jobs")
 
 T = TypeVar("T")
+
+
+class Flag:
+    """As threading.Event, but a signal's handler may set it while this very thread waits for it."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not self._set and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SLICE))
+        return self._set
 
 
 class Life:
@@ -54,8 +75,10 @@ class Life:
         self.rank = int(os.environ.get("RANK", 0))
         self.parent = os.getppid()
         self.me = Process.of(self.parent if "RANK" in os.environ else None)  # of several ranks, their agent
-        self.stop, self.over = threading.Event(), threading.Event()
-        self.closing = self.lost = self.paused = self.leaving = False
+        self.stop, self.over = Flag(), threading.Event()
+        self.registered = self.closing = self.lost = self.paused = self.leaving = False
+        self._asked_at = 0.0
+        self._ending = threading.Lock()
         self.progress: dict[str, Any] = {}
         self._began: tuple[int, float] | None = None
         self._spoken = ""
@@ -68,7 +91,7 @@ class Life:
     def __enter__(self) -> Life:
         self._handlers = {}
         if threading.current_thread() is threading.main_thread():
-            wanted = {signal.SIGTERM: self._asked, signal.SIGINT: self._asked, signal.SIGALRM: self._late}
+            wanted = {signal.SIGTERM: self._asked, signal.SIGINT: self._asked}
             if self.run.spec.place != "local":
                 wanted[signal.SIGUSR2] = self._leave
             for number, handler in wanted.items():
@@ -82,8 +105,8 @@ class Life:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.over.set()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        with self._ending:
+            self.over.set()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         LOG.removeHandler(self._file)
@@ -92,20 +115,31 @@ class Life:
     # -- being stopped
 
     def _asked(self, number: int, frame: object) -> None:
-        again = self.stop.is_set() and number == signal.SIGINT
-        self.stop.set()
-        if again:  # Ctrl-C twice
-            self._late(number, frame)
-        signal.setitimer(signal.ITIMER_REAL, GRACE, 1.0)  # an exception may be swallowed on its way: again and again
+        now = time.monotonic()
+        if not self._asked_at:
+            self._asked_at = now
+            self.stop.set()
+            threading.Thread(target=self._insist, name="insists on the stop", daemon=True).start()
+        elif (number == signal.SIGINT or now - self._asked_at >= GRACE) and not self.closing:  # Ctrl-C twice; or late
+            raise Cancelled("It was stopped at once; it can go on from its last checkpoint.")
+
+    def _insist(self) -> None:
+        """Some seconds after the first signal another one, which ends the work wherever it is; and, as the exception may
+        be swallowed on its way, another."""
+        self.over.wait(GRACE)
+        while not self.over.wait(SLICE):
+            self._signal()
+            self.over.wait(AGAIN)
+
+    def _signal(self) -> None:
+        with self._ending:
+            if not self.over.is_set():  # the handler is ours still
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _leave(self, number: int, frame: object) -> None:
         """The cluster's time limit is near: save, and come back in another turn."""
         self.leaving = True
         self.stop.set()
-
-    def _late(self, number: int, frame: object) -> None:
-        if not self.closing:
-            raise Cancelled("It was stopped at once; it can go on from its last checkpoint.")
 
     def _beat(self) -> None:
         while not self.over.wait(BEAT):
@@ -123,7 +157,7 @@ class Life:
 
     def _stop_main(self) -> None:
         if self._handlers:
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._signal()
         else:
             self.stop.set()
 
@@ -248,7 +282,8 @@ class Life:
         target = target or run.folder / "export" / recipe.dataset
         words = {"title": spec.title, "summary": spec.summary}
         card = self.patiently(lambda: export(
-            result, recipe, spec.recipe, name, target, precision=PRECISION_WORDS[facts["precision"]], command=command, **words
+            result, recipe, spec.recipe, name, target, hardware=facts["hardware"], threads=facts["threads"],
+            precision=PRECISION_WORDS[facts["precision"]], command=command, **words,
         ))  # fmt: skip
         if run.store is not None:
             with zoo.beside(target.parent):
@@ -275,7 +310,7 @@ class Life:
         share = max(cores() // spec.processes, 1)
         facts = {
             "device": str(device),
-            "hardware": hardware_of(device),
+            "hardware": hardware_of(device) if spec.processes == 1 else f"{spec.processes} processes, each on {hardware_of(device)}",
             "threads": spec.threads or before.get("threads") or share,
             "processes": spec.processes,
             "precision": precision_of(spec.precision, device) if "precision" not in before else before["precision"],

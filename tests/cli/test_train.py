@@ -1,6 +1,8 @@
 """`python -m explorer train`: a run ends, learns, exports, goes on after a stop, and refuses what it cannot do."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from explorer.cli import main
 from explorer.core import Cancelled
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
+from explorer.jobs import Store
 from explorer.models import zoo
 from explorer.training import METRICS, newest, read_metrics, train
 
@@ -67,28 +70,54 @@ def test_two_seeds_give_two_models_and_one_seed_one(training_images, tmp_path):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_ctrl_c_stops_and_the_same_command_goes_on(cli, training_images, tmp_path, monkeypatch):
+def test_ctrl_c_saves_and_the_same_command_goes_on(cli, training_images, tmp_path, monkeypatch):
     words = ("train", "baseline", "--smoke", "--set", "epochs=2", "--out", tmp_path / "run", "--precision", "float32")
     updates, original = [], RECIPES["baseline"].loss
 
     def interrupted(self, *rest, **options):
         updates.append(1)
         if len(updates) == 4:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return original(self, *rest, **options)
 
     monkeypatch.setattr(RECIPES["baseline"], "loss", interrupted)
     said = cli(*words)
-    assert (said.code, said.err.strip().splitlines()[-1]) == (130, "Stopped.")
+    assert said.code == 130, said.err
+    assert said.err.strip().splitlines()[-1].endswith("it can go on from there. The same command goes on.")
+    assert json.loads((tmp_path / "run" / "state.json").read_text("utf-8"))["status"] == "cancelled"
 
-    def epochs():
+    def recorded(kind):
         records = newest(read_metrics(tmp_path / "run" / METRICS)[0])
-        return [record["epoch"] for record in records if record["kind"] == "epoch"]
+        return [record[kind] for record in records if record["kind"] == kind]
 
-    assert epochs() == [1]
+    assert recorded("epoch") == [1] and recorded("update") == [1, 2, 3]
     assert cli(*words).code == 0
-    assert epochs() == [1, 2]
-    assert len(updates) == 2 + 2 + 2  # the second epoch began anew, the first did not
+    assert recorded("epoch") == [1, 2] and recorded("update") == [1, 2, 3, 4]
+    assert len(updates) == 5  # the one that was stopped was done again, no other
+
+
+def test_a_run_without_a_folder_of_its_own_is_listed_and_taken_up_and_its_model_published(cli, training_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPLORER_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("explorer.jobs.runner.SMOKE_MEASURED", 2)
+    words = ("train", "baseline", "--smoke", "--set", "width=4", "--precision", "float32", "--device", "cpu")
+    updates, original = [], RECIPES["baseline"].loss
+
+    def interrupted(self, *rest, **options):
+        updates.append(1)
+        if len(updates) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *rest, **options)
+
+    monkeypatch.setattr(RECIPES["baseline"], "loss", interrupted)
+    assert cli(*words).code == 130
+    (run,) = Store().runs()
+    assert run.state.status == "cancelled"
+    said = cli(*words, "--json", "-")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["run"] == run.id and [one.id for one in Store().runs()] == [run.id]
+    assert run.state.status == "finished" and run.state.attempt == 2
+    card = zoo.card(run.state.model)
+    assert card.name == f"cifar10/baseline-smoke-{run.id[:6]}" and card.measures[0]["kind"] == "clean"
 
 
 def test_truncated_checkpoints_are_refused_in_one_sentence(cli, training_images, tmp_path):

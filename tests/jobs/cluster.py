@@ -28,7 +28,7 @@ SlurmctldPort={controller_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=6
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -50,7 +50,7 @@ MinJobAge=300
 KillWait=5
 JobRequeue=1
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""  # cred_expire: a requeued job may start again after so many seconds (120 if nothing is said)
+"""  # cred_expire: after so many seconds (by itself 120) a requeued job starts again; told to start earlier, it may fail
 
 
 def why_not() -> str | None:

@@ -61,5 +61,8 @@ def blocks(
                 key = np.random.SeedSequence(seed, spawn_key=(stream, (start + offset) // BLOCK))
                 draw(np.random.Generator(np.random.SFC64(key)), room[offset : offset + BLOCK])
 
-            list(pool.map(fill, range(0, len(out), BLOCK)))  # numpy releases the GIL; list() re-raises errors
+            if len(out) <= BLOCK:
+                fill(0)
+            else:
+                list(pool.map(fill, range(0, len(out), BLOCK)))  # numpy releases the GIL; list() re-raises errors
             yield from out.split(min(batch, group))

@@ -78,6 +78,7 @@ class Life:
         self.stop, self.over = Flag(), threading.Event()
         self.registered = self.closing = self.lost = self.paused = self.leaving = False
         self._asked_at = 0.0
+        self._threads: int | None = None  # torch's, before the work: a terminal's process has a life afterwards
         self._ending = threading.Lock()
         self.progress: dict[str, Any] = {}
         self._began: tuple[int, float] | None = None
@@ -111,6 +112,10 @@ class Life:
             signal.signal(number, handler)
         LOG.removeHandler(self._file)
         self._file.close()
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
 
     # -- being stopped
 
@@ -264,6 +269,7 @@ class Life:
         run, spec = self.run, self.run.spec
         recipe = spec.build()
         facts = self.settle(recipe)
+        self._threads = torch.get_num_threads()
         torch.set_num_threads(facts["threads"])
         device = torch.device(facts["device"])
         self.show, self._began = show, None
@@ -307,7 +313,8 @@ class Life:
         before = run.environment
         held = (run.state.device or "").split(",")[0]
         device = choose("cuda" if spec.processes > 1 and held.startswith("cuda") else held or spec.device)
-        share = max(cores() // spec.processes, 1)
+        asked = os.environ.get("EXPLORER_THREADS", "")
+        share = int(asked) if asked.isdecimal() and int(asked) else max(cores() // spec.processes, 1)
         facts = {
             "device": str(device),
             "hardware": hardware_of(device) if spec.processes == 1 else f"{spec.processes} processes, each on {hardware_of(device)}",

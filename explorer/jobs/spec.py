@@ -30,7 +30,7 @@ class Spec:
     summary: str | None = None  # None: the recipe's
     device: str = "auto"
     processes: int = 1
-    threads: int | None = None  # of each process; None: all cores
+    threads: int | None = None  # of each process; None: EXPLORER_THREADS, else all cores
     precision: str = "auto"
     limit: int | None = None  # training images; None: all, or the recipe's few in a smoke run
     smoke: bool = False

@@ -229,8 +229,7 @@ class _Watching:
                 news = next(walk, _OVER)
                 if news is _OVER:
                     walks.remove(walk)
-                yield so_far() if news else None
-        yield so_far()
+                yield so_far() if news else None  # the end of a walk is news
 
     def _pictures(self, models: list[Classifier]) -> Generator[None, None, tuple[list[int], list[Verdict]]]:
         """The rows, and each model's verdict on the untouched pictures."""
@@ -259,7 +258,7 @@ class _Watching:
             if len(rows) == request.count:
                 return rows, [joined(parts) for parts in verdicts]
         raise InvalidValue(
-            f"{' and '.join(request.models)} get only {len(rows)} of these {len(pool)} pictures right; "
+            f"Only {len(rows)} of these {len(pool)} pictures are classified right by {' and '.join(request.models)}; "
             f"{request.count} were asked for."
         )
 
@@ -276,6 +275,7 @@ class _Walker:
         check_features(self.model)
         self.map_work = engine.plane(request.model)
         self.draws = draws_of(self.model)
+        self._at_once = max(1, AT_ONCE // self.draws)
         self.lane: Lane | None = None
 
     def prepare(self) -> Iterator[None]:
@@ -357,19 +357,22 @@ class _Walker:
 
     def _record(self, x: Tensor, step: int) -> Iterator[None]:
         """One frame: where all images stand. Those that are not attacked are looked at once."""
-        where = np.arange(len(x)) if not len(self._frames) else self.attacked
-        last = {name: array[-1].copy() for name, array in self._frames.arrays().items()} if len(self._frames) else {}
-        rng = seeded(derived_seed(self.request.seed, LOOKING))
-        logits, features = [], []
-        for some in torch.from_numpy(where).split(max(1, AT_ONCE // self.draws)):
-            seen = _look(self.model, x[some.to(x.device)], self.draws, rng)
-            logits.append(seen[0])
-            features.append(seen[1])
-            yield None
-        found, predicted = torch.cat(features).numpy(), torch.cat(logits).argmax(1).numpy()
-        if last:
-            found, predicted = into(last["features"], where, found), into(last["predicted"], where, predicted)
-        self._frames.add({"features": found, "predicted": predicted, "steps": np.int64(step)})
+        frame = {"steps": np.int64(step)}
+        if len(self._frames):
+            frame |= {name: self._frames.arrays()[name][-1].copy() for name in ("features", "predicted")}
+        others = [] if len(self._frames) else [np.flatnonzero(~self.right)]
+        for where in (self.attacked, *others):  # apart, so that the attacked get the same draws at every step
+            rng = seeded(derived_seed(self.request.seed, LOOKING))
+            for some in np.split(where, range(self._at_once, len(where), self._at_once)):
+                if not len(some):
+                    continue
+                logits, features = _look(self.model, x[torch.from_numpy(some).to(x.device)], self.draws, rng)
+                for name, values in (("features", features.numpy()), ("predicted", logits.argmax(1).numpy())):
+                    if name not in frame:
+                        frame[name] = np.zeros((len(x), *values.shape[1:]), values.dtype)
+                    frame[name][some] = values
+                yield None
+        self._frames.add(frame)
 
     def _grow(self, best: Best, fooled: np.ndarray | None = None, predicted: np.ndarray | None = None) -> None:
         frames = self._frames.arrays()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,6 +19,11 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 PROVEN = STATE_COLORS["holds"]
 BROKEN = "#cf2f3a"  # an alarm, nothing else
+
+
+def down(value: float, digits: int) -> str:
+    """A proven number for people: rounded down, never overstated."""
+    return str(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
 
 
 def votes(
@@ -68,7 +74,7 @@ def votes(
             mode="markers",
             name=bound_name,
             marker={"symbol": "line-ns", "size": 26, "line": {"width": 3, "color": ink.text}},
-            hovertemplate=f"{bound_name}: %{{x:.2f}} %<extra></extra>",
+            hovertemplate=f"{bound_name}: {down(100 * p_lower, 2)} %<extra></extra>",
         )
     figure.add_vline(x=50, line={"color": ink.quiet, "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title="% of the votes; the dashed line is one half", range=[0, 103])
@@ -104,13 +110,14 @@ def course(
         line={"color": PROVEN, "width": 2.5, "shape": "hv"},
         fill="tozeroy",
         fillcolor=PROVEN + TINT,
-        hovertemplate="after %{x:,} draws: at least %{y:.4f}<extra></extra>",
+        customdata=[down(r, 4) for r in np.asarray(radius)[seen]],
+        hovertemplate="after %{x:,} draws: at least %{customdata}<extra></extra>",
     )
     if certified is not None:
         figure.add_scatter(
             x=[n], y=[certified], mode="markers", name="the certificate",
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
-            hovertemplate="the certificate, from all %{x:,} draws: %{y:.4f}<extra></extra>",
+            hovertemplate=f"the certificate, from all %{{x:,}} draws: {down(certified, 4)}<extra></extra>",
         )  # fmt: skip
     top = 1.08 * max([*np.asarray(cap, float), certified or 0.0, 1e-9])
     figure.update_xaxes(title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], dtick=1)
@@ -153,7 +160,7 @@ def radius_by_share(
         figure.add_scatter(
             x=[bound], y=[radius], mode="markers", name="this picture",
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": inks(dark).text}},
-            hovertemplate="this picture: p at least %{x:.2f} %, radius %{y:.4f}<extra></extra>",
+            hovertemplate=f"this picture: p at least {down(bound, 2)} %, radius {down(radius, 4)}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title="lower bound p on the class's share of the votes, %", range=[50, 100.4])
     figure.update_yaxes(title="radius (L2)", rangemode="tozero")
@@ -170,13 +177,13 @@ def radius_by_draws(
     figure.add_scatter(
         x=[n], y=[cap], mode="markers", name="the most that this n can do",
         marker={"symbol": "circle-open", "size": 11, "color": ink.text, "line": {"width": 2}},
-        hovertemplate="n %{x:,}: at most %{y:.4f}<extra></extra>",
+        hovertemplate="n %{x:,}: at most %{y:.3f}<extra></extra>",
     )  # fmt: skip
     if radius is not None:
         figure.add_scatter(
             x=[n], y=[radius], mode="markers", name="this picture",
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
-            hovertemplate="this picture: %{y:.4f}<extra></extra>",
+            hovertemplate=f"this picture: {down(radius, 4)}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title="n, the noisy copies that vote", type="log", dtick=1)
     figure.update_yaxes(title="largest radius there can be (L2)", rangemode="tozero")
@@ -267,13 +274,13 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
                          "thickness": 1.5, "color": color},
             )  # fmt: skip
             continue
-        figure.add_scatter(
-            x=np.r_[x, x[::-1]], y=100 * np.r_[high, low[::-1]], fill="toself", fillcolor=color + TINT, mode="lines",
-            line={"width": 0}, hoverinfo="skip", showlegend=False, name=f"{curve.name}: 95 % band",
-        )  # fmt: skip
+        edge = {"width": 0, "shape": "vh"}  # between two radii the smaller accuracy is sure
+        shared = {"x": x, "mode": "lines", "line": edge, "hoverinfo": "skip", "showlegend": False}
+        figure.add_scatter(y=100 * low, name=f"{curve.name}, low", **shared)
+        figure.add_scatter(y=100 * high, name=f"{curve.name}, high", fill="tonexty", fillcolor=color + TINT, **shared)
         figure.add_scatter(
             x=x, y=100 * y, mode="lines", name=curve.name, customdata=bounds, hovertemplate=tip,
-            line={"color": color, "width": 2.5, "dash": DASHES[i % len(DASHES)]},
+            line={"color": color, "width": 2.5, "dash": DASHES[i % len(DASHES)], "shape": "vh"},
         )  # fmt: skip
     figure.update_xaxes(title="radius (L2)", rangemode="tozero")
     figure.update_yaxes(title="certified accuracy, %", range=[0, 100])

@@ -1,0 +1,521 @@
+"""The Certify page: what is asked for, and one picture's certificate from its first votes to an attack on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from explorer.certify import CertifyParams, largest_radius
+from explorer.certify.bounds import certified_radius, fewest_draws
+from explorer.core import BadCheckpoint, ExplorerError
+from explorer.data.pictures import amplification
+from explorer.engine import Ticket
+from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedSearch, attack_smoothed_work
+from explorer.engine.certifying import DEADLINE, MOST, Certifying, CertifyRequest, certify_work
+from explorer.models import zoo
+from explorer.plots import certify as plots
+from explorer.ui import certify_words as words
+from explorer.ui import controls, stage
+from explorer.ui.forms import form_for
+from explorer.ui.pictures import to_url
+from explorer.ui.session import engine, session_id, still_open
+
+ONE, SET = "one picture", "many pictures"
+VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: Many pictures"}
+POLL = 0.5  # seconds between two looks at running work
+COPIES = 8  # noisy copies that are shown
+SIGMAS = (0.25, 0.5, 1.0)  # what the chosen sigma is drawn beside
+FAVOURITES = ("smoothed-0.25", "gaussian-0.25")  # made to be smoothed
+PLAIN = {"displayModeBar": False}
+GREY = 0.5  # "unchanged" in the picture of a change
+
+
+# What is asked for
+
+
+def open_page() -> None:
+    """A first visit: what the link asks for, else a default, and it runs at once. Later visits find what was there."""
+    state = st.session_state
+    if "certify.shown" in state:
+        return
+    query = st.query_params.to_dict()
+    request = None
+    if query.get("view") != "set" and {"data", "model"} & query.keys():
+        try:
+            request = CertifyRequest.from_query(query)
+            if request.one.is_upload:
+                engine().upload(request.image)  # raises if that picture is not here
+        except ExplorerError as error:
+            state["notice"], request = f"The link could not be followed. {error}", None
+    if request is None:
+        request = _default()
+    show(request)
+    if query.get("view") == "set":
+        state["certify.view"], state["certify.shown"] = SET, None  # one picture's is made when it is looked at
+    else:
+        state["certify.view"] = ONE
+        start(request)
+
+
+def _default() -> CertifyRequest:
+    """The picture of the other pages, else a picture that is certified; a model that was made to be smoothed."""
+    state = st.session_state
+    if "image" not in state:
+        controls.show(controls.default_request())  # so that the other pages find theirs
+    dataset = state["dataset"]
+    try:
+        return CertifyRequest(dataset, **controls.chosen_picture(), model=favourite(dataset))
+    except ExplorerError:  # a picture that is not here any more
+        state["image"] = 0
+        return CertifyRequest(dataset, 0, favourite(dataset))
+
+
+def favourite(dataset: str) -> str:
+    """A model of this dataset that was made to be smoothed, else any."""
+    cards = [card for card in zoo.cards() if card.dataset == dataset]
+    if not cards:
+        raise BadCheckpoint("There is no model to certify: the folder checkpoints/ holds no readable card. Get it again.")
+    first = {f"{dataset}/{name}": i for i, name in enumerate(FAVOURITES)}
+    return min(cards, key=lambda card: (first.get(card.name, len(first)), card.sigma is None, card.sigma or 0)).name
+
+
+def show(request: CertifyRequest) -> None:
+    """Make all controls show this request. Call it before they are drawn."""
+    state = st.session_state
+    if "image" not in state:
+        controls.show(controls.default_request())
+    state["dataset"], state["image"] = request.dataset, request.image
+    for name in ("model", "sigma", "n0", "n", "alpha", "sound"):
+        state[f"certify.{name}"] = getattr(request, name)
+
+
+def model_and_noise(columns: Any) -> None:
+    """The first two controls of both views: which model, and how much noise; any model can be smoothed."""
+    state = st.session_state
+    titles = controls.model_titles()
+    if state.get("certify.model") not in titles:
+        state["certify.model"] = favourite(state["dataset"])
+        _take_sigma()
+    controls.keep("certify.model", next(iter(titles)))
+    columns[0].selectbox(
+        "Smooth this model", list(titles), key="certify.model", format_func=titles.get, on_change=_take_sigma,
+        help="Any model can be smoothed. Those that were trained under noise have something to certify.",
+    )  # fmt: skip
+    controls.keep("certify.sigma", CertifyParams.sigma)
+    help_ = {p.name: p.help for p in CertifyParams.params()}
+    columns[1].number_input("with noise sigma", 0.0, 10.0, step=0.05, format="%.4g", key="certify.sigma", help=help_["sigma"])
+
+
+def _take_sigma() -> None:
+    """The sigma that the chosen model was made for; that of before for one that was made for none."""
+    card = zoo.card(st.session_state["certify.model"])
+    if card.sigma is not None:
+        st.session_state["certify.sigma"] = card.sigma
+
+
+def view_box() -> str:
+    """One picture or many."""
+    controls.keep("certify.view", ONE)
+    chosen = st.segmented_control(
+        "What to certify", list(VIEWS), key="certify.view", format_func=VIEWS.get, label_visibility="collapsed", required=True
+    )
+    return chosen or ONE
+
+
+def headline() -> None:
+    """Model, noise and draws in one row, and the button that starts or stops."""
+    columns = st.columns([3, 1.6, 1.9, 1.5], vertical_alignment="bottom")
+    model_and_noise(columns)
+    draws_box(columns[2], "certify.n", CertifyParams.n)
+    if running():
+        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="certify.cancel")
+    else:
+        columns[3].button(
+            "Certify", type="primary", icon=":material/verified_user:", on_click=begin, width="stretch", key="certify.begin"
+        )
+
+
+def draws_box(place: Any, key: str, default: int) -> None:
+    """n: how many noisy copies vote."""
+    controls.keep(key, default)
+    place.number_input(
+        "and noisy copies (n)", 1, MOST["n"], step=1000, key=key,
+        help=f"More copies measure the share of votes better, and certify a larger radius. At most {MOST['n']:,}.",
+    )  # fmt: skip
+
+
+def panel() -> None:
+    """What else decides about a certificate."""
+    st.subheader("Certificate", anchor=False)
+    about = {p.name: p for p in CertifyParams.params()}
+    controls.keep("certify.n0", about["n0"].default)
+    controls.keep("certify.alpha", about["alpha"].default)
+    controls.keep("certify.sound", False)
+    left, right = st.columns(2)
+    left.number_input("selection (n0)", 1, MOST["n0"], step=100, key="certify.n0", help=about["n0"].help)
+    right.number_input(
+        "alpha", 0.0, 0.5, step=0.001, format="%g", key="certify.alpha",
+        help="How often, at most, one certificate may be wrong because its draws happened to mislead.",
+    )  # fmt: skip
+    st.toggle(
+        "Sound in floating point",
+        key="certify.sound",
+        help="Noise on the grid of 8-bit pixels, drawn exactly with whole numbers, so that rounding leaves no gap in the proof. "
+        "For 8-bit pictures; the ordinary mode does not claim this.",
+    )
+
+
+def current_request() -> CertifyRequest:
+    """What the controls say, checked; raises ExplorerError with one sentence."""
+    state = st.session_state
+    own = {name: state[f"certify.{name}"] for name in ("model", "sigma", "n0", "n", "alpha", "sound")}
+    return CertifyRequest(state["dataset"], **controls.chosen_picture(), **own)
+
+
+# The run
+
+
+def line() -> str:
+    """This session's place in the engine's queue for certificates: they take turns with its attacks, not one after all."""
+    return f"{session_id()} certify"
+
+
+def submitted(work: Callable[[], Callable]) -> Ticket | None:
+    """Work queued; what cannot be started becomes a notice."""
+    try:
+        return engine().submit(line(), work(), alive=still_open(), deadline=DEADLINE)
+    except ExplorerError as error:
+        st.session_state["notice"] = str(error)
+        return None
+
+
+def begin() -> None:
+    """Certify what the controls say; a request that cannot be made becomes a notice."""
+    try:
+        start(current_request())
+    except ExplorerError as error:
+        st.session_state["notice"] = str(error)
+
+
+def start(request: CertifyRequest) -> None:
+    state = st.session_state
+    for key in ("certify.ticket", "certify.attack"):
+        if state.get(key) is not None:
+            state[key].cancel()
+    state["certify.shown"], state["certify.attack"] = request, None
+    state["certify.ticket"] = submitted(lambda: certify_work(engine(), request))
+
+
+def running() -> bool:
+    ticket = st.session_state.get("certify.ticket")
+    return ticket is not None and not ticket.finished
+
+
+def cancel() -> None:
+    st.session_state["certify.ticket"].cancel()
+
+
+def notices(current: Callable[[], Any], is_shown: Callable[[Any], bool]) -> None:
+    """Above what is shown: that it is no longer what the controls say, and what could not be done."""
+    try:
+        if not is_shown(current()):
+            st.info("The settings have changed: press **Certify** to try them.", icon=":material/arrow_upward:")
+    except ExplorerError as error:
+        st.error(str(error), icon=":material/error:")
+    if notice := st.session_state.pop("notice", None):
+        st.warning(notice, icon=":material/info:")
+
+
+def is_shown(request: CertifyRequest) -> bool:
+    return st.session_state.get("certify.shown") == request
+
+
+def watch() -> None:
+    """One picture's certificate; looks at a running one again and again, and stands still when it has ended."""
+    ticket: Ticket[Certifying] | None = st.session_state.get("certify.ticket")
+    if ticket is None:
+        return
+    request: CertifyRequest = st.session_state["certify.shown"]
+    stage.set_link({} if request.one.is_upload else request.to_query())
+    polling = not ticket.finished
+    st.fragment(_stage, run_every=POLL if polling else None, key="certify.stage")(ticket, polling)
+
+
+def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
+    stage.await_first(ticket)
+    now = ticket.latest
+    if now is not None:
+        st.caption(words.title(now.request))
+        _verdict(now)
+        st.progress(*words.progress(now))
+        _pictures(now)
+        _figures(now)
+    stage.say_how_it_stands(ticket, polling)
+    if ticket.state == "cancelled":
+        st.caption("A certificate that was stopped certifies nothing. Asked for again, it begins with the very same draws.")
+
+
+def _verdict(now: Certifying) -> None:
+    if now.certificate is None:
+        text = "**Beginning.**" if now.tally is None else words.so_far(now.tally, now.request.classes)
+        st.info(text, icon=":material/hourglass:")
+        return
+    kind, text = words.verdict(now.certificate, now.request.classes, now.request.label)
+    if kind == words.RIGHT:
+        st.success(text, icon=":material/verified_user:")
+    elif kind == words.WRONG:
+        st.error(text, icon=":material/gpp_bad:")
+    else:
+        st.warning(text, icon=":material/help:")
+
+
+_STRIP = """<div style="display:grid;grid-template-columns:repeat({count},minmax(0,1fr));gap:.55rem" role="list"
+aria-label="The picture and noisy copies of it">{cells}</div>"""
+_CELL = """<figure style="margin:0;text-align:center" role="listitem"><img src="{url}" alt="{alt}"
+style="width:100%;image-rendering:pixelated;border-radius:6px;{frame}"><figcaption style="font-size:.8rem;line-height:1.25;
+margin-top:.2rem;overflow-wrap:anywhere">{text}</figcaption></figure>"""
+
+
+def _pictures(now: Certifying) -> None:
+    """The picture and some of its noisy copies, each with what the network sees in it."""
+    classes, truth = now.request.classes, now.request.label
+    own = now.clean if truth is None else truth
+    cells = [_cell(now.picture, "the picture", f"<b>{escape(classes[now.clean])}</b><br>no noise", True)]
+    for pixels, said in zip(now.copies[:COPIES], now.said[:COPIES], strict=False):
+        right, name = said == own, escape(classes[said])
+        cells.append(_cell(pixels, f"noisy copy seen as {name}", f"{'✓' if right else '✗'} {name}", right))
+    st.html(_STRIP.format(count=len(cells), cells="".join(cells)))
+    st.caption(
+        f"{COPIES} of the noisy copies (sigma {now.request.sigma:g}) and what the network sees in each: ✓ "
+        f"{'its true class' if truth is not None else 'the same as without noise'}, ✗ another. Shown cut to [0, 1]; the network "
+        "gets them uncut" + (", rounded to the grid of 8-bit pixels." if now.request.sound else ".")
+    )
+
+
+def _cell(pixels: np.ndarray, alt: str, text: str, right: bool) -> str:
+    frame = "" if right else "outline:2px solid #d56a0c;"
+    return _CELL.format(url=to_url(pixels), alt=alt, text=text, frame=frame)
+
+
+def _figures(now: Certifying) -> None:
+    request, c, t = now.request, now.certificate, now.tally
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**The votes**")
+        none = np.zeros(len(request.classes), int)
+        source = c if c is not None else t
+        figure = plots.votes(
+            none if source is None else np.array(source.selection),
+            none if source is None else np.array(source.estimation),
+            request.classes,
+            None if source is None else source.selected,
+            None if source is None else source.p_lower,
+            "lower bound" if c is not None else "lower bound so far",
+            dark=dark(),
+        )
+        st.plotly_chart(figure, key="certify.votes", theme=None, config=PLAIN)
+        st.caption("Bars: the votes that count. Diamonds: the separate draws that chose which class to measure.")
+    with right:
+        st.markdown("**The radius firms up**")
+        steps = _steps(request.n, request.alpha)
+        cap = np.array([largest_radius(request.sigma, int(k), request.alpha) for k in steps])
+        empty = np.zeros(0)
+        figure = plots.course(
+            now.course.get("drawn", empty),
+            now.course.get("radius", empty),
+            steps,
+            cap,
+            request.n,
+            c.radius if c is not None and c.label is not None else None,
+            dark=dark(),
+        )
+        st.plotly_chart(figure, key="certify.course", theme=None, config=PLAIN)
+        st.caption("While it runs, a bound that holds at every look; the star is the certificate, from all draws and one look.")
+
+
+def _steps(n: int, alpha: float) -> np.ndarray:
+    """(S,) numbers of draws, evenly on a logarithmic axis, from the fewest that can certify anything to n."""
+    return np.unique(np.geomspace(fewest_draws(alpha), max(n, fewest_draws(alpha)), 60).round().astype(int))
+
+
+def dark() -> bool:
+    return st.context.theme.type == "dark"
+
+
+# Beside the certificate
+
+
+def outcome() -> None:
+    """What the certificate is held against, what decides about it, and what it does not say."""
+    ticket: Ticket[Certifying] | None = st.session_state.get("certify.ticket")
+    request: CertifyRequest | None = st.session_state.get("certify.shown")
+    if ticket is None or request is None:
+        return
+    now = ticket.latest
+    done = now is not None and now.certificate is not None
+    _attack_section(request, now if done else None)
+    _what_sigma_and_n_do(request, now if done else None)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("What this certificate says", anchor=False)
+        if done:
+            st.markdown("\n".join(f"- {sentence}" for sentence in words.facts(now)))
+            with st.expander("All conditions, and the same certificate as Python"):
+                st.code(request.to_python(now.certificate.seed), language="python")
+                st.code(json.dumps(dict(now.conditions), indent=1, ensure_ascii=False), language="json")
+            if request.one.is_upload:
+                st.caption("The address bar cannot carry your own picture: a link works only for sample pictures.")
+        else:
+            st.caption("That comes when all noisy copies have voted.")
+    with right:
+        st.subheader("How it works", anchor=False)
+        st.markdown(words.METHOD)
+        with st.expander("Why an ordinary model certifies little"):
+            st.markdown(words.ORDINARY)
+            _smooth_an_ordinary_one(request)
+
+
+def _smooth_an_ordinary_one(request: CertifyRequest) -> None:
+    ordinary = next(
+        (card for card in zoo.cards() if card.dataset == request.dataset and card.name == controls.FAVOURITE), None
+    )
+    if ordinary is None or ordinary.name == request.model:
+        return
+
+    def smooth_it() -> None:
+        st.session_state["certify.model"] = ordinary.name
+        begin()
+
+    st.button(f"Smooth “{ordinary.title}” with this noise", icon=":material/visibility_off:", key="certify.ordinary", on_click=smooth_it)
+
+
+def _what_sigma_and_n_do(request: CertifyRequest, now: Certifying | None) -> None:
+    st.subheader("What the noise and the number of copies do", anchor=False)
+    c = None if now is None or now.certificate.label is None else now.certificate
+    sigmas = sorted({*SIGMAS, request.sigma})
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**The radius for a share of votes:** R = σ Φ⁻¹(p)")
+        top = 1 - 10.0 ** np.linspace(-0.31, -4, 120)  # dense where it is steep
+        lines = [
+            plots.Line(f"σ {s:g}", 100 * top, np.array([certified_radius(float(p), s) or 0.0 for p in top]), s == request.sigma)
+            for s in sigmas
+        ]
+        figure = plots.radius_by_share(
+            lines, None if c is None else 100 * c.p_lower, None if c is None else c.radius, dark=dark()
+        )
+        st.plotly_chart(figure, key="certify.share", theme=None, config=PLAIN)
+        st.caption(
+            "For the same share, twice the noise proves twice the radius. But noise hides the picture as well: the share falls. "
+            "Below one half nothing is proven."
+        )
+    with right:
+        st.markdown("**The largest radius that n copies can prove:** σ Φ⁻¹(α^(1/n))")
+        steps = _steps(MOST["n"], request.alpha)
+        lines = [
+            plots.Line(f"σ {s:g}", steps, np.array([largest_radius(s, int(k), request.alpha) for k in steps]), s == request.sigma)
+            for s in sigmas
+        ]
+        figure = plots.radius_by_draws(lines, request.n, request.cap, None if c is None else c.radius, dark=dark())
+        st.plotly_chart(figure, key="certify.cap", theme=None, config=PLAIN)
+        st.caption(
+            f"Even if all {request.n:,} agree, no radius beyond {plots.down(request.cap, 3)} can be certified here: 100 of 100 votes "
+            "do not show that all possible copies would agree."
+        )
+
+
+# Proof and attack
+
+
+def _attack_section(request: CertifyRequest, now: Certifying | None) -> None:
+    st.subheader("Proof and attack on one axis", anchor=False)
+    ticket: Ticket[SmoothedSearch] | None = st.session_state.get("certify.attack")
+    polling = ticket is not None and not ticket.finished
+    st.fragment(_attack, run_every=POLL if polling else None, key="certify.attacked")(request, now, polling)
+
+
+def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> None:
+    state = st.session_state
+    ticket: Ticket[SmoothedSearch] | None = state.get("certify.attack")
+    text, press = st.columns([4, 1.6], vertical_alignment="center")
+    text.markdown(
+        "The certificate says what **no** attack can do. An attack shows what **one** attack could: here the strongest ones against "
+        "a smoothed model, which follow the mean over many noisy copies, at ever smaller distances."
+    )
+    if ticket is not None and not ticket.finished:
+        if press.button("Cancel the attack", icon=":material/stop_circle:", key="certify.attack.cancel", width="stretch"):
+            ticket.cancel()
+            ticket.wait(2)
+            st.rerun()
+    elif press.button(
+        "Attack the smoothed model", icon=":material/bolt:", key="certify.attack.run", width="stretch", disabled=now is None
+    ):
+        _begin_attack(request, now)
+        st.rerun()
+    search = None if ticket is None else ticket.latest
+    certificate = None if now is None else now.certificate
+    proven = certificate.radius if certificate is not None and certificate.label is not None else None
+    if search is not None and search.alarm is not None:
+        st.error(words.alarmed(search, request.classes), icon=":material/crisis_alert:")
+    elif search is not None:
+        found, sentence = words.searched(search, request.classes)
+        (st.warning if found else st.info)(sentence, icon=":material/bolt:" if found else ":material/shield:")
+    elif ticket is None:
+        st.caption("Not attacked yet." if now is not None else "The attack can start when the certificate is there.")
+    if proven is not None or search is not None:
+        _axis(proven, search)
+    if search is not None and search.found is not None:
+        _found(search, now)
+    if ticket is not None:
+        stage.say_how_it_stands(ticket, polling)
+    if search is not None and search.conditions:
+        st.markdown("\n".join(f"- {sentence}" for sentence in words.search_notes(search)))
+    with st.expander("How it is attacked, and all conditions"):
+        form_for(SmoothedAttack, "certify.by")
+        if search is not None and search.conditions:
+            st.code(json.dumps(dict(search.conditions), indent=1, ensure_ascii=False), language="json")
+
+
+def _begin_attack(request: CertifyRequest, now: Certifying) -> None:
+    state = st.session_state
+    chosen = {p.name: state.get(f"certify.by.{p.name}", p.default) for p in SmoothedAttack.params()}
+    try:
+        settings = SmoothedAttack(**chosen)
+    except ExplorerError as error:
+        state["notice"] = str(error)
+        return
+    state["certify.attack"] = submitted(lambda: attack_smoothed_work(engine(), request, settings, now.certificate))
+
+
+def _axis(proven: float | None, search: SmoothedSearch | None) -> None:
+    probes = () if search is None else search.probes
+    figure = plots.attack_axis(
+        proven,
+        np.array([probe.eps for probe in probes]),
+        np.array([probe.distance for probe in probes]),
+        np.array([probe.reached for probe in probes], bool),
+        np.array([probe.abstained for probe in probes], bool),
+        None if search is None else search.distance,
+        search is not None and search.alarm is not None,
+        dark=dark(),
+    )
+    st.plotly_chart(figure, key="certify.axis", theme=None, config=PLAIN)
+
+
+def _found(search: SmoothedSearch, now: Certifying) -> None:
+    """The picture, the change and the nearest attacked picture."""
+    classes = search.request.classes
+    change = search.found - now.picture
+    factor = amplification(float(np.abs(change).max())) or 1.0
+    pictures = (
+        (now.picture, "the picture", f"smoothed model: <b>{escape(classes[search.clean.label])}</b>"),
+        (GREY + factor * change, "the change, amplified", f"the change, × {factor:g}"),
+        (search.found, "the attacked picture", f"smoothed model: <b>{escape(classes[search.said])}</b>"),
+    )
+    cells = "".join(_cell(pixels, alt, text, True) for pixels, alt, text in pictures)
+    st.html(f'<div style="max-width:520px">{_STRIP.format(count=len(pictures), cells=cells)}</div>')

@@ -1,0 +1,140 @@
+"""Tables of certified accuracy: the report's and the paper's numbers beside ours, which come from the cards alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from explorer.certify import largest_radius
+from explorer.evaluation.published import (
+    CERTIFIED,
+    COHEN,
+    PREDICT,
+    PREDICT_SIGMA,
+    RADII,
+    REPORT,
+    SIGMAS,
+    UNDER_NOISE,
+)
+from explorer.evaluation.tables import NOT_MEASURED, in_percent
+from explorer.models.zoo import Card
+from explorer.plots.certify import Curve
+
+Measures = list[Mapping[str, Any]]
+CONDITIONS = ("sigma", "n0", "draws", "alpha", "n", "precision", "data", "chosen", "seed")
+
+
+def certified(card: Card) -> dict[float, Measures]:
+    """For each sigma the card's certified accuracies, by radius: of several series, that of most images, then most draws."""
+    series: dict[tuple, Measures] = {}
+    for m in card.measures:
+        if m["kind"] == "certified":
+            series.setdefault(tuple(m[name] for name in CONDITIONS), []).append(m)
+    best: dict[float, Measures] = {}
+    for rows in series.values():
+        first = rows[0]
+        known = best.get(first["sigma"])
+        if known is None or (first["n"], first["draws"]) > (known[0]["n"], known[0]["draws"]):
+            best[first["sigma"]] = sorted(rows, key=lambda m: m["eps"])
+    return dict(sorted(best.items()))
+
+
+def curves(cards: Iterable[Card]) -> list[Curve]:
+    """What the cards know, as points."""
+    found = []
+    for card in cards:
+        for sigma, rows in certified(card).items():
+            columns = ([m[name] for m in rows] for name in ("eps", "accuracy", "low", "high"))
+            found.append(Curve(f"{card.title}, σ {sigma:g}: card, n={rows[0]['n']}", *columns, n=rows[0]["n"], points=True))
+    return found
+
+
+def conditions(cards: Iterable[Card]) -> list[str]:
+    """One line for each series of the cards."""
+    return [
+        f"{card.name}: {m['n']} images ({m['chosen']}), n0 {m['n0']}, n {m['draws']:,}, alpha {m['alpha']:g} each, {m['precision']}; "
+        f"{m['note']}"
+        for card in cards
+        for m in (rows[0] for rows in certified(card).values())
+    ]
+
+
+def radii_table(cards: Sequence[Card]) -> str:
+    """Table 3: certified accuracy in % for each sigma: the report's, the paper's, ours with the 95 % interval."""
+    head = ["σ", "Who", *(f"r = {r:g}" for r in RADII)]
+    rows = [head, ["---"] * len(head)]
+    for sigma in SIGMAS:
+        for source in (REPORT, COHEN):
+            rows.append([f"{sigma:g}", source.name, *(f"{100 * share:.0f}" for share in CERTIFIED[source.name][sigma])])
+        mine = [(card, certified(card).get(sigma)) for card in cards]
+        found = [(card, measures) for card, measures in mine if measures]
+        for card, measures in found:
+            rows.append([f"{sigma:g}", f"**ours**, {card.title}", *(_cell(measures, r) for r in RADII)])
+        if not found:
+            rows.append([f"{sigma:g}", "**ours**", *[NOT_MEASURED] * len(RADII)])
+    return _markdown(rows)
+
+
+def _cell(measures: Measures, radius: float) -> str:
+    for m in measures:
+        if m["eps"] == radius:
+            return f"**{100 * m['accuracy']:.1f}** [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
+    m = measures[0]
+    return "0 (out of reach)" if largest_radius(m["sigma"], m["draws"], m["alpha"]) < radius else NOT_MEASURED
+
+
+def standing(cards: Sequence[Card]) -> str:
+    """How ours stand beside the report's table 3: its non-zero cells, how many we measured, how many reach its number."""
+    cells = [(s, r, v) for s, row in CERTIFIED[REPORT.name].items() for r, v in zip(RADII, row, strict=True) if v > 0]
+    measured = reached = surely = 0
+    for sigma, radius, value in cells:
+        ours = [m for card in cards for m in certified(card).get(sigma, ()) if m["eps"] == radius]
+        if ours:
+            best = max(ours, key=lambda m: m["accuracy"])
+            measured += 1
+            reached += best["accuracy"] >= value
+            surely += best["low"] > value
+    return (
+        f"Of the report's {len(cells)} non-zero cells, {measured} are measured here (the best of our models for each σ); "
+        f"{reached} of them are at least the report's number, {surely} of these by more than our 95 % interval. Other "
+        "architectures, training and images: the tables stand side by side, they are no duel."
+    )
+
+
+def noise_table(cards: Sequence[Card]) -> str:
+    """Table 1: accuracy on noisy images in %."""
+    rows = [["σ", "Report, train", "Report, test", "Ours, test"], ["---"] * 4]
+    for sigma in SIGMAS:
+        train, test = UNDER_NOISE[sigma]
+        rows.append([f"{sigma:g}", f"{100 * train:.1f}", f"{100 * test:.1f}", _noisy(cards, sigma)])
+    return _markdown(rows)
+
+
+def _noisy(cards: Sequence[Card], sigma: float) -> str:
+    found = [
+        f"{in_percent(m)}, n={m['n']:,} ({card.title})"
+        for card in cards
+        for m in card.measures
+        if m["kind"] == "noisy" and m["sigma"] == sigma
+    ]
+    return "; ".join(found) or NOT_MEASURED
+
+
+def predict_table(ours: Mapping[int, Sequence[str]]) -> str:
+    """Table 4: what PREDICT says with n draws. `ours`: for an n, the same five columns as text."""
+    head = ["n", "Who", "right, accurate", "right, inaccurate", "wrong, accurate", "wrong, inaccurate", "abstains"]
+    rows = [head, ["---"] * len(head)]
+    for n, p in PREDICT.items():
+        shares = (p.right_accurate, p.right_inaccurate, p.wrong_accurate, p.wrong_inaccurate, p.abstained)
+        rows.append([f"{n:,}", REPORT.name, *(f"{100 * share:.0f}" for share in shares)])
+        rows.append([f"{n:,}", "**ours**", *(ours.get(n) or [NOT_MEASURED] * 5)])
+    return _markdown(rows)
+
+
+def smoothed_for(cards: Sequence[Card], sigma: float = PREDICT_SIGMA) -> list[Card]:
+    """The models that were made to be smoothed with this noise."""
+    return [card for card in cards if card.sigma == sigma]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,191 @@
+"""What certificates say, in sentences: every radius rounded down, every number with its conditions. Words only, no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from explorer.certify import Certificate, Tally
+from explorer.engine.attacking_smoothed import SmoothedSearch
+from explorer.engine.certifying import Certifying, CertifyRequest
+from explorer.models import zoo
+from explorer.plots.certify import down
+
+WRONG, RIGHT, ABSTAINED = "wrong", "right", "abstained"
+
+
+def percent(share: float) -> str:
+    """ "97.3 %", rounded down."""
+    return f"{down(100 * share, 1)} %"
+
+
+def title(request: CertifyRequest) -> str:
+    """One line of conditions."""
+    what = "your own picture" if request.one.is_upload else f"picture {request.image}"
+    if request.label is not None:
+        what += f" ({request.classes[request.label]})"
+    sound = ", sound" if request.sound else ""
+    return (
+        f"{request.model}, smoothed with sigma {request.sigma:g}: {what}, n0 {request.n0:,}, n {request.n:,}, "
+        f"alpha {request.alpha:g}{sound}"
+    )
+
+
+def so_far(tally: Tally, classes: Sequence[str]) -> str:
+    """A certificate in the making."""
+    if tally.selected is None or tally.drawn == 0:
+        return "**Choosing the class** by the first noisy copies; fresh ones will then measure how often it wins."
+    name, votes = classes[tally.selected], tally.estimation[tally.selected]
+    seen = f"{votes:,} of {tally.drawn:,} noisy copies are seen as {name}"
+    if tally.radius is None:
+        return f"**No radius yet.** {seen}: not enough to be sure of more than one half."
+    return (
+        f"**{name}, radius at least {down(tally.radius, 3)} so far.** {seen}. This bound may be watched as it grows; the "
+        "certificate itself is made once, from all copies, and usually reaches farther."
+    )
+
+
+def verdict(certificate: Certificate, classes: Sequence[str], truth: int | None) -> tuple[str, str]:
+    """Whether it is right, wrong or abstains, and what that means."""
+    if certificate.label is None:
+        return ABSTAINED, abstained(certificate, classes)
+    name, radius = classes[certificate.label], certificate.radius_text()
+    within = (
+        f"no change of the picture shorter than {radius} (L2) alters what the smoothed model answers, unless the draws "
+        f"misled, which happens with probability {certificate.alpha:g} at most"
+    )
+    if truth is not None and certificate.label != truth:
+        return WRONG, f"**Certified, but wrong: {name}, within {radius}.** The picture shows {classes[truth]}, yet {within}."
+    return RIGHT, f"**Certified: {name}, within {radius}.** That is, {within}."
+
+
+def abstained(certificate: Certificate, classes: Sequence[str]) -> str:
+    """Why there is no certificate, in plain words."""
+    c = certificate
+    votes, name = c.estimation[c.selected], classes[c.selected]
+    known = f"the true share is only known to be at least {percent(c.p_lower)}" if votes else "nothing is known of the true share"
+    hope = (
+        "More copies may settle it: ask with a larger n."
+        if 2 * votes > c.n
+        else "More copies will hardly help: no class seems to have more than half."
+    )
+    return (
+        f"**It abstains.** {votes:,} of {c.n:,} noisy copies ({percent(votes / c.n)}) are seen as {name}. Allowing for the luck of the "
+        f"draws (alpha {c.alpha:g}), {known}, and a certificate needs more than 50 %. So nothing is promised: no class and no "
+        f"radius. To abstain is no error; it is how the method says that it does not know. {hope}"
+    )
+
+
+def progress(now: Certifying) -> tuple[float, str]:
+    """How far it is, in [0, 1], and in words that stay where they are when it is done."""
+    total = now.request.n0 + now.request.n
+    if now.certificate is not None:
+        if now.kept:
+            return 1.0, "Made before: the same question gets the same certificate, never another try."
+        return 1.0, f"All {total:,} noisy copies have voted, in {now.seconds:.2g} s of computing."
+    done = 0 if now.tally is None else now.tally.done
+    return done / total, f"{done:,} of {total:,} noisy copies have voted."
+
+
+def facts(now: Certifying) -> list[str]:
+    """What the certificate holds for, and what it does not, one sentence each."""
+    c, request = now.certificate, now.request
+    lines = [
+        f"{c.n0} draws chose the class, {c.n:,} fresh ones measured it: {c.estimation[c.selected]:,} votes for "
+        f"{request.classes[c.selected]}, so that its true share is at least p = {down(c.p_lower, 5)} (one-sided Clopper-Pearson), "
+        f"and the radius sigma · Φ⁻¹(p) = {c.radius_text(5) if c.label is not None else 'none'}. Shown radii are rounded down.",
+        f"It holds for this picture alone, and may be wrong with probability {c.alpha:g}: of many certificates, a few are.",
+    ]
+    if now.others:
+        lines.append(
+            f"Of this picture and model, {now.others} other certificate{'' if now.others == 1 else 's'} "
+            f"{'was' if now.others == 1 else 'were'} asked for (with another sigma, n or alpha). Each may be wrong by itself: to pick "
+            "the best of them is not covered."
+        )
+    if c.sound:
+        lines.append(
+            "Sound in floating point: the noise lies on the grid of 8-bit pixels and is drawn exactly (Voráček and Hein, 2023)."
+        )
+    else:
+        lines.append(
+            "Not sound in floating point: the noise is ordinary 32-bit numbers, whose rounding the proof leaves out, and an "
+            "attack on the rounding could beat it. The sound mode (at the left) has no such gap."
+        )
+    if c.invalid:
+        lines.append(f"{c.invalid:,} draws voted for no class (not finite, or void) and count against the certificate.")
+    if zoo.card(request.model).stochastic:
+        lines.append("This network is random itself: its own draws are part of the noise that is averaged over.")
+    lines.append(
+        f"The seed of the draws, {c.seed}, was drawn and not chosen, and is recorded. Asking again returns this certificate."
+    )
+    return lines
+
+
+def searched(search: SmoothedSearch, classes: Sequence[str]) -> tuple[bool, str]:
+    """Whether an attack was found, and what it means beside the certificate."""
+    if search.ended == "abstained":
+        return False, (
+            "**Nothing to attack.** The smoothed model gives no class for the untouched picture: PREDICT abstains, its two "
+            "most frequent classes are too close."
+        )
+    proven = search.certificate.radius if search.certificate is not None and search.certificate.label is not None else None
+    so_far = "" if search.ended else " so far"
+    if search.distance is None:
+        held = search.largest_held
+        if held is None:
+            return False, "The first attack is under way."
+        return False, f"**No attack succeeded{so_far}**, up to L2 {held:.3g}. That is no proof: another attack might."
+    words = f"**Nearest attack{so_far}: L2 {search.distance:.3f}**, where the smoothed model sees {classes[search.said]}."
+    if proven:
+        gap = search.distance / proven
+        words += (
+            f" The certificate reaches {down(proven, 3)}. Between the two ({gap:.2g} times as far) nobody knows: a better attack "
+            "may come nearer, a better proof reach farther."
+        )
+    return True, words
+
+
+def alarmed(search: SmoothedSearch, classes: Sequence[str]) -> str:
+    """An attack inside the certified radius: what it means."""
+    proven, c = search.certificate.radius_text(4), search.certificate
+    return (
+        f"**Alarm: an attack inside the certified radius.** At L2 distance {search.distance:.4f} the smoothed model sees "
+        f"{classes[search.said]}, although nothing nearer than {proven} should change its answer, {classes[c.label]}. This must not "
+        f"happen, except by bad luck of the draws (probability {c.alpha:g}) or through rounding, where the certificate is not "
+        "sound in floating point. Otherwise something is wrong: with the certificate, the prediction or this app. Please keep "
+        "the conditions below."
+    )
+
+
+def search_notes(search: SmoothedSearch) -> list[str]:
+    """How the attacks were made and judged."""
+    about = search.conditions
+    lines = [
+        f"{', '.join(about['attacks'])}: {about['steps']} steps at each of {about['probes']} distances, each gradient the mean over "
+        f"{about['draws']} fresh noisy copies. White-box and adaptive: the attack knows the smoothing.",
+        f"Judged by PREDICT on {about['n']} fresh noisy copies, which give another class with probability {about['alpha']:g} at most "
+        f"where it is not one. It abstained {search.abstentions} time{'' if search.abstentions == 1 else 's'}; that counts as no success.",
+        "The attack gives an upper bound of the distance to the nearest other answer, the certificate a lower bound.",
+        f"{about['seconds']:.2g} s on {about['device']}; seed {about['seed']}, which follows from the question.",
+    ]
+    return lines
+
+
+METHOD = r"""
+The **smoothed model** answers for a picture with the class that the network sees most often in noisy copies of it. If one
+class has a share of at least $p > 1/2$ of all possible noisy copies, no change shorter than
+$R = \sigma\,\Phi^{-1}(p)$ in L2 can take the majority from it: moving the picture by a little moves the cloud of copies by
+as little, and most of the two clouds overlap (Cohen, Rosenfeld and Kolter, arXiv:1902.02918, theorem 1).
+
+Nobody can try all copies. So $n_0$ of them **choose** the class, and $n$ fresh ones **measure** its share: $p$ is the
+one-sided Clopper-Pearson lower bound at confidence $1-\alpha$. If $p$ does not exceed one half, the answer is to **abstain**.
+
+While it runs, a bound is shown that holds at every look at once (a confidence sequence by betting, arXiv:2406.17830). It
+is a little lower than the certificate, which takes all $n$ draws and one look.
+"""
+
+ORDINARY = """
+An ordinary network has never seen noise, and a noisy copy is no picture of anything to it: it often sees the same few classes
+in nearly all copies. The votes for the right class then seldom pass one half, and smoothing it has little to certify, however
+well it does on clean pictures. Where it always answers the same class, that **wrong** answer is certified, with a large radius:
+a certificate says that the answer does not change, not that it is right.
+"""

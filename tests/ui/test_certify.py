@@ -1,0 +1,251 @@
+"""The Certify page without a browser: first view, links, refusals, a certificate, an attack on it, an alarm, a set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.certify import Certificate, Prediction
+from explorer.certify.smoothing import concluded
+from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch
+from explorer.evaluation import published
+from explorer.models import zoo
+from explorer.ui import certify_tables, certify_words
+
+ENTRY = str(Path(__file__).parents[1] / "entry.py")
+MODEL = "cifar10/gaussian-0.25"
+QUICK = {"data": "cifar10", "image": "317", "model": MODEL, "n": "200", "n0": "20"}
+SET = {"view": "set", "data": "cifar10", "model": MODEL, "count": "10", "n": "20", "n0": "10"}
+
+
+def open_app(query: dict[str, str] | None = None) -> AppTest:
+    app = AppTest.from_file(ENTRY, default_timeout=60)
+    app.session_state["wanted page"] = "certify"
+    for key, value in (query or {}).items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def finished(app: AppTest, key: str = "certify.ticket") -> AppTest:
+    assert app.session_state[key].wait(60)
+    return app.run()
+
+
+def texts(app: AppTest) -> str:
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.success)
+    return "\n".join(e.value for kind in kinds for e in kind)
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    return app.button(key=key).click().run()
+
+
+def made(votes: tuple[int, ...], **changes) -> Certificate:
+    asked = {"sigma": 0.25, "n0": 20, "alpha": 0.001, "seed": 1, "precision": "float32", "sound": False, "skipped": False}
+    selection = tuple(20 * (i == int(np.argmax(votes))) for i in range(10))
+    return concluded(selection, votes, 0, n=sum(votes), **(asked | changes))
+
+
+@pytest.fixture(scope="module")
+def quick() -> AppTest:
+    return finished(open_app(QUICK))
+
+
+def test_a_link_is_certified_at_once_and_stays_in_the_address(quick):
+    assert not quick.exception
+    now = quick.session_state["certify.ticket"].latest
+    assert now.certificate.n == 200 and now.certificate.sigma == 0.25  # the card's
+    assert str(now.certificate.seed) in texts(quick) and "Not sound in floating point" in texts(quick)
+    assert quick.query_params["n"] == "200" and "settings have changed" not in texts(quick)
+    if now.certificate.label is not None:
+        assert f"within {now.certificate.radius_text()}" in texts(quick)
+
+
+def test_asking_again_gives_the_same_certificate(quick):
+    before = quick.session_state["certify.ticket"].latest.certificate
+    again = finished(press(finished(open_app(QUICK)), "certify.begin"))
+    now = again.session_state["certify.ticket"].latest
+    assert now.kept and now.certificate == before and certify_words.progress(now)[1].startswith("Made before")
+
+
+@pytest.mark.parametrize(("change", "word"), [({"sigma": "0"}, "sigma"), ({"n": "5"}, "at least 10"), ({"alpha": "2"}, "alpha"),
+                                              ({"n": "10000000"}, "100000"), ({"model": "cifar10/none"}, "none")])  # fmt: skip
+def test_a_link_that_cannot_be_followed_says_why(change, word):
+    app = open_app(QUICK | change)
+    assert not app.exception
+    (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
+    assert word in sentence
+    app.session_state["certify.ticket"].cancel()
+
+
+@pytest.mark.parametrize(("key", "value", "word"), [("certify.sigma", 0.0, "sigma"), ("certify.n", 5, "at least 10"),
+                                                    ("certify.alpha", 0.0, "alpha")])  # fmt: skip
+def test_what_the_controls_may_not_say_is_one_sentence(key, value, word):
+    app = finished(open_app(QUICK))
+    app.number_input(key=key).set_value(value).run()
+    assert not app.exception
+    (sentence,) = [e.value for e in app.error if word in e.value]
+    assert sentence.count("\n") == 0
+    press(app, "certify.begin")
+    assert not app.exception and any(word in w.value for w in app.warning)
+
+
+def test_changed_settings_are_announced_and_the_model_brings_its_sigma():
+    app = finished(open_app(QUICK | {"sigma": "0.5"}))
+    assert app.number_input(key="certify.sigma").value == 0.5
+    app.selectbox(key="certify.model").set_value("cifar10/baseline").run()
+    assert "settings have changed" in texts(app) and app.number_input(key="certify.sigma").value == 0.5
+    app.selectbox(key="certify.model").set_value(MODEL).run()
+    assert app.number_input(key="certify.sigma").value == 0.25
+    finished(press(app, "certify.begin"))
+    assert "settings have changed" not in texts(app) and app.query_params["sigma"] == "0.25"
+
+
+def test_a_sound_certificate_is_called_so():
+    app = finished(open_app(QUICK | {"sound": "1"}))
+    assert not app.exception and "Sound in floating point:" in texts(app) and "Not sound" not in texts(app)
+
+
+def test_cancelled_it_certifies_nothing():
+    app = open_app(QUICK | {"n": "100000"})
+    ticket = app.session_state["certify.ticket"]
+    next(ticket.events())
+    press(app, "certify.cancel")
+    assert ticket.wait(20) and ticket.state == "cancelled"
+    app.run()
+    assert "certifies nothing" in texts(app) and "That comes when all" in texts(app)
+
+
+def test_the_smoothed_model_is_attacked():
+    app = finished(open_app(QUICK))
+    for name, value in (("steps", 1), ("draws", 1), ("n", 20), ("width", 0.5)):
+        app.number_input(key=f"certify.by.{name}").set_value(value)
+    finished(press(app.run(), "certify.attack.run"), "certify.attack")
+    assert not app.exception
+    search = app.session_state["certify.attack"].latest
+    assert search.settings == SmoothedAttack(steps=1, draws=1, n=20, width=0.5) and search.ended
+    assert search.certificate == app.session_state["certify.ticket"].latest.certificate
+    assert ("Nearest attack" in texts(app) or "No attack succeeded" in texts(app)) or search.ended == "abstained"
+    press(app, "certify.begin")
+    assert app.session_state["certify.attack"] is None  # it belonged to the certificate before
+
+
+def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
+    def inside(engine, request, settings, certificate):
+        counts = (500,) + (0,) * 9
+        clean = Prediction(6, 0.0, counts, 0, 0.25, 500, 0.001, 1, "float32")
+        probe = SmoothedProbe(0.1, True, False, "PGD, ce", 0.1, replace(clean, label=3), 1, 1)
+        sure = replace(made((0,) * 6 + (200,) + (0,) * 3), radius=0.375)
+        found = np.zeros((3, 32, 32), np.float32)
+        yield_it = SmoothedSearch(
+            request, settings, clean, sure, (probe,), found, 0.1, 3, "inside", 1.0, "probes",
+            {"attacks": ["PGD, ce"], "steps": 1, "probes": 1, "draws": 1, "n": 500, "alpha": 0.001, "seconds": 1.0,
+             "device": "a computer", "seed": 1},
+        )  # fmt: skip
+        return lambda: iter([yield_it])
+
+    monkeypatch.setattr("explorer.ui.certify.attack_smoothed_work", inside)
+    app = finished(press(finished(open_app(QUICK)), "certify.attack.run"), "certify.attack")
+    assert not app.exception
+    (alarm,) = [e.value for e in app.error if "Alarm" in e.value]
+    assert "cat" in alarm and "0.1000" in alarm and "0.3750" in alarm and "frog" in alarm
+
+
+def test_a_set_is_certified_beside_the_cards():
+    app = finished_set(open_app(SET))
+    assert not app.exception and "Certified accuracy" in texts(app)
+    ((_, ticket),) = app.session_state["certify.sets"]
+    assert len(ticket.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
+    assert "10, here" in texts(app) and "500, card" in texts(app)
+    finished_set(press(app, "certify.set.ordinary"))
+    assert [asked.model for asked, _ in app.session_state["certify.sets"]] == [MODEL, "cifar10/baseline"]
+    assert "Measured here: **Baseline**" in texts(app)
+    press(app, "certify.set.clear")
+    assert app.session_state["certify.sets"] == [] and not app.exception
+
+
+def finished_set(app: AppTest) -> AppTest:
+    assert app.session_state["certify.sets"][-1][1].wait(60)
+    return app.run()
+
+
+def test_a_set_that_cannot_be_made_is_one_sentence():
+    app = open_app(SET | {"sigma": "0"})
+    assert not app.exception and any("could not be followed" in w.value and "sigma" in w.value for w in app.warning)
+    assert app.session_state["certify.sets"] == []
+    app.number_input(key="certify.each").set_value(5).run()
+    assert any("at least 10" in e.value for e in app.error)
+
+
+def test_the_views_change_and_choices_stay():
+    app = finished(open_app(QUICK))
+    app.session_state["certify.view"] = "many pictures"
+    app.run()
+    assert not app.exception and app.query_params["view"] == "set"
+    assert "Beside the report and the paper" in [title.value for title in app.subheader]
+    app.session_state["certify.view"] = "one picture"
+    app.run()
+    assert not app.exception and app.number_input(key="certify.n").value == 200 and app.query_params["n"] == "200"
+
+
+@pytest.mark.parametrize(
+    ("votes", "truth", "kind", "word"),
+    [((0,) * 6 + (200, 0, 0, 0), 6, "right", "Certified: frog"), ((0,) * 6 + (200, 0, 0, 0), 3, "wrong", "The picture shows cat"),
+     ((0, 0, 0, 95, 0, 0, 105, 0, 0, 0), 6, "abstained", "larger n"), ((60, 0, 0, 70, 0, 0, 70, 0, 0, 0), 6, "abstained", "hardly help")],
+)  # fmt: skip
+def test_verdicts_in_words(votes, truth, kind, word):
+    classes = zoo_classes()
+    found = certify_words.verdict(made(votes), classes, truth)
+    assert found[0] == kind and word in found[1]
+
+
+def zoo_classes():
+    from explorer.data import dataset
+
+    return dataset("cifar10").classes
+
+
+def test_radii_are_rounded_down():
+    assert certify_words.percent(0.99999) == "99.9 %"
+    certificate = made((0,) * 6 + (200, 0, 0, 0))
+    _, sentence = certify_words.verdict(certificate, zoo_classes(), 6)
+    shown = sentence.split("within ")[1].split(".**")[0]
+    assert 0 <= certificate.radius - float(shown) < 0.001
+
+
+def card_with(rows, sigma=0.25) -> zoo.Card:
+    """A card whose certified accuracies at some radii are given."""
+    blank = next(card for card in zoo.cards() if card.name == MODEL)
+    like = next(m for m in blank.measures if m["kind"] == "certified")
+    measures = [like | {"eps": r, "accuracy": a, "low": a - 0.04, "high": a + 0.04, "sigma": sigma, "draws": 10_000} for r, a in rows]
+    return replace(blank, measures=measures)
+
+
+def test_ours_stand_beside_the_published_numbers_and_come_from_the_cards():
+    table = certify_tables.radii_table([card_with([(0.25, 0.6), (0.5, 0.39)])])
+    ours = next(line for line in table.splitlines() if "ours" in line and line.startswith("| 0.25"))
+    assert "**60.0** [56.0, 64.0]" in ours and "not measured" in ours  # at 0.75
+    assert ours.count("out of reach") == 3  # n 10,000 cannot certify 1.0 and more at this sigma
+    assert "| 0.5 | **ours** | not measured" in table
+    assert "| 0.25 | Report | 55 | 40 | 26 | 0 | 0 | 0 |" in table and "| 1 | Cohen et al. | 39 | 34 |" in table
+    assert certify_tables.standing([card_with([(0.25, 0.6), (0.5, 0.39)])]).startswith(
+        "Of the report's 15 non-zero cells, 2 are measured here (the best of our models for each σ); 1 of them are"
+    )
+    assert certify_tables.standing([]).startswith("Of the report's 15 non-zero cells, 0 are")
+
+
+def test_of_several_series_that_of_most_images_counts():
+    few = card_with([(0.25, 0.9)])
+    many = card_with([(0.25, 0.5)])
+    both = replace(few, measures=[few.measures[0] | {"n": 100}, many.measures[0] | {"n": 400}])
+    assert [m["accuracy"] for m in certify_tables.certified(both)[0.25]] == [0.5]
+
+
+def test_published_numbers_are_complete():
+    for table in published.CERTIFIED.values():
+        assert list(table) == list(published.SIGMAS) and all(len(row) == len(published.RADII) for row in table.values())
+        assert all(0 <= v <= 1 and row == tuple(sorted(row, reverse=True)) for row in table.values() for v in row)
+    for shares in published.PREDICT.values():
+        assert abs(sum(vars(shares).values()) - 1) < 0.011  # the report rounds

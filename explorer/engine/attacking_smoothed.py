@@ -15,7 +15,7 @@ from explorer.certify import Certificate, Prediction, predict
 from explorer.certify.noise import derived_seed
 from explorer.certify.smoothed import Smoothed, alarm
 from explorer.certify.store import Store
-from explorer.core import Ball, Best, Classifier, Goal, Hyper, param, seeded
+from explorer.core import Ball, Classifier, Goal, Hyper, param, seeded
 from explorer.engine.certifying import CertifyRequest, store
 from explorer.engine.engine import Engine
 from explorer.engine.smallest import PROBES, Search, next_eps
@@ -145,7 +145,7 @@ def _with(now: SmoothedSearch, hunt: _Hunt, probe: SmoothedProbe, x: Tensor) -> 
         now = replace(now, found=x[0].cpu().numpy(), distance=probe.distance, said=probe.prediction.label)
         if now.certificate is not None and alarm(now.certificate, probe.distance, probe.prediction) is not None:
             surely = hunt.judge(x, **SURE)  # before anything is said, a harder look
-            now = replace(now, alarm=alarm(now.certificate, probe.distance, surely))
+            now = replace(now, alarm=now.alarm or alarm(now.certificate, probe.distance, surely))
     return now
 
 
@@ -169,24 +169,22 @@ class _Hunt:
         goal = Goal.untargeted(torch.tensor([label], device=self.x0.device))
         forwards = backwards = 0
         for turn, (key, options) in enumerate(ATTACKERS):
-            best = Best()
             attack = ATTACKS[key](steps=self.settings.steps, rel_step=REL_STEP, **options)
             rng = seeded(derived_seed(self.seed, WALK, len(ATTACKERS) * self._looks + turn))
-            for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):
-                best.add(step)
+            for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):  # noqa: B007
                 yield None
-            out = best.outcome()
-            forwards += int(out.forwards[0]) * self.settings.draws
-            backwards += int(out.backwards[0]) * self.settings.draws
-            prediction = self.judge(out.x)
+            x = step.x  # the last one: the loss along the way is of a few noisy copies, and its maximum often luck
+            forwards += int(step.forwards[0]) * self.settings.draws
+            backwards += int(step.backwards[0]) * self.settings.draws
+            prediction = self.judge(x)
             reached = prediction.label not in (None, label)
             if reached or turn == len(ATTACKERS) - 1:
-                distance = float(Ball("l2", 1.0).distance(out.x, self.x0))
+                distance = float(Ball("l2", 1.0).distance(x, self.x0))
                 name = f"{ATTACKS.entry(key).title}, {options['loss']}"
                 probe = SmoothedProbe(
                     eps, reached, prediction.abstained, name, distance, prediction, forwards, backwards
                 )
-                yield probe, out.x
+                yield probe, x
                 return
 
 

@@ -29,7 +29,8 @@ RECIPE, SMOKE, TITLE = "training.recipe", "training.smoke", "training.title"
 DEVICE, PRECISION, PROCESSES = "training.device", "training.precision", "training.processes"
 PASSWORD, CLOSE, ALL = "training.password", "training.close", "training.all"
 SHOWN = "training.shown"  # ids of the runs on show, in the order in which they were chosen
-PULSE = 1.0  # seconds between two looks at runs that are under way
+PULSE = 1.0  # seconds between two looks at a run that has yet to record something
+STEADY = 3.0  # seconds between two looks at runs that record all the time: each draws the page anew
 QUIET = 5.0  # seconds between two looks whether somebody else has begun something
 AT_MOST = 6  # runs overlaid; more could not be told apart
 ROWS = 6  # runs listed at first
@@ -417,7 +418,8 @@ def _message(seen: Seen) -> None:
 def _pulse(runs: Sequence[Seen], chosen: Sequence[Seen]) -> None:
     """Draws nothing; draws the page anew when something has changed. Runs that have ended are not looked at."""
     live = [seen for seen in runs if seen.live]
-    pause = PULSE if live else QUIET
+    beginning = any(seen.live and training_watch.record_of(seen).standing() is None for seen in chosen)
+    pause = PULSE if beginning else STEADY if live else QUIET
     st.fragment(_look_again, run_every=pause, key="training.pulse")(_signs(live, chosen), live, chosen)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from explorer.core import DataUnavailable, InvalidValue, seeded
-from explorer.data import bundled, originals, parquet
+from explorer.data import bundled, decoded, originals, parquet
 from explorer.data.folders import data_folders
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, check_split, dataset
@@ -168,18 +168,32 @@ def _read(place: _Place) -> _Table:
     spec = dataset(place.name)
     try:
         if place.layout == "sample":
-            pixels, labels, index = bundled.read(spec, place.root)
+            pixels, labels, index = map(torch.from_numpy, bundled.read(spec, place.root))
         else:
-            if place.layout == "parquet":
-                pixels, labels = parquet.read(place.files, spec)
-            else:
-                pixels, labels = originals.read(place.root, spec, place.split)
-            _check_counts(spec, place.split, labels)
-            index = np.arange(len(labels), dtype=np.int64)
+            pixels, labels = _parquet(place, spec) if place.layout == "parquet" else _originals(place, spec)
+            _check_counts(spec, place.split, labels.numpy())
+            index = torch.arange(len(labels))
     except Corrupt as problem:
         raise _unusable(spec, place.split, place.layout, problem) from problem
     source = "bundled sample" if place.layout == "sample" else f"full {place.split} set ({place.layout})"
-    return _Table(torch.from_numpy(pixels), torch.from_numpy(labels), torch.from_numpy(index), source)
+    return _Table(pixels, labels, index, source)
+
+
+def _parquet(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:
+    """Decoded once on this computer; the next process finds the pixels."""
+    file = decoded.file_for(place.name, place.split, place.files, place.stamp)
+    kept = decoded.read(file)
+    if kept is not None and kept[0].shape == (spec.rows[place.split], *spec.shape) and kept[0].dtype == torch.uint8:
+        return kept
+    pixels, labels = map(torch.from_numpy, parquet.read(place.files, spec))
+    if len(labels) == spec.rows[place.split]:
+        decoded.write(file, pixels, labels)
+    return pixels, labels
+
+
+def _originals(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:
+    pixels, labels = originals.read(place.root, spec, place.split)
+    return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
 def _check_counts(spec: Dataset, split: str, labels: np.ndarray) -> None:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from explorer.core import DataUnavailable, InvalidValue, UnknownName
-from explorer.data import DATASETS, build_sample, bundled, load, parquet, raw
+from explorer.data import DATASETS, build_sample, bundled, load, loading, parquet, raw
 
 TINY = {"train": 40, "test": 20}
 
@@ -247,6 +247,40 @@ def test_a_replaced_file_is_read_again(data_folder: Path, tiny: None) -> None:
     file = data_folder / "cifar10" / "test-00000-of-00001.parquet"
     write_parquet(file, [encode(255 - image) for image in pixels], labels)
     assert (raw("cifar10", "test")[0].numpy() == 255 - pixels).all()
+
+
+def test_the_next_process_finds_the_decoded_pixels(
+    data_folder: Path, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(data_folder, "cifar10", "train", 2)
+    pixels, labels, _ = raw("cifar10", "train")
+    (kept,) = (tmp_path / "cache" / "decoded").iterdir()
+    calls, read = [], parquet.read
+    monkeypatch.setattr(parquet, "read", lambda *given: (calls.append(1), read(*given))[1])
+
+    loading._read.cache_clear()  # as a new process
+    again = raw("cifar10", "train")
+    assert not calls and torch.equal(again[0], pixels) and torch.equal(again[1], labels)
+
+    kept.write_bytes(kept.read_bytes()[:-7])
+    loading._read.cache_clear()
+    assert torch.equal(raw("cifar10", "train")[0], pixels) and len(calls) == 1  # damaged: decoded again
+    loading._read.cache_clear()
+    assert torch.equal(raw("cifar10", "train")[0], pixels) and len(calls) == 1
+
+    file = data_folder / "cifar10" / "train-00000-of-00002.parquet"
+    shutil.copy(data_folder / "cifar10" / "train-00001-of-00002.parquet", file)
+    with pytest.raises(DataUnavailable):  # its classes are not equally many now: nothing kept hides that
+        raw("cifar10", "train")
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
+    data_folder: Path, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "not a folder").write_text("")
+    monkeypatch.setenv("EXPLORER_CACHE", str(tmp_path / "not a folder"))
+    pixels, _ = write_split(data_folder, "cifar10", "test")
+    assert torch.equal(raw("cifar10", "test")[0], torch.from_numpy(pixels))
 
 
 def test_many_threads_decode_once(data_folder: Path, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:

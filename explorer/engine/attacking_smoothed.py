@@ -20,6 +20,7 @@ from explorer.engine.certifying import CertifyRequest, store
 from explorer.engine.engine import Engine
 from explorer.engine.smallest import PROBES, Search, next_eps
 from explorer.engine.tracing import Clock, made_on, picture
+from explorer.evaluation.verdict import round_to_8bit
 
 ATTACKERS = (("pgd", {"loss": "ce"}), ("pgd", {"loss": "margin"}))  # the second where the first did not succeed
 REL_STEP = 0.15
@@ -55,7 +56,7 @@ class SmoothedProbe:
     reached: bool  # PREDICT gives another class
     abstained: bool  # PREDICT would not say: counted as not reached
     attack: str
-    distance: float  # of the attacked picture, L2, float64
+    distance: float  # of the attacked picture, L2, float64; `sound`: after rounding to 8 bits, which may go beyond eps
     prediction: Prediction
     forwards: int  # noisy copies that went through the network, for all attacks at this eps
     backwards: int
@@ -162,7 +163,7 @@ class _Hunt:
         self._looks += 1
         seed = derived_seed(self.seed, JUDGE, self._looks)
         asked = {"n": n or self.settings.n, "alpha": alpha or self.settings.alpha, "precision": self.request.precision}
-        return predict(self.base, x[0], self.request.sigma, seed=seed, **asked)
+        return predict(self.base, x[0], self.request.sigma, seed=seed, sound=self.request.sound, **asked)
 
     def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | None]:
         """None between two steps; in the end the probe and its picture (1,C,H,W)."""
@@ -174,6 +175,8 @@ class _Hunt:
             for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):  # noqa: B007
                 yield None
             x = step.x  # the last one: the loss along the way is of a few noisy copies, and its maximum often luck
+            if self.request.sound:  # that smoothed model is known exactly at 8-bit pictures only
+                x = round_to_8bit(x)
             forwards += int(step.forwards[0]) * self.settings.draws
             backwards += int(step.backwards[0]) * self.settings.draws
             prediction = self.judge(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,10 @@ from explorer.certify import (
 )
 from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough
 from explorer.certify.noise import derived_seed
-from explorer.certify.store import Answer, Question, Store, picture_hash
+from explorer.certify.store import FOLDER, Answer, Question, Store, picture_hash
 from explorer.core import Classifier, InvalidValue, parse_number, seeded
 from explorer.data import dataset, raw
+from explorer.data.folders import cache_folder
 from explorer.engine.engine import Engine
 from explorer.engine.request import AttackRequest, as_text, as_whole, from_link
 from explorer.engine.tracing import Clock, made_on, picture
@@ -47,10 +49,14 @@ MOST = {"n0": 10_000, "n": 100_000, "pictures": 500}  # that a page grants
 CURVE = 41  # radii at which certified accuracy is told
 
 
-@cache
 def store() -> Store:
     """The certificates of this user."""
-    return Store()
+    return _store(cache_folder() / FOLDER)
+
+
+@cache
+def _store(folder: Path) -> Store:
+    return Store(folder)
 
 
 # One picture

@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from explorer.certify import certified_accuracy, certify, certify_many
+from explorer.certify import (
+    accuracy_under_noise,
+    average_radius,
+    certified_accuracy,
+    certify,
+    certify_many,
+    largest_radius,
+)
 from explorer.core import InvalidValue, wilson
 
 SIGMA = 0.25
@@ -78,6 +85,29 @@ def test_bad_values_are_refused_before_the_first_draw(halfspace, x, y, sigma, sa
     with pytest.raises(InvalidValue, match=said):
         certify_many(model, x, y, sigma, n=10)
     assert model.seen == []
+
+
+def test_average_radius_and_accuracy_under_noise_by_hand(halfspace, images):
+    base = certify(halfspace(0.5), images[0], SIGMA, n0=10, n=1000, seed=1)
+    rows = [(0, 0.4, (9, 1)), (1, 0.2, (2, 8)), (None, 0.0, (5, 5)), (0, 0.1, (10, 0))]
+    cards = [dataclasses.replace(base, label=a, radius=r, selection=votes) for a, r, votes in rows]
+    acr, noisy = average_radius(cards, [0, 0, 0, 0]), accuracy_under_noise(cards, [0, 0, 0, 0])
+    assert acr.value == pytest.approx(0.125) and noisy.value == pytest.approx(0.65)
+    spread = (sum((r - 0.125) ** 2 for r in (0.4, 0, 0, 0.1)) / 3 / 4) ** 0.5
+    assert acr.high == pytest.approx(0.125 + 3.18245 * spread, rel=1e-4) and acr.low == 0  # Student's t of 3
+    assert average_radius(cards[:1], [0]).high == largest_radius(SIGMA, 1000, 0.001)  # one says nothing of others
+    assert noisy.high == 1 and acr.n == noisy.n == 4
+
+
+def test_many_sound_certificates_need_8_bit_pictures_before_the_first_draw(halfspace, images):
+    model = halfspace(0.5)
+    with pytest.raises(InvalidValue, match="8-bit picture"):
+        certify_many(model, images, None, SIGMA, n=100, sound=True)
+    with pytest.raises(InvalidValue, match="at least 10"):
+        certify_many(model, images, None, SIGMA, n=9)
+    assert model.seen == []
+    found = list(certify_many(model, (images * 255).round() / 255, None, SIGMA, n=100, seed=1, sound=True))
+    assert [c.label for c in found] == [0, 0, None, 1, 1] and all(c.sound for c in found)
 
 
 def test_certified_accuracy_refuses_nonsense(halfspace, images):

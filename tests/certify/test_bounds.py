@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, binomtest, norm
 
-from explorer.certify import largest_radius, lower_bound
+from explorer.certify import fewest_draws, largest_radius, lower_bound
 from explorer.certify.bounds import certified_radius, top_two_p_value
 from explorer.core import InvalidValue
 
@@ -84,6 +84,14 @@ def test_largest_radius(n, cap):
 
 def test_too_few_draws_can_certify_nothing():
     assert largest_radius(1, 9, 0.001) == 0 < largest_radius(1, 10, 0.001)
+
+
+@pytest.mark.parametrize("alpha", [0.499, 0.25, 0.05, 0.001, 1e-9])
+def test_fewest_draws_are_the_fewest(alpha):
+    n = fewest_draws(alpha)
+    assert largest_radius(1, n, alpha) >= 0 and lower_bound(n, n, alpha) >= 0.5
+    assert n == 1 or lower_bound(n - 1, n - 1, alpha) < 0.5
+    assert fewest_draws(0.001) == 10
 
 
 @pytest.mark.parametrize("bad", [(0, 100, 0.001), (1, 0, 0.001), (1, 100, 0.5)])

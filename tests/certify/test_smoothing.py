@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import time
+import weakref
 
 import pytest
 import torch
 from scipy.stats import binom, norm
 
-from explorer.certify import Certificate, certify, largest_radius, predict, smoothing
+from explorer.certify import Certificate, certify, largest_radius, noisy_copies, predict, smoothing
 from explorer.certify.noise import SELECTION
 from explorer.core import Cancelled, InvalidValue
+from explorer.models import ARCHITECTURES
 
 SIGMA = 0.25
 
@@ -180,6 +182,48 @@ def test_progress_is_of_the_whole_and_tells_no_votes(halfspace, image):
     told = []
     certify(halfspace(0.2), image, SIGMA, n0=10, n=200, seed=1, batch=64, progress=lambda *args: told.append(args))
     assert told == [(0, 210), (10, 210), (10, 210), (74, 210), (138, 210), (202, 210), (210, 210)]
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_memory_does_not_grow_with_n(halfspace, image, sound):
+    """However many draws, at most two batches of noisy pictures are there at once."""
+    model, alive, most = halfspace(0.2), weakref.WeakSet(), []
+
+    def embed(normalised):
+        alive.add(normalised.untyped_storage())
+        most.append(len(alive))
+        return normalised.flatten(1)[:, :2]
+
+    model.embed = embed
+    certify(model, (image * 255).round() / 255, SIGMA, n0=64, n=3000, batch=64, seed=1, sound=sound)
+    assert len(most) == 48 and max(most) <= 2
+
+
+def test_too_few_draws_to_certify_anything_are_refused(halfspace, image):
+    with pytest.raises(InvalidValue, match="n must be at least 10 to certify anything at alpha 0.001; got 9"):
+        certify(halfspace(0.2), image, SIGMA, n=9)
+    assert certify(halfspace(-9.0), image, SIGMA, n=10, seed=1).radius > 0  # with ten it can
+    with pytest.raises(InvalidValue, match="n must be at least 14"):
+        certify(halfspace(0.2), image, SIGMA, n=13, alpha=1e-4)
+
+
+def test_a_network_with_convolutions_is_laid_out_for_speed_and_left_as_it_was():
+    model = ARCHITECTURES["preact-resnet18"]([0.5] * 3, [0.25] * 3, (3, 32, 32), 10, width=4).freeze()
+    fast = smoothing.quick(model)
+    kernels = [p for p in model.parameters() if p.ndim == 4]
+    assert fast is not model and all(p.is_contiguous() for p in kernels)
+    assert smoothing.quick(fast) is fast and not fast.training
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(fast(x), model(x), atol=1e-4)
+
+
+def test_noisy_copies_are_those_that_vote(halfspace, image):
+    model = halfspace(0.5)
+    certificate = certify(model, image, SIGMA, n0=12, n=50, seed=3)
+    seen = model.inputs[:12].clone()
+    copies, classes = noisy_copies(halfspace(0.5), image, SIGMA, 12, seed=3)
+    assert torch.allclose(copies, seen, atol=1e-6)  # what was recorded had been normalised
+    assert torch.bincount(classes, minlength=2).tolist() == list(certificate.selection)
 
 
 def test_stops_when_asked(halfspace, image):

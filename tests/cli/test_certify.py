@@ -26,6 +26,28 @@ def test_certificates_are_those_of_the_library_and_are_summed_up(cli, tiny, tmp_
     assert "sigma 0.5, n0 10, n 60, alpha 0.001, seed 3" in said.out and "average certified radius" in said.out
 
 
+def test_seeds_are_drawn_and_told_unless_a_run_is_to_be_repeated(cli, tiny):
+    runs = [json.loads(cli(*WORDS, "--json", "-").out) for _ in range(2)]
+    assert runs[0]["seed"] != runs[1]["seed"]
+    again = json.loads(cli(*WORDS, "--seed", runs[0]["seed"], "--json", "-").out)
+    assert again["certificates"] == runs[0]["certificates"]
+
+
+def test_sound_certificates_are_called_so(cli, tiny, tmp_path):
+    said = cli(*WORDS, "--sound", "--json", tmp_path / "c.json")
+    facts = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    assert said.code == 0 and facts["sound"] and all(one["sound"] for one in facts["certificates"])
+    assert "sound in floating point" in said.out and "not sound" not in said.out
+    assert "not sound in floating point" in cli(*WORDS).out
+
+
+def test_speed_is_measured_beside_the_published_procedure(cli, tiny):
+    facts = json.loads(cli("certify", "cifar10/tiny", "--bench", "--n", "100", "--json", "-").out)
+    assert [row["what"] for row in facts["rows"]] == ["ours", "plain, 400 at once", "plain, 1000 at once"]
+    assert facts["rows"][0]["ratio"] == 1 and all(row["ratio"] > 0 and row["cpu_ratio"] > 0 for row in facts["rows"])
+    assert facts["grown_mib"] < 200 and facts["n"] == 100
+
+
 def test_the_card_keeps_the_newest_measure_of_each_radius(cli, tiny):
     assert cli(*WORDS, "--write").code == 0
     assert cli(*WORDS, "--write", "--seed", "1").code == 0
@@ -51,6 +73,8 @@ def test_predict_abstains_or_answers(cli, tiny):
         (["cifar10/tiny", "--sigma", "0"], "sigma must be a number in"),
         (["cifar10/tiny", "--n", "0"], "n must be a whole number"),
         (["cifar10/tiny", "--alpha", "0.7"], "alpha must be a number in"),
+        (["cifar10/tiny", "--n", "9"], "n must be at least 10 to certify anything at alpha 0.001; got 9"),
+        (["cifar10/tiny", "--bench", "--write"], "--bench measures the speed alone"),
         (["cifar10/tiny", "--images", "0"], "images must be a whole number in [1, 10000]"),
         (["cifar10/tiny", "--images", "9000"], "the full set"),
         (["cifar10/tiny", "--seed", "x"], "seed must be a whole number"),

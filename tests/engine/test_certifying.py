@@ -202,6 +202,15 @@ def test_the_search_brackets_the_smallest_change(engine, kept):
     assert last.conditions["attacks"] == ["PGD, ce", "PGD, margin"] and last.conditions["norm"] == "l2"
 
 
+def test_an_attack_on_a_sound_certificate_is_judged_on_the_grid(engine, kept):
+    request = CertifyRequest(image=3, **TINY, sound=True)
+    last = slowed(attack_smoothed_work(engine, request, dataclasses.replace(EASY, n=20), kept=kept))[-1]
+    assert last.clean.sound and all(probe.prediction.sound for probe in last.probes)
+    if last.found is not None:
+        whole = (last.found.astype(np.float64) * 255).round()
+        np.testing.assert_array_equal((whole / 255).astype(np.float32), last.found)
+
+
 def test_a_wrong_certificate_raises_an_alarm(engine, kept, monkeypatch):
     """A certificate of radius 50 for the class that the smoothed network does give the picture."""
     monkeypatch.setattr(attacking, "SURE", {"n": 40, "alpha": 0.05})

@@ -76,6 +76,8 @@ def run(options: argparse.Namespace, console: Console) -> Any:
             card, result = _work(life, target, name, command, console)
     except Cancelled as stop:
         raise Cancelled(f"{stop} The same command goes on.") from stop
+    if card is None:  # of several processes the first one exports, and says so
+        return None
     best = result.history[result.best_epoch - 1]
     scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy") if key in best)
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"
@@ -94,7 +96,7 @@ def check_folder(folder: Path) -> None:
         raise InvalidValue(f"{folder} cannot be used: {there} is not a folder that can be written.")
 
 
-def _work(life: Life, target: Path | None, name: str | None, command: str, console: Console) -> tuple[zoo.Card, Result]:
+def _work(life: Life, target: Path | None, name: str | None, command: str, console: Console) -> tuple[zoo.Card | None, Result]:
     with console.bar(0, "updates") as bar:
 
         def show(now: Progress) -> None:

@@ -64,13 +64,15 @@ class Recipe(Hyper):
         return {"clean": clean, "score": clean}
 
 
+def probabilities(model: Classifier, x: Tensor, rng: torch.Generator, batch: int = 500) -> Tensor:
+    """(N,K) float32 probabilities of the classes, without gradients."""
+    with torch.no_grad(), randomness(rng):
+        return torch.cat([model(part).float().softmax(1) for part in x.split(batch)])
+
+
 def accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, batch: int = 500) -> float:
     """Share of images classified as y."""
-    hits = 0
-    with torch.no_grad(), randomness(rng):
-        for at in range(0, len(x), batch):
-            hits += int((model(x[at : at + batch]).argmax(1) == y[at : at + batch]).sum())
-    return hits / len(x)
+    return int((probabilities(model, x, rng, batch).argmax(1) == y).sum()) / len(x)
 
 
 def robust_accuracy(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from explorer.defenses._recipe import (
     pgd_images,
     robust_accuracy,
 )
-from explorer.defenses.smoothed import disagreement
+from explorer.defenses.smoothed import disagreement, soft_radius
 from explorer.training.loop import build
 
 CPU = torch.device("cpu")
@@ -174,6 +175,14 @@ def test_consistency_is_the_kl_from_the_mean_and_the_mean_s_entropy():
     assert found.shape == (1,) and float(found) == pytest.approx(7 * apart + 0.5 * entropy, rel=1e-5)
 
 
+def test_the_soft_radius_is_the_gap_of_the_two_quantiles_and_never_negative():
+    votes = torch.tensor([[0.8, 0.15, 0.05], [0.2, 0.7, 0.1], [1.0, 0.0, 0.0]])
+    found = soft_radius(votes, torch.tensor([0, 0, 0]), sigma=0.5)
+    quantile = NormalDist().inv_cdf
+    assert found[0].item() == pytest.approx(0.25 * (quantile(0.8) - quantile(0.15))) and found[1] == 0
+    assert found[2].item() == pytest.approx(0.25 * 2 * quantile(1 - 1e-6), rel=1e-4)
+
+
 def test_consistency_draws_another_noise_for_each_copy():
     recipe = RECIPES["smoothed-0.25"](copies=2)
     seen = []
@@ -187,8 +196,8 @@ def test_consistency_draws_another_noise_for_each_copy():
     (pixels,) = seen
     assert pixels.shape == (2, 1, 2, 2) and not torch.equal(pixels[0], pixels[1])
     plain = RECIPES["smoothed-0.25"](consistency=0.0, copies=1)
-    expected = F.cross_entropy(Linear(W)(plain.noisy(X, seeded(3))), Y)
-    assert float(plain.loss(Linear(W), X, Y, seeded(3))) == pytest.approx(float(expected))
+    expected = F.cross_entropy(Linear(W)(plain.noisy(X, seeded(3))), Y).detach()
+    assert float(plain.loss(Linear(W), X, Y, seeded(3)).detach()) == pytest.approx(float(expected))
 
 
 def test_lwta_adds_its_kl_with_the_stated_weight():

@@ -84,6 +84,10 @@ class CloudRequest(ManyRequest):
     def to_query(self) -> dict[str, str]:
         return super().to_query() | ({} if self.beside is None else {"beside": self.beside})
 
+    def chosen_words(self) -> str:
+        words = super().chosen_words()
+        return words if self.beside is None else words.replace("the model gets right", "both models get right")
+
     def title(self) -> str:
         """One line, as of `ManyRequest`; of two models both."""
         title = super().title()
@@ -153,8 +157,13 @@ def paths_on(ground: FeatureMap, lane: Lane) -> np.ndarray:
 
 
 def side_by_side(lanes: tuple[Lane, ...], method: str = "pca", axes: int = 2) -> tuple[FeatureMap, ...]:
-    """Each lane's map; the second turned onto the first, on the same reference images. Raises as `Maps.of` does."""
-    grounds = [lane.maps.of(method, axes) for lane in lanes]
+    """Each lane's map, as `aligned`."""
+    return aligned([lane.maps for lane in lanes], method, axes)
+
+
+def aligned(maps: Sequence[Maps], method: str = "pca", axes: int = 2) -> tuple[FeatureMap, ...]:
+    """A map of each; all turned onto the first, on the same reference images. Raises as `Maps.of` does."""
+    grounds = [own.of(method, axes) for own in maps]
     return (grounds[0], *(ground.turned_onto(grounds[0]) for ground in grounds[1:]))
 
 
@@ -208,7 +217,7 @@ class _Watching:
 
     def work(self) -> Iterator[Cloud | None]:
         engine, request = self.engine, self.request
-        walkers = [_Walker(engine, one) for one in request.each]
+        walkers = [_Walker(engine, one, request.chosen_words()) for one in request.each]
         for walker in walkers:
             yield from walker.prepare()
         rows, verdicts = yield from self._pictures([walker.model for walker in walkers])
@@ -269,8 +278,8 @@ _OVER = object()
 class _Walker:
     """One model: its walk over the images it gets right, and the lane that grows with it."""
 
-    def __init__(self, engine: Engine, request: ManyRequest):
-        self.engine, self.request = engine, request
+    def __init__(self, engine: Engine, request: ManyRequest, chosen: str):
+        self.engine, self.request, self.chosen = engine, request, chosen
         self.model = engine.model(request.model)
         check_features(self.model)
         self.map_work = engine.plane(request.model)
@@ -402,7 +411,7 @@ class _Walker:
             "feature_draws": self.draws,
             "pictures": len(self.right),
             "attacked": len(self.attacked),
-            "chosen": request.chosen_words(),
+            "chosen": self.chosen,
             "reference_images": len(self.maps.reference.labels),
             "neighbours": K,
             "verdict_draws": verdict_draws(self.model),

@@ -122,6 +122,7 @@ def test_two_models_side_by_side_are_each_as_alone(engine):
     cloud = clouds(engine, asked)[-1]
     assert [lane.model for lane in cloud.lanes] == ["cifar10/tiny", "cifar10/other"]
     assert all(lane.right.any() and lane.finished for lane in cloud.lanes)
+    assert {lane.conditions["chosen"] for lane in cloud.lanes} == {asked.chosen_words()}
     rows = tuple(cloud.rows.tolist())
     for lane in cloud.lanes:
         alone = clouds(engine, request(model=lane.model, pick="hand", rows=rows))[-1].lanes[0]
@@ -202,6 +203,7 @@ def test_a_link_gives_an_equal_request():
         assert again == asked and isinstance(again, CloudRequest)
     assert request(beside="cifar10/other").models == ("cifar10/tiny", "cifar10/other")
     assert "cifar10/tiny and cifar10/other" in request(beside="cifar10/other").title()
+    assert "both models get right" in request(beside="cifar10/other").chosen_words()
     assert request(beside="cifar10/other").passes == 2 * request().passes
 
 

@@ -13,8 +13,8 @@ from tests.cli.at_once import say
 from tests.processes import together
 
 ATTACKED = ["evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--n", "20", "--batch", "6", "--device", "cpu"]
-CERTIFIED = ["certify", "cifar10/tiny", "--images", "5", "--n0", "10", "--n", "60", "--sigma", "0.5", "--device", "cpu"]
-PREDICTED = ["certify", "cifar10/tiny", "--predict", "--images", "5", "--n", "60", "--sigma", "0.5", "--device", "cpu"]
+CERTIFIED = ["certify", "cifar10/tiny", "--images", "5", "--n0", "10", "--n", "60", "--sigma", "0.5", "--seed", "0", "--device", "cpu"]
+PREDICTED = ["certify", "cifar10/tiny", "--predict", "--images", "5", "--n", "60", "--sigma", "0.5", "--seed", "0", "--device", "cpu"]
 ROOT = Path(__file__).parents[2]
 
 

@@ -7,7 +7,8 @@ from explorer.ui import certify, certify_set, controls, frame
 frame.inside("certify")
 certify.open_page()
 certify_set.open_page()
-view = certify.view_box()
+with st.sidebar:
+    view = certify.view_box()
 if view == certify.SET:
     with st.sidebar:
         certify_set.pictures_panel()

@@ -53,18 +53,22 @@ def votes(
         text=[f"{count:,}" if count else "" for count in estimation],
         textposition="auto",
         textangle=0,
+        textfont={"size": 12},
+        constraintext="none",
         insidetextanchor="start",
+        cliponaxis=False,
         customdata=estimation,
         hovertemplate="%{y}: %{customdata:,} votes, %{x:.2f} %<extra></extra>",
         showlegend=False,
     )
+    chose = np.flatnonzero(selection)
     figure.add_scatter(
-        x=100 * selection / max(selection.sum(), 1),
-        y=list(names),
+        x=100 * selection[chose] / max(selection.sum(), 1),
+        y=[names[i] for i in chose],
         mode="markers",
         name="draws that choose the class",
         marker={"symbol": "diamond-open", "size": 9, "color": ink.text, "line": {"width": 1.5}},
-        customdata=selection,
+        customdata=selection[chose],
         hovertemplate="%{y}: %{customdata:,} of the draws that choose, %{x:.0f} %<extra></extra>",
     )
     if selected is not None and p_lower:
@@ -106,7 +110,7 @@ def course(
         x=np.asarray(drawn)[seen],
         y=np.asarray(radius)[seen],
         mode="lines+markers" if seen.sum() < 4 else "lines",
-        name="so far (holds at every look)",
+        name="so far",
         line={"color": PROVEN, "width": 2.5, "shape": "hv"},
         fill="tozeroy",
         fillcolor=PROVEN + TINT,
@@ -175,7 +179,7 @@ def radius_by_draws(
     figure = go.Figure()
     _lines(figure, lines, "%{x:,} draws, at most %{y:.3f}", dark)
     figure.add_scatter(
-        x=[n], y=[cap], mode="markers", name="the most that this n can do",
+        x=[n], y=[cap], mode="markers", name="at this n",
         marker={"symbol": "circle-open", "size": 11, "color": ink.text, "line": {"width": 2}},
         hovertemplate="n %{x:,}: at most %{y:.3f}<extra></extra>",
     )  # fmt: skip
@@ -233,9 +237,12 @@ def attack_axis(
             x=found,
             line={"color": BROKEN if alarm else STATE_COLORS["fooled"], "width": 2.5},
             annotation={"text": f"nearest attack: {found:.3f}", "font": {"color": ink.text}},
-            annotation_position="bottom right" if found < 0.75 * reach else "bottom left",
+            annotation_position="bottom right" if found < 0.8 * reach else "bottom left",
         )
-    figure.update_xaxes(title="L2 distance from the picture", range=[0, 1.08 * reach], showgrid=True)
+    figure.add_annotation(
+        text="not proven", xref="paper", x=0.995, xanchor="right", yref="paper", y=0.98, showarrow=False, font={"color": ink.quiet}
+    )
+    figure.update_xaxes(title="L2 distance from the picture", range=[0, 1.25 * reach], showgrid=True)
     figure.update_yaxes(visible=False, range=[-1, 1])
     quiet_layout(figure, dark, height=AXIS_HEIGHT, dragmode=False, hovermode="closest", showlegend=True)
     return figure.update_layout(margin={"l": 12, "t": 8, "b": 46}, legend={"yanchor": "bottom", "y": 1.02})

@@ -121,10 +121,15 @@ def _take_sigma() -> None:
 def view_box() -> str:
     """One picture or many."""
     controls.keep("certify.view", ONE)
-    chosen = st.segmented_control(
-        "What to certify", list(VIEWS), key="certify.view", format_func=VIEWS.get, label_visibility="collapsed", required=True
+    return st.segmented_control(
+        "What to certify",
+        list(VIEWS),
+        key="certify.view",
+        format_func=VIEWS.get,
+        label_visibility="collapsed",
+        required=True,
+        width="stretch",
     )
-    return chosen or ONE
 
 
 def headline() -> None:
@@ -424,8 +429,8 @@ def _what_sigma_and_n_do(request: CertifyRequest, now: Certifying | None) -> Non
         figure = plots.radius_by_draws(lines, request.n, request.cap, None if c is None else c.radius, dark=dark())
         st.plotly_chart(figure, key="certify.cap", theme=None, config=PLAIN)
         st.caption(
-            f"Even if all {request.n:,} agree, no radius beyond {plots.down(request.cap, 3)} can be certified here: 100 of 100 votes "
-            "do not show that all possible copies would agree."
+            f"Even if all {request.n:,} agree, no radius beyond {plots.down(request.cap, 3)} can be certified here: that all "
+            "of them agreed does not show that all possible copies would."
         )
 
 

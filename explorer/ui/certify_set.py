@@ -175,10 +175,11 @@ def _stage(polling: bool) -> None:
     else:
         st.info("Nothing measured for this dataset yet: press **Certify**.", icon=":material/arrow_upward:")
     if shown:
-        st.markdown(_numbers(sets, cards if with_cards else []))
+        st.html(_numbers(sets, cards if with_cards else []))
         st.caption(
-            "Average radius: 0 where the answer is wrong or missing. A few pictures with large radii weigh much in it, and a model "
-            "that is good at easy pictures alone can raise it: look at the whole curve."
+            "All in % but the radius, with 95 % intervals. Noisy copies: how often the network itself is right about one. "
+            "r: certified right at this radius. Average radius: 0 where the answer is wrong or missing. A few pictures with large "
+            "radii weigh much in it, and a model that is good at easy pictures alone can raise it: look at the whole curve."
         )
     if tickets:
         stage.say_how_it_stands(tickets[-1], polling)
@@ -212,7 +213,7 @@ def _progress(ticket: Ticket[CertifiedSet]) -> None:
 
 def _curve(now: CertifiedSet) -> plots.Curve:
     rows = now.curve()
-    name = f"{zoo.card(now.request.model).title}, σ {now.request.sigma:g}: here, n={len(now.certificates)}"
+    name = f"{certify_tables.called(zoo.card(now.request.model), now.request.sigma)}: here, n={len(now.certificates)}"
     columns = ([getattr(row, field) for row in rows] for field in ("radius", "accuracy", "low", "high"))
     return plots.Curve(name, *(np.array(column) for column in columns), n=len(now.certificates))
 
@@ -226,27 +227,26 @@ def _cards() -> list[Card]:
 
 def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
     """One row a set: what the network does without noise, on noisy copies, what is certified, and the average radius."""
-    head = ["Model", "Pictures", "No noise, %", "Noisy copies, %", *(f"r ≥ {r:g}, %" for r in SHOWN), "Average radius", "Abstains"]
-    rows = [head, ["---"] * len(head)]
+    rows = [["Model", "Pictures", "No noise", "Noisy copies", *(f"r = {r:g}" for r in SHOWN), "Average radius", "Abstains"]]
     for now in sets:
         right, total = now.natural
-        low, high = wilson(right, total)
         noisy, acr = now.noisy, now.acr
         certified = (_share(row.accuracy, row.low, row.high) for row in now.curve(SHOWN))
-        cells = [_share(right / total, low, high), _share(noisy.value, noisy.low, noisy.high), *certified]
-        mean = f"{plots.down(acr.value, 3)} [{acr.low:.3f}, {acr.high:.3f}]"
-        title = f"{zoo.card(now.request.model).title}, σ {now.request.sigma:g}"
+        cells = [_share(right / total, *wilson(right, total)), _share(noisy.value, noisy.low, noisy.high), *certified]
+        mean = f"{plots.down(acr.value, 3)} [{acr.low:.3f} to {acr.high:.3f}]"
+        title = certify_tables.called(zoo.card(now.request.model), now.request.sigma)
         rows.append([title, f"{len(now.certificates)}, here", *cells, mean, str(now.tally["abstained"])])
     for card in cards:
         for sigma, measures in certify_tables.certified(card).items():
             at = {m["eps"]: _share(m["accuracy"], m["low"], m["high"]) for m in measures}
             cells = [_of_card(card, "clean", None), _of_card(card, "noisy", sigma), *(at.get(r, "–") for r in SHOWN)]
-            rows.append([f"{card.title}, σ {sigma:g}", f"{measures[0]['n']}, card", *cells, "see below", "see below"])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+            facts = certify_tables.average_radius(measures[0])
+            rows.append([certify_tables.called(card, sigma), f"{measures[0]['n']}, card", *cells, *facts])
+    return certify_tables.table(rows)
 
 
 def _share(value: float, low: float, high: float) -> str:
-    return f"**{100 * value:.0f}** [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * value:.0f} [{100 * low:.0f} to {100 * high:.0f}]"
 
 
 def _of_card(card: Card, kind: str, sigma: float | None) -> str:
@@ -265,17 +265,14 @@ def compare() -> None:
         return
     st.subheader("Beside the report and the paper", anchor=False)
     st.markdown(f"**Certified accuracy in %, CIFAR-10** (the report's table 3; {published.COHEN.name}; ours from the model cards)")
-    st.markdown(certify_tables.radii_table(cards))
+    st.html(certify_tables.radii_table(cards))
     st.caption(certify_tables.standing(cards))
-    left, right = st.columns([2, 3], gap="large")
-    with left:
-        st.markdown("**Accuracy on noisy pictures, %** (the report's table 1)")
-        st.markdown(certify_tables.noise_table(cards))
-        st.caption(published.UNDER_NOISE_NOTE)
-    with right:
-        st.markdown(f"**What PREDICT says with n copies, σ {published.PREDICT_SIGMA:g}, %** (the report's table 4)")
-        st.markdown(certify_tables.predict_table({}))
-        st.caption("Accurate: the class that 100,000 copies give. With few copies it abstains often; with more it decides.")
+    st.markdown("**Accuracy of the network itself on noisy pictures, %** (the report's table 1)")
+    st.html(certify_tables.noise_table(cards))
+    st.caption(published.UNDER_NOISE_NOTE)
+    st.markdown(f"**What PREDICT says with n copies, σ {published.PREDICT_SIGMA:g}, %** (the report's table 4)")
+    st.html(certify_tables.predict_table({}))
+    st.caption("Accurate: the class that 100,000 copies give. With few copies it abstains often; with more it decides.")
     for source in (published.REPORT, published.COHEN):
         link = f" {source.url}" if source.url else ""
         st.caption(f"{source.name}: {source.what}.{link} {source.conditions}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from explorer.certify import largest_radius
@@ -10,7 +12,6 @@ from explorer.evaluation.published import (
     CERTIFIED,
     COHEN,
     PREDICT,
-    PREDICT_SIGMA,
     RADII,
     REPORT,
     SIGMAS,
@@ -39,13 +40,27 @@ def certified(card: Card) -> dict[float, Measures]:
     return dict(sorted(best.items()))
 
 
+def called(card: Card, sigma: float) -> str:
+    """The model and the noise it was smoothed with, said once."""
+    return card.title if f"sigma {sigma:g}" in card.title else f"{card.title}, σ {sigma:g}"
+
+
+def average_radius(measure: Mapping[str, Any]) -> tuple[str, str]:
+    """The average certified radius and the number of abstentions, which a card keeps in the note of its measures."""
+    found = _NOTED.search(measure["note"])
+    return (found[1], found[2]) if found else (NOT_MEASURED, NOT_MEASURED)
+
+
+_NOTED = re.compile(r"average certified radius ([0-9.]+), ([0-9]+) abstentions")  # as `explorer certify --write` puts it
+
+
 def curves(cards: Iterable[Card]) -> list[Curve]:
     """What the cards know, as points."""
     found = []
     for card in cards:
         for sigma, rows in certified(card).items():
             columns = ([m[name] for m in rows] for name in ("eps", "accuracy", "low", "high"))
-            found.append(Curve(f"{card.title}, σ {sigma:g}: card, n={rows[0]['n']}", *columns, n=rows[0]["n"], points=True))
+            found.append(Curve(f"{called(card, sigma)}: card, n={rows[0]['n']}", *columns, n=rows[0]["n"], points=True))
     return found
 
 
@@ -61,26 +76,25 @@ def conditions(cards: Iterable[Card]) -> list[str]:
 
 def radii_table(cards: Sequence[Card]) -> str:
     """Table 3: certified accuracy in % for each sigma: the report's, the paper's, ours with the 95 % interval."""
-    head = ["σ", "Who", *(f"r = {r:g}" for r in RADII)]
-    rows = [head, ["---"] * len(head)]
+    rows = [["σ", "Who", *(f"r = {r:g}" for r in RADII)]]
     for sigma in SIGMAS:
         for source in (REPORT, COHEN):
             rows.append([f"{sigma:g}", source.name, *(f"{100 * share:.0f}" for share in CERTIFIED[source.name][sigma])])
         mine = [(card, certified(card).get(sigma)) for card in cards]
         found = [(card, measures) for card, measures in mine if measures]
         for card, measures in found:
-            rows.append([f"{sigma:g}", f"**ours**, {card.title}", *(_cell(measures, r) for r in RADII)])
+            rows.append([f"{sigma:g}", f"{OURS}, {card.title}", *(_cell(measures, r) for r in RADII)])
         if not found:
-            rows.append([f"{sigma:g}", "**ours**", *[NOT_MEASURED] * len(RADII)])
-    return _markdown(rows)
+            rows.append([f"{sigma:g}", OURS, *[NOT_MEASURED] * len(RADII)])
+    return table(rows)
 
 
 def _cell(measures: Measures, radius: float) -> str:
     for m in measures:
         if m["eps"] == radius:
-            return f"**{100 * m['accuracy']:.1f}** [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
+            return f"{100 * m['accuracy']:.1f} [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
     m = measures[0]
-    return "0 (out of reach)" if largest_radius(m["sigma"], m["draws"], m["alpha"]) < radius else NOT_MEASURED
+    return "0 [out of reach]" if largest_radius(m["sigma"], m["draws"], m["alpha"]) < radius else NOT_MEASURED
 
 
 def standing(cards: Sequence[Card]) -> str:
@@ -103,16 +117,16 @@ def standing(cards: Sequence[Card]) -> str:
 
 def noise_table(cards: Sequence[Card]) -> str:
     """Table 1: accuracy on noisy images in %."""
-    rows = [["σ", "Report, train", "Report, test", "Ours, test"], ["---"] * 4]
+    rows = [["σ", "Report, train", "Report, test", "Ours, test"]]
     for sigma in SIGMAS:
         train, test = UNDER_NOISE[sigma]
         rows.append([f"{sigma:g}", f"{100 * train:.1f}", f"{100 * test:.1f}", _noisy(cards, sigma)])
-    return _markdown(rows)
+    return table(rows)
 
 
 def _noisy(cards: Sequence[Card], sigma: float) -> str:
     found = [
-        f"{in_percent(m)}, n={m['n']:,} ({card.title})"
+        f"{in_percent(m)}, n={m['n']:,}, {card.title}"
         for card in cards
         for m in card.measures
         if m["kind"] == "noisy" and m["sigma"] == sigma
@@ -122,19 +136,33 @@ def _noisy(cards: Sequence[Card], sigma: float) -> str:
 
 def predict_table(ours: Mapping[int, Sequence[str]]) -> str:
     """Table 4: what PREDICT says with n draws. `ours`: for an n, the same five columns as text."""
-    head = ["n", "Who", "right, accurate", "right, inaccurate", "wrong, accurate", "wrong, inaccurate", "abstains"]
-    rows = [head, ["---"] * len(head)]
+    rows = [["n", "Who", "right, accurate", "right, inaccurate", "wrong, accurate", "wrong, inaccurate", "abstains"]]
     for n, p in PREDICT.items():
         shares = (p.right_accurate, p.right_inaccurate, p.wrong_accurate, p.wrong_inaccurate, p.abstained)
         rows.append([f"{n:,}", REPORT.name, *(f"{100 * share:.0f}" for share in shares)])
-        rows.append([f"{n:,}", "**ours**", *(ours.get(n) or [NOT_MEASURED] * 5)])
-    return _markdown(rows)
+        rows.append([f"{n:,}", OURS, *(ours.get(n) or [NOT_MEASURED] * 5)])
+    return table(rows)
 
 
-def smoothed_for(cards: Sequence[Card], sigma: float = PREDICT_SIGMA) -> list[Card]:
-    """The models that were made to be smoothed with this noise."""
-    return [card for card in cards if card.sigma == sigma]
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """HTML of a head and rows; "62.4 [58.1, 66.5]" becomes a number with its interval below; rows of "ours" are tinted."""
+    head, *body = rows
+    lines = [f"<tr>{''.join(f'<th style={_EDGE!r}>{escape(text)}</th>' for text in head)}</tr>"]
+    for row in body:
+        tint = ' style="background:rgba(63,127,209,.12)"' if any(text.startswith(OURS) for text in row) else ""
+        lines.append(f"<tr{tint}>{''.join(f'<td style={_EDGE!r}>{_two_lines(text)}</td>' for text in row)}</tr>")
+    return (
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;width:100%;font-size:.875rem;line-height:1.3">'
+        f"{''.join(lines)}</table></div>"
+    )
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+OURS = "ours"
+_EDGE = "border-bottom:1px solid rgba(128,128,128,.35);padding:.35rem .5rem;text-align:left;vertical-align:top"
+
+
+def _two_lines(text: str) -> str:
+    number, bracket, interval = text.partition(" [")
+    if not bracket:
+        return escape(text)
+    return f'<b>{escape(number)}</b><br><span style="opacity:.75;white-space:nowrap">{escape(interval.rstrip("]"))}</span>'

@@ -1,6 +1,8 @@
 """The Certify page without a browser: first view, links, refusals, a certificate, an attack on it, an alarm, a set."""
 
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ def finished(app: AppTest, key: str = "certify.ticket") -> AppTest:
 
 def texts(app: AppTest) -> str:
     kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.success)
-    return "\n".join(e.value for kind in kinds for e in kind)
+    return "\n".join([*(e.value for kind in kinds for e in kind), *(e.proto.body for e in app.get("html"))])
 
 
 def press(app: AppTest, key: str) -> AppTest:
@@ -223,17 +225,43 @@ def card_with(rows, sigma=0.25) -> zoo.Card:
     return replace(blank, measures=measures)
 
 
+def lines(table: str) -> list[list[str]]:
+    """The cells of an HTML table as text."""
+    rows = [re.findall("<t[hd].*?>(.*?)</t[hd]>", row) for row in re.findall("<tr.*?>(.*?)</tr>", table)]
+    return [[unescape(" ".join(re.sub("<.*?>", " ", cell).split())) for cell in row] for row in rows]
+
+
 def test_ours_stand_beside_the_published_numbers_and_come_from_the_cards():
-    table = certify_tables.radii_table([card_with([(0.25, 0.6), (0.5, 0.39)])])
-    ours = next(line for line in table.splitlines() if "ours" in line and line.startswith("| 0.25"))
-    assert "**60.0** [56.0, 64.0]" in ours and "not measured" in ours  # at 0.75
-    assert ours.count("out of reach") == 3  # n 10,000 cannot certify 1.0 and more at this sigma
-    assert "| 0.5 | **ours** | not measured" in table
-    assert "| 0.25 | Report | 55 | 40 | 26 | 0 | 0 | 0 |" in table and "| 1 | Cohen et al. | 39 | 34 |" in table
+    rows = lines(certify_tables.radii_table([card_with([(0.25, 0.6), (0.5, 0.39)])]))
+    ours = next(row for row in rows if row[:2] == ["0.25", "ours, Gaussian noise, sigma 0.25"])
+    assert ours[2] == "60.0 56.0, 64.0" and ours[4] == "not measured"  # at 0.75
+    assert ours[5:] == ["0 out of reach"] * 3  # n 10,000 cannot certify 1.0 and more at this sigma
+    assert ["0.5", "ours", *["not measured"] * 6] in rows
+    assert ["0.25", "Report", "55", "40", "26", "0", "0", "0"] in rows
+    assert ["1", "Cohen et al.", "39", "34", "28", "22", "17", "14"] in rows
     assert certify_tables.standing([card_with([(0.25, 0.6), (0.5, 0.39)])]).startswith(
         "Of the report's 15 non-zero cells, 2 are measured here (the best of our models for each σ); 1 of them are"
     )
     assert certify_tables.standing([]).startswith("Of the report's 15 non-zero cells, 0 are")
+
+
+def test_the_other_tables_say_what_is_not_measured():
+    noise = lines(certify_tables.noise_table([card_with([])]))
+    assert noise[1:] == [["0.25", "82.3", "76.1", "not measured"], ["0.5", "67.0", "65.2", "not measured"],
+                         ["1", "48.9", "48.4", "not measured"]]  # fmt: skip
+    predicted = lines(certify_tables.predict_table({100: ["1", "2", "3", "4", "5"]}))
+    assert ["100", "Report", "55", "0", "18", "0", "27"] in predicted and ["100", "ours", "1", "2", "3", "4", "5"] in predicted
+    assert ["1,000", "ours", *["not measured"] * 5] in predicted
+
+
+def test_a_card_knows_the_average_radius():
+    (measure,) = card_with([(0.25, 0.6)]).measures
+    assert certify_tables.average_radius(measure) == ("0.403", "6")
+    assert certify_tables.average_radius(measure | {"note": "smoothed"}) == ("not measured", "not measured")
+
+
+def test_names_are_text_in_tables():
+    assert "<b>" not in certify_tables.table([["a"], ["<b>x</b>"]])
 
 
 def test_of_several_series_that_of_most_images_counts():

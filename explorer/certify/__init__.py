@@ -19,6 +19,7 @@ from explorer.certify.smoothing import (
     certifying,
     noisy_copies,
     predict,
+    predicting,
 )
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "lower_bound",
     "noisy_copies",
     "predict",
+    "predicting",
 ]

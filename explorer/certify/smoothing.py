@@ -269,14 +269,27 @@ def predict(
     """
     p = PredictParams(sigma=sigma, n=n, alpha=alpha)
     sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision, sound)
-    for done, found in sampler.votes(PREDICTION, p.n):  # noqa: B007
+    for done, prediction in sampler.prediction(p):  # noqa: B007
         _report(done, p.n, progress, should_stop)
-    *counts, invalid = found.tolist()
-    p_value = top_two_p_value(counts)
-    label = None if p_value > p.alpha else _most(counts)
-    return Prediction(
-        label, p_value, tuple(counts), invalid, sound=sound, seed=sampler.seed, precision=precision, **p.to_dict()
-    )
+    return prediction
+
+
+def predicting(
+    model: Classifier,
+    x: Tensor,
+    sigma: float,
+    *,
+    n: int = PredictParams.n,
+    alpha: float = PredictParams.alpha,
+    seed: int | None = None,
+    batch: int | None = None,
+    precision: Precision = "float32",
+    sound: bool = False,
+) -> Iterator[Prediction | None]:
+    """`predict`, pass by pass: None after each, in the end the same Prediction. Raises InvalidValue at once."""
+    p = PredictParams(sigma=sigma, n=n, alpha=alpha)
+    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision, sound)
+    return (prediction for _, prediction in sampler.prediction(p))
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,6 +350,18 @@ class _Sampler:
                 invalid = unselected + unestimated
                 certificate = concluded(tuple(selection), tuple(estimation), invalid, skipped=False, **conditions)
             yield p.n0 + done, (first, second), certificate
+
+    def prediction(self, p: PredictParams) -> Iterator[tuple[int, Prediction | None]]:
+        """Draws done, and in the end the prediction."""
+        for done, votes in self.votes(PREDICTION, p.n):
+            prediction = None
+            if done == p.n:
+                *counts, invalid = votes.tolist()
+                p_value = top_two_p_value(counts)
+                label = None if p_value > p.alpha else _most(counts)
+                kind = {"seed": self.seed, "precision": self.precision, "sound": self.sound}
+                prediction = Prediction(label, p_value, tuple(counts), invalid, **p.to_dict(), **kind)
+            yield done, prediction
 
     def votes(self, stream: int, n: int) -> Iterator[tuple[int, Tensor]]:
         """Draws done and the votes per class so far (K+1,), the last being invalid draws: at first, and after each pass.

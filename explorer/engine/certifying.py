@@ -27,7 +27,7 @@ from explorer.certify import (
     certifying,
     largest_radius,
     noisy_copies,
-    predict,
+    predicting,
 )
 from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough
 from explorer.certify.noise import derived_seed
@@ -229,13 +229,15 @@ def _certify(engine: Engine, request: CertifyRequest, kept: Store) -> Iterator[C
     if found is not None:
         yield clock.stopped(_finished(now, found, True, clock, engine))
         return
-    course: list[tuple[int, int]] = []
+    rows: list[tuple[int, int]] = []
+    bounds: list[float] = []
     for tally in certifying(model, x, seed=seed, **options):
         if tally.drawn:
-            course.append((tally.drawn, tally.estimation[tally.selected]))
-        now = replace(now, tally=tally, course=_course(course, request.params), seconds=clock.seconds)
+            rows.append((tally.drawn, tally.estimation[tally.selected]))
+            bounds.append(tally.p_lower)
+        now = replace(now, tally=tally, course=_course(rows, bounds, request.sigma), seconds=clock.seconds)
         if tally.certificate is not None:
-            answer = kept.keep(question, Answer(tally.certificate, tuple(course)))
+            answer = kept.keep(question, Answer(tally.certificate, tuple(rows)))
             now = _finished(now, answer, answer.certificate != tally.certificate, clock, engine)
         yield clock.stopped(now)
         clock.go()
@@ -251,19 +253,22 @@ def _finished(now: Certifying, answer: Answer, was_kept: bool, clock: Clock, eng
         "seconds": round(clock.seconds, 3),
         **made_on(engine.description),
     }
-    course = _course(answer.course, now.request.params)
+    bounds = np.maximum.accumulate([anytime_lower_bound(k, n, certificate.alpha) for n, k in answer.course] or [0.0])
+    course = _course(answer.course, bounds.tolist()[: len(answer.course)], certificate.sigma)
     return replace(
         now, certificate=certificate, kept=was_kept, course=course, seconds=clock.seconds, conditions=conditions
     )
 
 
-def _course(rows: Sequence[tuple[int, int]], p: CertifyParams) -> dict[str, np.ndarray]:
-    """The anytime-valid bound along the votes: never falls, for all its values hold at once."""
-    drawn, votes = np.array([row[0] for row in rows], int), np.array([row[1] for row in rows], int)
-    bounds = [anytime_lower_bound(int(k), int(n), p.alpha) for n, k in zip(drawn, votes, strict=True)]
-    p_lower = np.maximum.accumulate(np.array(bounds)) if bounds else np.zeros(0)
-    radius = np.array([certified_radius(float(low), p.sigma) for low in p_lower], float)  # None becomes nan
-    return {"drawn": drawn, "votes": votes, "p_lower": p_lower, "radius": radius}
+def _course(rows: Sequence[tuple[int, int]], bounds: Sequence[float], sigma: float) -> dict[str, np.ndarray]:
+    """Draws, votes, and the anytime-valid bound so far, with its radius."""
+    radii = [certified_radius(bound, sigma) for bound in bounds]
+    return {
+        "drawn": np.array([drawn for drawn, _ in rows], int),
+        "votes": np.array([votes for _, votes in rows], int),
+        "p_lower": np.array(bounds, float),
+        "radius": np.array(radii, float),  # None becomes nan
+    }
 
 
 def _clean(model: Classifier, x: Tensor) -> np.ndarray:
@@ -278,14 +283,14 @@ def _clean(model: Classifier, x: Tensor) -> np.ndarray:
 def predict_smoothed_work(
     engine: Engine, request: CertifyRequest, n: int = PredictParams.n, kept: Store | None = None
 ) -> Callable[[], Iterator[Prediction | None]]:
-    """Work whose one item is what PREDICT says of the request's picture, from n draws of its own; the same each time."""
+    """Work whose one answer is what PREDICT says of the request's picture, from n draws of its own; the same each time."""
     params = PredictParams(sigma=request.sigma, n=as_whole("n", n, 1, MOST["n"]), alpha=request.alpha)
 
     def work() -> Iterator[Prediction | None]:
         x = picture(engine, request.one)[0]
         seed = (kept or store()).seed(request.question(x))
         looks = {"precision": request.precision, "sound": request.sound}
-        yield predict(engine.model(request.model), x, **params.to_dict(), seed=seed, **looks)
+        yield from predicting(engine.model(request.model), x, **params.to_dict(), seed=seed, **looks)
 
     return work
 

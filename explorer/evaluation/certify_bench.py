@@ -53,8 +53,9 @@ def bench_certify(
     """Noisy images per second of `certify` and of the plain procedure at equal n and precision, on one gray picture.
 
     They take turns, each round in another order; `ratio` is ours over theirs, from the medians, and `cpu_ratio` the same of
-    the processor time that this process used (of all its threads; None on a GPU), which others' work disturbs less. `grown_mib`: by how much the
-    peak of this process's memory grew from a certificate of n / 10 draws to one of n (0 where the peak was higher before).
+    the processor time that this process used (of all its threads; None on a GPU), which others' work disturbs less.
+    `grown_mib`: by how much the peak of this process's memory grew from a certificate of n / 10 draws to one of n (0 where
+    the peak was higher before).
     """
     x = torch.full(model.input_shape, 0.5, device=model.device)
     total = N0 + n

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom, norm
 
-from explorer.certify import Certificate, certify, largest_radius, noisy_copies, predict, smoothing
+from explorer.certify import Certificate, certify, largest_radius, noisy_copies, predict, predicting, smoothing
 from explorer.certify.noise import SELECTION
 from explorer.core import Cancelled, InvalidValue
 from explorer.models import ARCHITECTURES
@@ -47,6 +47,14 @@ def test_predict_finds_the_majority(halfspace, image):
     assert prediction.label == 0 and prediction.p_value < 0.001
     assert sum(prediction.counts) == 1000 and prediction.invalid == 0
     assert predict(halfspace(0.7), image, SIGMA, n=1000, seed=1).label == 1
+
+
+def test_predict_pass_by_pass_is_the_same(halfspace, image):
+    asked = {"sigma": SIGMA, "n": 300, "seed": 1, "batch": 64}
+    *before, last = predicting(halfspace(0.3), image, **asked)
+    assert last == predict(halfspace(0.3), image, **asked) and before == [None] * 5
+    with pytest.raises(InvalidValue, match="sigma"):
+        predicting(halfspace(0.3), image, 0)
 
 
 def test_certificate_carries_its_conditions(halfspace, image):

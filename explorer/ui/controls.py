@@ -33,6 +33,7 @@ FAVOURITE = "cifar10/baseline"  # shown first: it falls at once
 FIRST_PICTURES = {"cifar10": 317}  # a frog that nobody mistakes, but the favourite takes for a cat after six steps
 UNTOLD = "not in the list, or unknown"
 CERTIFY = tuple(f"certify.{name}" for name in ("view", "model", "sigma", "n0", "n", "alpha", "sound", "count", "each"))
+FEATURES = tuple(f"features.{name}" for name in ("beside", "view", "who", "of", "count", "right"))
 
 
 def first_request() -> tuple[AttackRequest, str | None]:
@@ -262,7 +263,7 @@ def remember_choices() -> None:
     """Keep what was chosen while another page is shown: Streamlit forgets the values of widgets that are not drawn."""
     kept = st.session_state.setdefault("choices", {})
     forms = [f"{entry.key}.{p.name}" for entry in ATTACKS for p in entry.cls.params()]
-    own = ("models", "craft", "many.pick", "many.of", "many.count", "many.change", *CERTIFY)  # of single pages
+    own = ("models", "craft", "many.pick", "many.of", "many.count", "many.change", *CERTIFY, *FEATURES)  # of single pages
     for key in ("dataset", "class", "model", *own, "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
         if key in st.session_state:
             kept[key] = st.session_state[key]

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from explorer.core.trace import Trace, Walkway
+from explorer.ui import drawing
 from explorer.ui.trace_player.packing import pack
 
 if TYPE_CHECKING:
     from streamlit.components.v2.bidi_component import ComponentResult
 
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(
-    "trace_player", **{kind: (_HERE / f"player.{kind}").read_text("utf-8") for kind in ("html", "css", "js")}
-)
+_mount = st.components.v2.component("trace_player", **drawing.parts(Path(__file__).parent, "player"))
 
 
 def trace_player(

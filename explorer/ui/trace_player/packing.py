@@ -1,7 +1,4 @@
-"""A trace as the bytes that the trace player reads: a small JSON head, then the arrays one after another.
-
-Layout (little-endian): `TRC1` | uint32 length of the head | head (UTF-8 JSON) | arrays, each starting at a multiple of
-8 bytes. The head names every array's dtype, shape and offset (from the first byte of the message).
+"""A trace as the bytes that the trace player reads (see `explorer.ui.messages` for their layout).
 
 Pixels travel as the bytes a screen can show: `image` is the frame, `delta` the signed perturbation already amplified
 around mid-grey 128. Every other number (logits, loss, norms) travels as float32, unrounded.
@@ -9,8 +6,6 @@ around mid-grey 128. Every other number (logits, loss, norms) travels as float32
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +15,7 @@ from explorer.core.errors import InvalidValue
 from explorer.core.trace import Trace, Walkway
 from explorer.data.pictures import amplification
 from explorer.plots.theme import class_color, class_shape
+from explorer.ui import messages
 
 MAGIC = b"TRC1"
 GREY = 128  # the byte that means "unchanged"
@@ -93,20 +89,12 @@ def pack(
             "progress": walkway.progress.astype("<f4"),
             "toward": walkway.toward.astype("<u2"),
         }
-    return _message(head, arrays)
+    return messages.pack(MAGIC, head, arrays)
 
 
-def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The head and the arrays of a message, as the player reads them. Raises InvalidValue if it is not one."""
-    if message[:4] != MAGIC:
-        raise InvalidValue(f"a packed trace starts with {MAGIC!r}; got {message[:4]!r}.")
-    length = int.from_bytes(message[4:8], "little")
-    head = json.loads(message[8 : 8 + length])
-    arrays = {}
-    for name, (dtype, shape, offset) in head["arrays"].items():
-        count = math.prod(shape)
-        arrays[name] = np.frombuffer(message, np.dtype(dtype), count, offset).reshape(shape)
-    return head, arrays
+    return messages.unpack(MAGIC, data)
 
 
 def _largest_change(trace: Trace, change: np.ndarray) -> float:
@@ -121,26 +109,3 @@ def _largest_change(trace: Trace, change: np.ndarray) -> float:
 def _as_bytes(pixels: np.ndarray) -> np.ndarray:
     """(T,C,H,W) on the scale 0..255 -> (T,H,W,C) uint8, rounded to the nearest."""
     return np.clip(np.rint(pixels), 0, 255).astype("u1").transpose(0, 2, 3, 1)
-
-
-def _message(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """Offsets depend on the head's length and the head holds the offsets, so they count from an aligned, padded head."""
-    sizes = [array.nbytes for array in arrays.values()]
-    relative = np.concatenate([[0], np.cumsum([_aligned(n) for n in sizes])]).tolist()
-
-    def encode(start: int) -> bytes:
-        places = {
-            name: [array.dtype.str, list(array.shape), start + offset]
-            for (name, array), offset in zip(arrays.items(), relative, strict=False)
-        }
-        return json.dumps(head | {"arrays": places}, allow_nan=False, ensure_ascii=False).encode()
-
-    start = _aligned(8 + len(encode(0)) + 16 * len(arrays))  # room for the digits of the offsets
-    text = encode(start).ljust(start - 8)
-    body = b"".join(np.ascontiguousarray(a).tobytes().ljust(_aligned(a.nbytes), b"\0") for a in arrays.values())
-    return MAGIC + len(text).to_bytes(4, "little") + text + body
-
-
-def _aligned(size: int) -> int:
-    """The next multiple of 8."""
-    return -(-size // 8) * 8

@@ -1,5 +1,6 @@
 // The trace player. One current frame `t`; every view is drawn from it, at most once per animation frame.
-// Nothing here talks to the server: the whole walk arrived as one message (see packing.py for its layout).
+// Nothing here talks to the server: the whole walk arrived as one message (see packing.py and ../messages.py).
+// What it shares with other pictures (`unpack`, `marker`, `fit` ...) stands in ../drawing.js, which is put before it.
 // Players of one group stand at the same step, `at`; one whose walk has ended earlier rests on its last frame.
 
 const PLOT = { left: 44, right: 14, top: 8, bottom: 24 }; // margin chart, px; the slider's track follows left and right
@@ -9,8 +10,7 @@ const SLOWEST = 0.5; // ... but no frame is held longer than this, seconds
 const LARGEST_IMAGE = 300; // px
 const MANY = 16; // more classes than this: the bars scroll
 const ICONS = {
-  play: "M7 4.5v15l12-7.5z",
-  pause: "M6.5 5h4v14h-4zM13.5 5h4v14h-4z",
+  ...PLAYBACK,
   holds: "M12 3l7.5 2.8v5.4c0 4.6-3.1 8-7.5 9.8-4.4-1.8-7.5-5.2-7.5-9.8V5.8zM8.5 12l2.6 2.6 4.6-5",
   wrong: "M12 3.5L21.5 20h-19zM12 9.5v5M12 17.3v.2",
   fooled: "M12 2.8a9.2 9.2 0 1 0 0 18.4 9.2 9.2 0 0 0 0-18.4zM8.4 8.4l7.2 7.2M15.6 8.4l-7.2 7.2",
@@ -20,17 +20,9 @@ const GROUPS = (globalThis[Symbol.for("explorer.trace-players")] ??= new Map());
 
 // ---------------------------------------------------------------- the message
 
-const ARRAYS = { "|u1": Uint8Array, "<u2": Uint16Array, "<f4": Float32Array };
-
-function unpack(bytes) {
-  const buffer = bytes.slice().buffer; // a copy of its own, so that typed arrays are aligned
-  const length = new DataView(buffer).getUint32(4, true);
-  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
-  const walk = { ...head, height: head.size[0], width: head.size[1], channels: head.size[2] };
-  for (const [name, [dtype, shape, offset]] of Object.entries(head.arrays)) {
-    walk[name] = new ARRAYS[dtype](buffer, offset, shape.reduce((a, b) => a * b, 1));
-  }
-  return walk;
+function walkOf(bytes) {
+  const { head, arrays } = unpack(bytes);
+  return { ...head, ...arrays, height: head.size[0], width: head.size[1], channels: head.size[2] };
 }
 
 function isPrefix(short, long) {
@@ -48,9 +40,6 @@ function continues(walk, next) {
 }
 
 // ---------------------------------------------------------------- words
-
-const clamp = (x, lo, hi) => Math.min(hi, Math.max(lo, x));
-const number = (x, digits) => (Number.isFinite(x) ? x.toFixed(digits).replace("-", "−") : "not finite");
 
 function percent(p, digits = 1) {
   if (!Number.isFinite(p)) return "–";
@@ -79,68 +68,6 @@ function verdict(walk, t) {
 }
 
 // ---------------------------------------------------------------- drawing
-
-/** Outline of one of the ten class markers (plotly's names) around (x, y), radius r, all of about the same area. */
-function marker(path, shape, x, y, r) {
-  const polygon = (corners, turn, radius, inner) => {
-    const count = inner ? corners * 2 : corners;
-    for (let i = 0; i < count; i++) {
-      const a = turn + (i * 2 * Math.PI) / count;
-      const q = inner && i % 2 ? radius * inner : radius;
-      path[i ? "lineTo" : "moveTo"](x + q * Math.cos(a), y + q * Math.sin(a));
-    }
-    path.closePath();
-  };
-  const plus = (turn) => {
-    const [l, w] = [1.2 * r, 0.42 * r];
-    const corners = [[-w, -l], [w, -l], [w, -w], [l, -w], [l, w], [w, w], [w, l], [-w, l], [-w, w], [-l, w], [-l, -w], [-w, -w]];
-    corners.forEach(([a, b], i) => {
-      const [c, s] = [Math.cos(turn), Math.sin(turn)];
-      path[i ? "lineTo" : "moveTo"](x + a * c - b * s, y + a * s + b * c);
-    });
-    path.closePath();
-  };
-  const up = -Math.PI / 2;
-  if (shape === "square") polygon(4, Math.PI / 4, 1.25 * r);
-  else if (shape === "triangle-up") polygon(3, up, 1.35 * r);
-  else if (shape === "triangle-down") polygon(3, -up, 1.35 * r);
-  else if (shape === "diamond") polygon(4, up, 1.3 * r);
-  else if (shape === "cross") plus(0);
-  else if (shape === "x") plus(Math.PI / 4);
-  else if (shape === "star") polygon(5, up, 1.45 * r, 0.45);
-  else if (shape === "pentagon") polygon(5, up, 1.15 * r);
-  else if (shape === "hexagon") polygon(6, 0, 1.1 * r);
-  else {
-    path.moveTo(x + r, y);
-    path.arc(x, y, r, 0, 2 * Math.PI);
-  }
-}
-
-/** Size a canvas in whole device pixels; returns its context, scaled to CSS pixels and cleared. */
-function fit(canvas, width, height, ratio) {
-  const [w, h] = [Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio))];
-  if (canvas.width !== w || canvas.height !== h) {
-    canvas.width = w;
-    canvas.height = h;
-    if (canvas.style) {
-      canvas.style.width = `${w / ratio}px`;
-      canvas.style.height = `${h / ratio}px`;
-    }
-  }
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.clearRect(0, 0, width, height);
-  return pen;
-}
-
-function haloed(pen, text, x, y, ink, halo, width = 4) {
-  pen.lineJoin = "round";
-  pen.lineWidth = width;
-  pen.strokeStyle = halo;
-  pen.strokeText(text, x, y);
-  pen.fillStyle = ink;
-  pen.fillText(text, x, y);
-}
 
 function niceTicks(lo, hi, count) {
   const rough = (hi - lo) / count;
@@ -228,7 +155,7 @@ class Player {
 
   receive(message) {
     if (message !== this.message) {
-      const next = unpack(message);
+      const next = walkOf(message);
       const same = this.walk && this.walk.group === next.group && continues(this.walk, next);
       this.join(next.group);
       this.message = message;
@@ -447,7 +374,8 @@ class Player {
     this.body.dataset.empty = "false";
     this.axis = this.span;
     this.compact = getComputedStyle(this.$(".map")).display === "none"; // a narrow lane: the style sheet decides
-    this.readTheme();
+    this.ratio = window.devicePixelRatio || 1;
+    this.ink = inkOf(this.root, this.body);
     this.brief = this.$(".bars").clientWidth < 25 * this.ink.size; // no room for words behind the bars
     this.writeFixedWords();
     this.sizeImages();
@@ -460,32 +388,6 @@ class Player {
     else this.clearMap();
     this.stale = false;
     this.drawn = -1;
-  }
-
-  readTheme() {
-    const style = getComputedStyle(this.root);
-    const resolve = (name) => {
-      const probe = document.createElement("span");
-      probe.style.color = `var(${name})`;
-      this.root.append(probe);
-      const color = getComputedStyle(probe).color;
-      probe.remove();
-      return color;
-    };
-    const size = parseFloat(getComputedStyle(this.body).fontSize);
-    this.ratio = window.devicePixelRatio || 1;
-    this.ink = {
-      text: style.color,
-      page: resolve("--st-background-color"),
-      muted: resolve("--muted"),
-      line: resolve("--line"),
-      faint: resolve("--faint"),
-      accent: resolve("--accent"),
-      warn: resolve("--st-orange-text-color"),
-      warnBack: resolve("--st-orange-background-color"),
-      size: 0.9 * size,
-      font: (weight, scale = 1) => `${weight} ${(0.9 * size * scale).toFixed(1)}px ${style.fontFamily}`,
-    };
   }
 
   writeFixedWords() {
@@ -792,34 +694,7 @@ class Player {
       const [cx, cy] = [x(centroids[2 * k]), y(centroids[2 * k + 1])];
       return { name, k, cx, cy, x: cx, y: cy - 1.2 * this.ink.size, w: pen.measureText(name).width + 10, h: 1.35 * this.ink.size };
     }).filter((l) => Number.isFinite(l.cx + l.cy) && (few || met.has(l.k)));
-    const inside = (l) => {
-      l.x = clamp(l.x, pad.left + l.w / 2 + 2, width - pad.right - l.w / 2 - 2);
-      l.y = clamp(l.y, pad.top + l.h / 2, height - pad.bottom - l.h / 2);
-    };
-    for (let round = 0; round < 120; round++) {
-      for (const a of labels) {
-        for (const b of labels) {
-          if (a === b) continue;
-          const overX = (a.w + b.w) / 2 - Math.abs(a.x - b.x);
-          const overY = (a.h + b.h) / 2 - Math.abs(a.y - b.y);
-          if (overX <= 0 || overY <= 0) continue;
-          const axis = overY <= overX ? "y" : "x";
-          const push = 0.3 * Math.min(overX, overY) + 0.2;
-          const way = a[axis] < b[axis] || (a[axis] === b[axis] && a.k < b.k) ? 1 : -1;
-          a[axis] -= way * push;
-          b[axis] += way * push;
-        }
-        for (const b of fixed) {
-          const overX = (a.w + b.w) / 2 - Math.abs(a.x - b.x);
-          const overY = (a.h + b.h) / 2 - Math.abs(a.y - b.y);
-          if (overX <= 0 || overY <= 0) continue;
-          const axis = overY <= overX ? "y" : "x";
-          a[axis] += (a[axis] < b[axis] ? -0.25 : 0.25) * Math.min(overX, overY);
-        }
-      }
-      labels.forEach(inside);
-    }
-    return labels;
+    return spread(labels, fixed, { left: pad.left, top: pad.top, right: width - pad.right, bottom: height - pad.bottom });
   }
 
   /** Everything on the map that does not move, for one class the walk may be heading for; drawn once each. */
@@ -980,36 +855,6 @@ class Player {
       this.$(`[data-act="${act}"]`).setAttribute("aria-disabled", String(off));
     }
   }
-}
-
-function stroke(pen, points) {
-  pen.beginPath();
-  points.forEach(([x, y], i) => pen[i ? "lineTo" : "moveTo"](x, y));
-  pen.stroke();
-}
-
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-/** A class marker as a small picture, for use beside its name. */
-function glyph(shape, color) {
-  const parts = [];
-  const pen = {
-    moveTo: (x, y) => parts.push(`M${x.toFixed(2)} ${y.toFixed(2)}`),
-    lineTo: (x, y) => parts.push(`L${x.toFixed(2)} ${y.toFixed(2)}`),
-    closePath: () => parts.push("Z"),
-    arc: (x, y, r) => parts.push(`A${r} ${r} 0 1 1 ${x - r} ${y}A${r} ${r} 0 1 1 ${x + r} ${y}Z`),
-  };
-  marker(pen, shape, 8, 8, 5.2);
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", parts.join(""));
-  path.setAttribute("fill", color);
-  svg.append(path);
-  return svg;
 }
 
 const players = new WeakMap();

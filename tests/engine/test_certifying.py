@@ -215,7 +215,7 @@ def test_a_wrong_certificate_raises_an_alarm(engine, kept, monkeypatch):
     """A certificate of radius 50 for the class that the smoothed network does give the picture."""
     monkeypatch.setattr(attacking, "SURE", {"n": 40, "alpha": 0.05})
     request = CertifyRequest(image=3, **TINY)
-    clean = slowed(attack_smoothed_work(engine, request, EASY, kept=kept))[0].clean
+    clean = next(attack_smoothed_work(engine, request, EASY, kept=kept)()).clean
     if clean.label is None:
         pytest.skip("the untrained network's vote is undecided here")
     made = slowed(certify_work(engine, request, kept))[-1].certificate

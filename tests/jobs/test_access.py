@@ -55,11 +55,24 @@ def test_after_five_wrong_ones_even_the_right_one_waits(password, monkeypatch):
     monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
     for _ in range(access.TRIES):
         with pytest.raises(Refused, match="not the instructor's"):
-            guard.check(Permit("chälk"))
+            guard.check(Permit("chälk", who="a student"))
     with pytest.raises(Refused, match="try again in 60 s"):
-        guard.check(Permit(password))
+        guard.check(Permit(password, who="a student"))
+    guard.check(Permit(password, who="the instructor"))  # whom a student's guesses do not lock out
     now[0] += access.WINDOW + 1
-    guard.check(Permit(password))
+    guard.check(Permit(password, who="a student"))
+
+
+def test_guesses_from_many_places_make_everybody_wait(password, monkeypatch):
+    guard, now = Guard("0.0.0.0"), [1000.0]
+    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    for guess in range(access.ALL_TRIES):
+        with pytest.raises(Refused, match="not the instructor's"):
+            guard.check(Permit("chälk", who=f"visitor {guess}"))
+    with pytest.raises(Refused, match="try again in 60 s"):
+        guard.check(Permit(password, who="the instructor"))
+    now[0] += access.WINDOW + 1
+    guard.check(Permit(password, who="the instructor"))
 
 
 @pytest.mark.parametrize("action", ["start", "cancel", "resume", "delete"])

@@ -94,11 +94,13 @@ def course(
     cap: np.ndarray,
     n: int,
     certified: float | None,
+    note: str = "",
     *,
     dark: bool = False,
 ) -> go.Figure:
     """The bound that may be watched, `radius` (T,) after `drawn` (T,) draws (nan: none yet), below the `cap` (S,) that
-    `steps` (S,) draws could reach if all agreed; `certified`: the certificate's own radius, from all n draws."""
+    `steps` (S,) draws could reach if all agreed; `certified`: the certificate's own radius, from all n draws; `note`:
+    words in the middle, where there is none."""
     ink = inks(dark)
     figure = go.Figure()
     figure.add_scatter(
@@ -123,6 +125,10 @@ def course(
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
             hovertemplate=f"the certificate, from all %{{x:,}} draws: {down(certified, 4)}<extra></extra>",
         )  # fmt: skip
+    if note:
+        figure.add_annotation(
+            text=note, xref="paper", x=0.5, yref="paper", y=0.5, showarrow=False, font={"color": ink.text, "size": 15}
+        )
     top = 1.08 * max([*np.asarray(cap, float), certified or 0.0, 1e-9])
     figure.update_xaxes(title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], dtick=1)
     figure.update_yaxes(title="radius (L2)", range=[0, top])

@@ -21,6 +21,7 @@ from explorer.models import zoo
 from explorer.plots import certify as plots
 from explorer.ui import certify_words as words
 from explorer.ui import controls, stage
+from explorer.ui.certify_tables import table
 from explorer.ui.forms import form_for
 from explorer.ui.pictures import to_url
 from explorer.ui.session import engine, session_id, still_open
@@ -31,6 +32,7 @@ POLL = 0.5  # seconds between two looks at running work
 COPIES = 8  # noisy copies that are shown
 SIGMAS = (0.25, 0.5, 1.0)  # what the chosen sigma is drawn beside
 FAVOURITES = ("smoothed-0.25", "gaussian-0.25")  # made to be smoothed
+MADE = 8  # certificates of one picture that are listed
 PLAIN = {"displayModeBar": False}
 GREY = 0.5  # "unchanged" in the picture of a change
 
@@ -260,6 +262,8 @@ def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
         st.progress(*words.progress(now))
         _pictures(now)
         _figures(now)
+        if now.certificate is not None:
+            st.session_state.setdefault("certify.made", {})[now.request] = now.certificate
     stage.say_how_it_stands(ticket, polling)
     if ticket.state == "cancelled":
         st.caption("A certificate that was stopped certifies nothing. Asked for again, it begins with the very same draws.")
@@ -290,13 +294,15 @@ def _pictures(now: Certifying) -> None:
     """The picture and some of its noisy copies, each with what the network sees in it."""
     classes, truth = now.request.classes, now.request.label
     own = now.clean if truth is None else truth
-    cells = [_cell(now.picture, "the picture", f"<b>{escape(classes[now.clean])}</b><br>no noise", True)]
-    for pixels, said in zip(now.copies[:COPIES], now.said[:COPIES], strict=False):
+    looks = [(now.picture, now.clean, "the picture", "<br>no noise")]
+    looks += [(pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.said, strict=False)]
+    cells = []
+    for pixels, said, what, more in looks:
         right, name = said == own, escape(classes[said])
-        cells.append(_cell(pixels, f"noisy copy seen as {name}", f"{'✓' if right else '✗'} {name}", right))
+        cells.append(_cell(pixels, f"{what}, seen as {name}", f"{'✓' if right else '✗'} {name}{more}", right))
     st.html(_STRIP.format(count=len(cells), cells="".join(cells)))
     st.caption(
-        f"{COPIES} of the noisy copies (sigma {now.request.sigma:g}) and what the network sees in each: ✓ "
+        f"The picture, {COPIES} noisy copies of it (sigma {now.request.sigma:g}) and what the network sees in each: ✓ "
         f"{'its true class' if truth is not None else 'the same as without noise'}, ✗ another. Shown cut to [0, 1]; the network "
         "gets them uncut" + (", rounded to the grid of 8-bit pixels." if now.request.sound else ".")
     )
@@ -337,6 +343,7 @@ def _figures(now: Certifying) -> None:
             cap,
             request.n,
             c.radius if c is not None and c.label is not None else None,
+            "no radius: it abstains" if c is not None and c.label is None else "",
             dark=dark(),
         )
         st.plotly_chart(figure, key="certify.course", theme=None, config=PLAIN)
@@ -432,6 +439,27 @@ def _what_sigma_and_n_do(request: CertifyRequest, now: Certifying | None) -> Non
             f"Even if all {request.n:,} agree, no radius beyond {plots.down(request.cap, 3)} can be certified here: that all "
             "of them agreed does not show that all possible copies would."
         )
+    _others_of_this_picture(request)
+
+
+def _others_of_this_picture(request: CertifyRequest) -> None:
+    """The certificates that this session has seen of the same picture, side by side."""
+    made = st.session_state.get("certify.made", {})
+    same = [asked for asked in made if (asked.dataset, asked.image) == (request.dataset, request.image)][-MADE:]
+    if len(same) < 2:
+        st.caption("Certify this picture with another noise, n or model: the certificates are then listed here side by side.")
+        return
+    st.markdown("**This picture, so far**")
+    rows = [["Model", "σ", "n", "Votes for the class", "Answer", "Radius"]]
+    for asked in same:
+        c = made[asked]
+        answer = "abstains" if c.label is None else asked.classes[c.label]
+        votes = f"{words.percent(c.estimation[c.selected] / c.n)} {asked.classes[c.selected]}"
+        radius = "–" if c.label is None else c.radius_text()
+        title = zoo.card(asked.model).title + (", sound" if asked.sound else "")
+        rows.append([title, f"{asked.sigma:g}", f"{asked.n:,}", votes, answer, radius])
+    st.html(table(rows))
+    st.caption("Each may be wrong with its own alpha: to look at several and keep the best is not covered by any of them.")
 
 
 # Proof and attack

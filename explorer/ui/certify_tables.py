@@ -17,7 +17,7 @@ from explorer.evaluation.published import (
     SIGMAS,
     UNDER_NOISE,
 )
-from explorer.evaluation.tables import NOT_MEASURED, in_percent
+from explorer.evaluation.tables import NOT_MEASURED
 from explorer.models.zoo import Card
 from explorer.plots.certify import Curve
 
@@ -92,9 +92,13 @@ def radii_table(cards: Sequence[Card]) -> str:
 def _cell(measures: Measures, radius: float) -> str:
     for m in measures:
         if m["eps"] == radius:
-            return f"{100 * m['accuracy']:.1f} [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
+            return _share(m)
     m = measures[0]
     return "0 [out of reach]" if largest_radius(m["sigma"], m["draws"], m["alpha"]) < radius else NOT_MEASURED
+
+
+def _share(m: Mapping[str, Any]) -> str:
+    return f"{100 * m['accuracy']:.1f} [{100 * m['low']:.1f} to {100 * m['high']:.1f}]"
 
 
 def standing(cards: Sequence[Card]) -> str:
@@ -126,7 +130,7 @@ def noise_table(cards: Sequence[Card]) -> str:
 
 def _noisy(cards: Sequence[Card], sigma: float) -> str:
     found = [
-        f"{in_percent(m)}, n={m['n']:,}, {card.title}"
+        f"{_share(m)}, n={m['n']:,}, {card.title}"
         for card in cards
         for m in card.measures
         if m["kind"] == "noisy" and m["sigma"] == sigma
@@ -145,7 +149,7 @@ def predict_table(ours: Mapping[int, Sequence[str]]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """HTML of a head and rows; "62.4 [58.1, 66.5]" becomes a number with its interval below; rows of "ours" are tinted."""
+    """HTML of a head and rows; "62.4 [58.1 to 66.5]" becomes a number with its interval below; rows of "ours" are tinted."""
     head, *body = rows
     lines = [f"<tr>{''.join(f'<th style={_EDGE!r}>{escape(text)}</th>' for text in head)}</tr>"]
     for row in body:
@@ -165,4 +169,4 @@ def _two_lines(text: str) -> str:
     number, bracket, interval = text.partition(" [")
     if not bracket:
         return escape(text)
-    return f'<b>{escape(number)}</b><br><span style="opacity:.75;white-space:nowrap">{escape(interval.rstrip("]"))}</span>'
+    return f'<b>{escape(number)}</b><br><span style="opacity:.75;white-space:nowrap">{escape(interval.replace("]", ""))}</span>'

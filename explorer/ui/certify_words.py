@@ -89,10 +89,15 @@ def progress(now: Certifying) -> tuple[float, str]:
 def facts(now: Certifying) -> list[str]:
     """What the certificate holds for, and what it does not, one sentence each."""
     c, request = now.certificate, now.request
+    radius = (
+        "which is not above one half: no radius."
+        if c.label is None
+        else f"and the radius σ Φ⁻¹(p) is {c.radius_text(5)}. Shown radii are rounded down."
+    )
     lines = [
-        f"{c.n0} draws chose the class, {c.n:,} fresh ones measured it: {c.estimation[c.selected]:,} votes for "
+        f"{c.n0:,} draws chose the class, {c.n:,} fresh ones measured it: {c.estimation[c.selected]:,} votes for "
         f"{request.classes[c.selected]}, so that its true share is at least p = {down(c.p_lower, 5)} (one-sided Clopper-Pearson), "
-        f"and the radius sigma · Φ⁻¹(p) = {c.radius_text(5) if c.label is not None else 'none'}. Shown radii are rounded down.",
+        f"{radius}",
         f"It holds for this picture alone, and may be wrong with probability {c.alpha:g}: of many certificates, a few are.",
     ]
     if now.others:

@@ -103,6 +103,7 @@ def test_changed_settings_are_announced_and_the_model_brings_its_sigma():
     assert app.number_input(key="certify.sigma").value == 0.25
     finished(press(app, "certify.begin"))
     assert "settings have changed" not in texts(app) and app.query_params["sigma"] == "0.25"
+    assert "This picture, so far" in texts(app) and len(app.session_state["certify.made"]) == 2
 
 
 def test_a_sound_certificate_is_called_so():
@@ -234,7 +235,7 @@ def lines(table: str) -> list[list[str]]:
 def test_ours_stand_beside_the_published_numbers_and_come_from_the_cards():
     rows = lines(certify_tables.radii_table([card_with([(0.25, 0.6), (0.5, 0.39)])]))
     ours = next(row for row in rows if row[:2] == ["0.25", "ours, Gaussian noise, sigma 0.25"])
-    assert ours[2] == "60.0 56.0, 64.0" and ours[4] == "not measured"  # at 0.75
+    assert ours[2] == "60.0 56.0 to 64.0" and ours[4] == "not measured"  # at 0.75
     assert ours[5:] == ["0 out of reach"] * 3  # n 10,000 cannot certify 1.0 and more at this sigma
     assert ["0.5", "ours", *["not measured"] * 6] in rows
     assert ["0.25", "Report", "55", "40", "26", "0", "0", "0"] in rows

@@ -232,8 +232,16 @@ def notices() -> None:
             st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
-    if notice := state.pop("notice", None):
-        st.warning(notice, icon=":material/info:")
+    state["features.said"] = state.pop("notice", None)
+    if state["features.said"]:
+        st.warning(state["features.said"], icon=":material/info:")
+
+
+def _draw_anew() -> None:
+    """The whole page, because something has ended; what it said of the reader's last doing stays."""
+    if said := st.session_state.get("features.said"):
+        st.session_state["notice"] = said
+    st.rerun()
 
 
 def _maps_ticket(models: tuple[str, ...]) -> Ticket[tuple[Maps, ...]] | None:
@@ -296,7 +304,7 @@ def _stage(view: _View, before: tuple[bool, bool]) -> None:
     else:
         _draw(view, view.maps.latest, view.cloud.latest if view.cloud is not None else None)
     if view.standing != before:
-        st.rerun()  # draws everything that waits for the end, and without polling
+        _draw_anew()  # draws everything that waits for the end, and without polling
 
 
 def _say_about_maps(view: _View) -> None:
@@ -421,7 +429,7 @@ def _missing(name: str, why: str, polling: bool) -> None:
     making: Making | None = maker().of(name)
     state = making.state if making is not None else "none"
     if polling and state != "running":
-        st.rerun()
+        _draw_anew()
     with st.container(border=True):
         left, right = st.columns([4, 1.4], vertical_alignment="center")
         if state == "running":

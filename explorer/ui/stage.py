@@ -9,8 +9,10 @@ import time
 import streamlit as st
 
 from explorer.attacks import ATTACKS
-from explorer.core import ExplorerError
+from explorer.core import ExplorerError, Walkway
 from explorer.engine import AttackRequest, Snapshot, Ticket, attack_work, captions
+from explorer.engine.tracing import drawn
+from explorer.features import NoMap
 from explorer.models import zoo
 from explorer.ui import controls, masking, tools, verdicts
 from explorer.ui.session import engine, session_id, still_open
@@ -89,10 +91,28 @@ def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
     if snapshot is not None:
         request: AttackRequest = st.session_state["shown"]
         lines = captions(snapshot.trace, snapshot.result, zoo.card(request.model).stochastic)
+        other, note = _other_map(request.model, snapshot) if finished else (None, "")
         trace_player(
-            snapshot.trace, snapshot.walkway, lines, key="player", live=not finished, title=request.title()
-        )
+            snapshot.trace, snapshot.walkway, lines, key="player", live=not finished, title=request.title(), other=other,
+            other_note=note,
+        )  # fmt: skip
     say_how_it_stands(ticket, polling)
+
+
+def _other_map(model: str, snapshot: Snapshot) -> tuple[Walkway | None, str]:
+    """A finished walk on the model's UMAP, where there is one, and what that map is worth."""
+    maps = engine().plane(model).maps
+    if maps is None or snapshot.walkway is None:
+        return None, ""
+    try:
+        ground = maps.umap()
+    except NoMap:
+        return None, ""
+    note = (
+        "UMAP keeps who is near whom and preserves no distances; this image is placed between its nearest reference "
+        f"images. Neighbourhoods kept: {ground.trustworthiness:.2f} (trustworthiness: 1 all, 0.5 a random map)."
+    )
+    return drawn(ground, snapshot.trace), note
 
 
 def say_how_it_stands(ticket: Ticket, polling: bool) -> None:

@@ -33,6 +33,8 @@ def trace_player(
     autoplay: bool = True,
     title: str = "",
     group: str | None = None,
+    other: Walkway | None = None,
+    other_note: str = "",
 ) -> ComponentResult:
     """Show `trace`; `captions` holds one plain sentence per frame.
 
@@ -46,9 +48,15 @@ def trace_player(
     step in all of them; a walk that has ended earlier rests on its last frame. Give a new group to what is a new run.
     A narrow player leaves out the original and the map, and one of a transferred walk says so in its verdict.
 
-    Raises InvalidValue where captions, walkway and trace disagree about the number of frames.
+    `other` is the same walk on another map of the same reference images, for the reader to choose in the browser;
+    `other_note` says what that map is worth.
+
+    Raises InvalidValue where captions, walkways and trace disagree about the number of frames.
     """
-    return _mount(key=key, data=pack(trace, walkway, captions, live=live, autoplay=autoplay, title=title, group=group))
+    data = pack(
+        trace, walkway, captions, live=live, autoplay=autoplay, title=title, group=group, other=other, other_note=other_note
+    )
+    return _mount(key=key, data=data)
 
 
 __all__ = ["trace_player"]

@@ -30,17 +30,20 @@ def pack(
     autoplay: bool = True,
     title: str = "",
     group: str | None = None,
+    other: Walkway | None = None,
+    other_note: str = "",
 ) -> bytes:
     """One message with everything the player shows. `captions` has one sentence per frame.
 
-    Raises InvalidValue where captions, walkway and trace disagree about the number of frames, or the image is
+    Raises InvalidValue where captions, walkways and trace disagree about the number of frames, or the image is
     neither grey (1 channel) nor colour (3).
     """
     frames, channels = len(trace), trace.frames.shape[1]
     if len(captions) != frames:
         raise InvalidValue(f"captions must hold one sentence per frame ({frames}); got {len(captions)}.")
-    if walkway is not None and len(walkway.path) != frames:
-        raise InvalidValue(f"the walkway's path must have one point per frame ({frames}); got {len(walkway.path)}.")
+    for way in filter(None, (walkway, other)):
+        if len(way.path) != frames:
+            raise InvalidValue(f"the walkway's path must have one point per frame ({frames}); got {len(way.path)}.")
     if channels not in (1, 3):
         raise InvalidValue(f"an image must have 1 or 3 channels; got {channels}.")
 
@@ -78,6 +81,7 @@ def pack(
         "group": group,
         "transfer": trace.conditions.get("threat") == "transfer",
         "map": None,
+        "other": None,
     }
     if walkway is not None:
         head["map"] = {"axes": list(walkway.axes), "method": walkway.method}
@@ -88,6 +92,13 @@ def pack(
             "path": walkway.path.astype("<f4"),
             "progress": walkway.progress.astype("<f4"),
             "toward": walkway.toward.astype("<u2"),
+        }
+    if walkway is not None and other is not None:
+        head["other"] = {"axes": list(other.axes), "method": other.method, "note": other_note}
+        arrays |= {
+            "other_points": other.points.astype("<f4"),
+            "other_centroids": other.centroids.astype("<f4"),
+            "other_path": other.path.astype("<f4"),
         }
     return messages.pack(MAGIC, head, arrays)
 

@@ -103,6 +103,7 @@ class Player {
     this.inSight = false;
     this.speed = 1;
     this.scale = "probabilities";
+    this.chosen = "map"; // or "other": which of the maps
     this.stale = true; // sizes, colours or data changed: everything must be laid out again
     this.pending = 0;
     this.listen();
@@ -176,6 +177,7 @@ class Player {
       for (const name of ["playing", "follow", "wish", "begun"]) this[name] = mate[name];
       this.choose("speed", mate.speed);
       this.choose("scale", mate.scale);
+      this.choose("ground", mate.chosen);
       this.led = true;
       this.place(this.follow ? last : mate.at);
     } else {
@@ -309,9 +311,12 @@ class Player {
     else this.take({ first: 0, back: this.at - 1, forward: this.at + 1, last: this.end }[name]);
   }
 
-  /** `name` is speed or scale. */
+  /** `name` is speed, scale or ground. */
   choose(name, value) {
-    this[name] = value;
+    if (name === "ground") {
+      this.chosen = value;
+      this.stale = true;
+    } else this[name] = value;
     this.anchor = null;
     for (const button of this.$$(`[data-${name}]`)) button.setAttribute("aria-pressed", String(button.dataset[name] === String(value)));
     this.wake(true);
@@ -320,10 +325,11 @@ class Player {
   click(event) {
     const button = event.target.closest("button");
     if (!button) return;
-    const { act, speed, scale } = button.dataset;
+    const { act, speed, scale, ground } = button.dataset;
     if (act) this.act(act);
     if (speed) for (const mate of this.mates) mate.choose("speed", Number(speed));
     if (scale) for (const mate of this.mates) mate.choose("scale", scale);
+    if (ground) for (const mate of this.mates) mate.choose("ground", ground);
     if (event.detail) this.root.focus({ preventScroll: true }); // by pointer: leave space and arrows to the player
     this.wake(true);
   }
@@ -641,8 +647,27 @@ class Player {
 
   // ---- the map
 
+  /** The reference images, the classes' centres and the path on the chosen map, if the walk has it. */
+  get ground() {
+    const { walk } = this;
+    if (this.chosen !== "other" || !walk.other) return { points: walk.points, centroids: walk.centroids, path: walk.path, axes: walk.map.axes };
+    return { points: walk.other_points, centroids: walk.other_centroids, path: walk.other_path, axes: walk.other.axes };
+  }
+
+  offerMaps() {
+    const { map, other } = this.walk;
+    this.$(".which").hidden = !other;
+    write(this.$(".other-note"), other?.note ?? "");
+    for (const [name, each] of Object.entries({ map, other })) {
+      const button = this.$(`[data-ground=${name}]`);
+      write(button, each?.method ?? "");
+      button.setAttribute("aria-pressed", String(name === (other ? this.chosen : "map")));
+    }
+  }
+
   clearMap() {
     for (const name of ["map-back", "map"]) fit(this.canvas[name], 1, 1, 1);
+    this.$(".which").hidden = true;
     this.chart = null;
     write(this.$(".share"), "");
     write(this.$(".between"), "");
@@ -652,7 +677,8 @@ class Player {
   }
 
   layOutMap() {
-    const { points, centroids, path, map } = this.walk;
+    const { points, centroids, path, axes } = this.ground;
+    this.offerMaps();
     this.$(".no-map").hidden = true;
     const box = this.canvas.map.parentElement;
     const [width, height] = [box.clientWidth, box.clientHeight];
@@ -672,14 +698,15 @@ class Player {
     const middle = [pad.left + 8 + inner.w / 2, pad.top + 8 + inner.h / 2];
     const x = (v) => middle[0] + (v - (xs[0] + xs[1]) / 2) * unit;
     const y = (v) => middle[1] - (v - (ys[0] + ys[1]) / 2) * unit;
-    this.chart = { width, height, pad, x, y, axes: map.axes, layers: new Map(), shown: -1 };
+    this.chart = { width, height, pad, x, y, axes, layers: new Map(), shown: -1 };
     this.chart.labels = this.placeLabels();
     fit(this.canvas["map-back"], width, height, this.ratio);
   }
 
   /** Class names near their centres, pushed apart until none covers another, a centre's mark or the path. */
   placeLabels() {
-    const { classes, centroids, path, label, toward, predicted } = this.walk;
+    const { classes, label, toward, predicted } = this.walk;
+    const { centroids, path } = this.ground;
     const { x, y, width, height, pad } = this.chart;
     const few = classes.length <= MANY; // else only classes that play a part in this walk are named
     const met = new Set([label, ...toward, ...predicted]);
@@ -709,7 +736,8 @@ class Player {
   }
 
   drawReference(pen, toward) {
-    const { points, point_classes: kinds, centroids, label, colors, shapes } = this.walk;
+    const { point_classes: kinds, label, colors, shapes } = this.walk;
+    const { points, centroids } = this.ground;
     const { x, y, width, height, pad, axes, labels } = this.chart;
     pen.strokeStyle = this.ink.line;
     pen.lineWidth = 1;
@@ -768,7 +796,8 @@ class Player {
   }
 
   drawMap() {
-    const { path, toward, progress, predicted, classes, colors, shapes, label } = this.walk;
+    const { toward, progress, predicted, classes, colors, shapes, label } = this.walk;
+    const { path } = this.ground;
     const { x, y, width, height } = this.chart;
     const goal = toward[this.t];
     if (this.chart.shown !== goal) {

@@ -45,14 +45,14 @@ from explorer.core import Classifier, InvalidValue, wilson
 from explorer.core.ranks import Ranks, start
 from explorer.data import Images
 from explorer.engine import choose
-from explorer.evaluation import Measure
+from explorer.evaluation import Measure, published
 from explorer.evaluation.certify_bench import REPEATS, bench_certify
 from explorer.evaluation.measure import count
 from explorer.evaluation.robustness import hardware
 from explorer.models import zoo
 
 Facts = dict[str, Any]
-RADII = (0.0, 0.25, 0.5, 0.75)
+RADII = (0.0, *published.RADII)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

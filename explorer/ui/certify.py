@@ -26,8 +26,8 @@ from explorer.ui.forms import form_for
 from explorer.ui.pictures import to_url
 from explorer.ui.session import engine, session_id, still_open
 
-ONE, SET = "one picture", "many pictures"
-VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: Many pictures"}
+ONE, SET = "one picture", "a test set"
+VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: A test set"}
 POLL = 0.5  # seconds between two looks at running work
 COPIES = 8  # noisy copies that are shown
 SIGMAS = (0.25, 0.5, 1.0)  # what the chosen sigma is drawn beside
@@ -121,7 +121,7 @@ def _take_sigma() -> None:
 
 
 def view_box() -> str:
-    """One picture or many."""
+    """One picture or a test set."""
     controls.keep("certify.view", ONE)
     return st.segmented_control(
         "What to certify",

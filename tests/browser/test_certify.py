@@ -1,4 +1,4 @@
-"""The Certify page in a real browser: a linked certificate, its figures and copies, then the view of many pictures."""
+"""The Certify page in a real browser: a linked certificate, its figures and copies, then the view of a test set."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_linked_picture_is_certified_and_many_are_compared(open_page, serve):
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=MINUTE)
     expect(page.get_by_role("button", name="Attack the smoothed model")).to_be_enabled(timeout=MINUTE)
     assert parse_qs(urlparse(page.url).query)["n"] == ["300"] and fits(page)
-    page.get_by_text("Many pictures", exact=True).last.click()
+    page.get_by_role("radio", name="A test set").click()
     expect(page.get_by_text("Beside the report and the paper")).to_be_visible(timeout=MINUTE)
     expect(page.get_by_role("cell", name="Cohen et al.").first).to_be_visible(timeout=MINUTE)
     assert fits(page)

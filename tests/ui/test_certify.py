@@ -184,7 +184,7 @@ def test_a_set_that_cannot_be_made_is_one_sentence():
 
 def test_the_views_change_and_choices_stay():
     app = finished(open_app(QUICK))
-    app.session_state["certify.view"] = "many pictures"
+    app.session_state["certify.view"] = "a test set"
     app.run()
     assert not app.exception and app.query_params["view"] == "set"
     assert "Beside the report and the paper" in [title.value for title in app.subheader]

@@ -238,8 +238,8 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
         rows.append([title, f"{len(now.certificates)}, here", *cells, mean, str(now.tally["abstained"])])
     for card in cards:
         for sigma, measures in certify_tables.certified(card).items():
-            at = {m["eps"]: _share(m["accuracy"], m["low"], m["high"]) for m in measures}
-            cells = [_of_card(card, "clean", None), _of_card(card, "noisy", sigma), *(at.get(r, "–") for r in SHOWN)]
+            certified = (certify_tables.cell(measures, radius) for radius in SHOWN)
+            cells = [_of_card(card, "clean", None), _of_card(card, "noisy", sigma), *certified]
             facts = certify_tables.average_radius(measures[0])
             rows.append([certify_tables.called(card, sigma), f"{measures[0]['n']}, card", *cells, *facts])
     return certify_tables.table(rows)
@@ -251,7 +251,7 @@ def _share(value: float, low: float, high: float) -> str:
 
 def _of_card(card: Card, kind: str, sigma: float | None) -> str:
     found = [m for m in card.measures if m["kind"] == kind and m["sigma"] == sigma]
-    return _share(found[0]["accuracy"], found[0]["low"], found[0]["high"]) if found else NOT_MEASURED
+    return certify_tables.share(found[0]) if found else NOT_MEASURED
 
 
 # Beside it

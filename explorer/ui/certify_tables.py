@@ -83,21 +83,23 @@ def radii_table(cards: Sequence[Card]) -> str:
         mine = [(card, certified(card).get(sigma)) for card in cards]
         found = [(card, measures) for card, measures in mine if measures]
         for card, measures in found:
-            rows.append([f"{sigma:g}", f"{OURS}, {card.title}", *(_cell(measures, r) for r in RADII)])
+            rows.append([f"{sigma:g}", f"{OURS}, {card.title}", *(cell(measures, r) for r in RADII)])
         if not found:
             rows.append([f"{sigma:g}", OURS, *[NOT_MEASURED] * len(RADII)])
     return table(rows)
 
 
-def _cell(measures: Measures, radius: float) -> str:
+def cell(measures: Measures, radius: float) -> str:
+    """The certified accuracy at a radius in %, with its interval; 0 beyond what the number of draws can reach at all."""
     for m in measures:
         if m["eps"] == radius:
-            return _share(m)
+            return share(m)
     m = measures[0]
     return "0 [out of reach]" if largest_radius(m["sigma"], m["draws"], m["alpha"]) < radius else NOT_MEASURED
 
 
-def _share(m: Mapping[str, Any]) -> str:
+def share(m: Mapping[str, Any]) -> str:
+    """A measure in %, with its 95 % interval."""
     return f"{100 * m['accuracy']:.1f} [{100 * m['low']:.1f} to {100 * m['high']:.1f}]"
 
 
@@ -130,7 +132,7 @@ def noise_table(cards: Sequence[Card]) -> str:
 
 def _noisy(cards: Sequence[Card], sigma: float) -> str:
     found = [
-        f"{_share(m)}, n={m['n']:,}, {card.title}"
+        f"{share(m)}, n={m['n']:,}, {card.title}"
         for card in cards
         for m in card.measures
         if m["kind"] == "noisy" and m["sigma"] == sigma

@@ -98,6 +98,7 @@ def facts(now: Certifying) -> list[str]:
         f"{c.n0:,} draws chose the class, {c.n:,} fresh ones measured it: {c.estimation[c.selected]:,} votes for "
         f"{request.classes[c.selected]}, so that its true share is at least p = {down(c.p_lower, 5)} (one-sided Clopper-Pearson), "
         f"{radius}",
+        *([scale(c.radius, now.picture.size)] if c.label is not None else []),
         f"It holds for this picture alone, and may be wrong with probability {c.alpha:g}: of many certificates, a few are.",
     ]
     if now.others:
@@ -123,6 +124,15 @@ def facts(now: Certifying) -> list[str]:
         f"The seed of the draws, {c.seed}, was drawn and not chosen, and is recorded. Asking again returns this certificate."
     )
     return lines
+
+
+def scale(radius: float, values: int) -> str:
+    """How much a radius is, in terms that can be imagined."""
+    each = down(255 * radius / values**0.5, 1)
+    return (
+        f"How much is that? A change of this length is {each}/255 on every one of the picture's {values:,} values at once, or "
+        "much more on a few of them."
+    )
 
 
 def searched(search: SmoothedSearch, classes: Sequence[str]) -> tuple[bool, str]:

@@ -218,6 +218,10 @@ def test_radii_are_rounded_down():
     assert 0 <= certificate.radius - float(shown) < 0.001
 
 
+def test_a_radius_is_put_into_terms_that_can_be_imagined():
+    assert "3.1/255 on every one of the picture's 3,072 values" in certify_words.scale(0.68, 3072)
+
+
 def card_with(rows, sigma=0.25) -> zoo.Card:
     """A card whose certified accuracies at some radii are given."""
     blank = next(card for card in zoo.cards() if card.name == MODEL)

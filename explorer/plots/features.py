@@ -95,7 +95,7 @@ def detection(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
         )
     figure.update_xaxes(title="% of clean images called attacked", range=[0, 101])
     figure.update_yaxes(title="% of attacked images caught", range=[0, 101])
-    quiet_layout(figure, dark, height=HEIGHT + 30 * len(curves), dragmode=False, hovermode="closest")
+    quiet_layout(figure, dark, height=HEIGHT + 44 * len(curves), dragmode=False, hovermode="closest")
     return figure.update_layout(legend={"orientation": "v", "y": -0.22})
 
 
@@ -144,6 +144,6 @@ def shifts(rows: Sequence[Moved], *, dark: bool = False) -> go.Figure:
         )
     for at, dash in ((0, "solid"), (1, "dash")):
         figure.add_vline(x=at, line={"color": inks(dark).quiet, "width": 1, "dash": dash})
-    figure.update_xaxes(title="share of the way: 0 own centre's side, 1 the other centre")
+    figure.update_xaxes(title="share of the way from centre to centre")
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     return quiet_layout(figure, dark, height=130 + 48 * len(rows), dragmode=False, hovermode="closest")

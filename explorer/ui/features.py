@@ -25,7 +25,7 @@ from explorer.ui.session import engine, session_id, still_open
 
 POLL = 0.6  # seconds between two looks at a running attack
 MAP_POLL = 1.0  # ... at a map that is being computed
-REGION_CELLS, REGION_MARGIN = 100, 0.35  # a side; beyond the reference images, in parts of their width and height
+REGION_CELLS, REGION_MARGIN = 120, 0.5  # a side; beyond the reference images, in parts of their width and height
 NONE = "no second model"
 FAVOURITES = ("cifar10/baseline", "cifar10/pgd-linf")  # what the defence did to the clusters
 VIEWS = {"pca": ("PCA", "pca", 2), "pca3": ("PCA, 3-D", "pca", 3), "umap": ("UMAP", "umap", 2)}
@@ -346,6 +346,8 @@ def _draw(view: _View, maps: tuple[Maps, ...], cloud: Cloud | None) -> None:
         st.caption(f"**{words.title(name)}**, {ground.method}: {words.kept_words(ground, kept)}.")
     if view.maps.state == "failed":
         st.error(view.maps.error, icon=":material/error:")
+    if cloud is not None:
+        st.caption(words.conditions(cloud))
 
 
 def _say_about_attack(ticket: Ticket[Cloud]) -> None:
@@ -354,8 +356,6 @@ def _say_about_attack(ticket: Ticket[Cloud]) -> None:
     if not ticket.finished:
         waiting = f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Choosing the pictures."
         st.caption(waiting if cloud is None else words.progress(cloud))
-    if cloud is not None:
-        st.caption(words.conditions(cloud))
     if ticket.state == "failed":
         st.error(ticket.error, icon=":material/error:")
     if ticket.state == "cancelled":
@@ -528,7 +528,7 @@ def _roc_figure(done: Sequence[tuple[int, Lane]]) -> None:
         for kind, (key, detector) in enumerate(DETECTORS.items()):
             found = lane.measured.detections[key]
             if found is not None:
-                name = f"{words.title(lane.model)}: {detector.title.lower()}, AUC {found.auc.value:.2f} (n={len(found.attacked)})"
+                name = f"{words.title(lane.model)}:<br>{detector.title.lower()}, AUC {found.auc.value:.2f} (n={len(found.attacked)})"
                 curves.append(plots.Curve(name, k, kind, found.false_alarms, found.caught))
     st.markdown("**Could a detector tell?**")
     if not curves:

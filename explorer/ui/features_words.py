@@ -159,7 +159,10 @@ def measured_table(cloud: Cloud, labels: np.ndarray) -> str:
         ("… toward the other wrong classes, as a control", [_others(lane) for lane in cloud.lanes]),
         ("Silhouette of the attacked images: before → after", [_silhouette(lane) for lane in cloud.lanes]),
         ("Scatter within / between classes: before → after", [_scatter(lane) for lane in cloud.lanes]),
-        (f"Off the map in the end: farther than {OFF_MAP:g} % of the reference images are", [_off(lane) for lane in cloud.lanes]),
+        (
+            f"Off the map in the end: farther from any reference image than {OFF_MAP:g} % of these from each other",
+            [_off(lane) for lane in cloud.lanes],
+        ),
     ]
     for key, detector in DETECTORS.items():
         rows.append((f"Detector “{detector.title}”: AUC", [_auc(lane, key) for lane in cloud.lanes]))
@@ -170,6 +173,8 @@ def _neighbours(lane: Lane, labels: np.ndarray) -> str:
     if lane.measured is None:
         return DASH
     n = int(lane.right.sum())
+    if not n:
+        return DASH
     before, after = (
         int((voted == labels)[lane.right].sum()) for voted in (lane.measured.neighbours_before, lane.measured.neighbours_after)
     )
@@ -203,7 +208,10 @@ def _scatter(lane: Lane) -> str:
 def _off(lane: Lane) -> str:
     if lane.measured is None:
         return DASH
-    return share(int((lane.measured.off_map[lane.right] > OFF_MAP).sum()), int(lane.right.sum()))
+    far = lane.measured.off_map[lane.right]
+    if len(far) == 1:
+        return f"{'yes' if far[0] > OFF_MAP else 'no'}: farther than {far[0]:.0f} % of them"
+    return f"{share(int((far > OFF_MAP).sum()), len(far))}; median: farther than {np.median(far):.0f} %"
 
 
 def _auc(lane: Lane, key: str) -> str:

@@ -10,6 +10,7 @@ const NEAR = { move: 13, point: 10 }; // px between the pointer and what it is o
 const START = { yaw: -0.55, pitch: 0.42 }; // radians: so that the third axis shows
 const WHOLE = { scale: 1, x: 0, y: 0 }; // nothing enlarged; the shift in px
 const LARGEST = 12; // times enlarged
+const ABOVE = 420; // px of the window that the controls above and the slider below a map need
 const PAD = { left: 26, right: 8, top: 8, bottom: 26 };
 
 class Cloud {
@@ -285,7 +286,7 @@ class Cloud {
     const wide = this.root.clientWidth;
     const beside = wide > 640 ? lanes.length : 1;
     this.root.style.setProperty("--lanes", beside);
-    this.root.style.setProperty("--height", `${Math.round(clamp((wide / beside) * (beside > 1 ? 0.84 : 0.62), 340, 680))}px`);
+    this.root.style.setProperty("--height", `${Math.round(clamp((wide / beside) * (beside > 1 ? 0.84 : 0.62), 340, clamp(window.innerHeight - ABOVE, 340, 680)))}px`);
     this.ratio = window.devicePixelRatio || 1;
     this.ink = inkOf(this.root, this.$(".body"));
     this.$(".transport").dataset.idle = String(this.last === 0);
@@ -332,8 +333,11 @@ class Cloud {
     if (dims === 2) {
       return { middle, centre, unit: Math.min(w / (high[0] - low[0] || 1), h / (high[1] - low[1] || 1)) };
     }
-    const radius = Math.hypot(...low.map((v, j) => (high[j] - v) / 2)) || 1;
-    return { middle, centre, unit: (0.62 * Math.min(w, h)) / radius, radius };
+    let radius = 0;
+    for (const list of [this.data[`points${k}`], moves ? this.data[`path${k}`] : []]) {
+      for (let i = 0; i < list.length; i += 3) radius = Math.max(radius, Math.hypot(...middle.map((v, j) => list[i + j] - v)));
+    }
+    return { middle, centre, unit: Math.min(w, h) / 2 / (radius || 1), radius };
   }
 
   /** (n,d) values of the map as (n,2) pixels; with three axes seen from where the reader has turned it. */
@@ -382,7 +386,7 @@ class Cloud {
     pen.strokeStyle = this.ink.line;
     pen.lineWidth = 1;
     pen.strokeRect(PAD.left + 0.5, PAD.top + 0.5, width - PAD.left - PAD.right - 1, height - PAD.top - PAD.bottom - 1);
-    dims === 2 ? this.drawTitles(k, pen) : this.drawAxes(k, pen);
+    if (dims === 2) this.drawTitles(k, pen);
 
     this.clipTo(k, pen);
     const size = clamp(Math.sqrt((width * height) / Math.max(kinds.length, 200)) / 4.6, 2.4, 4.6) * Math.min(1.8, this.zoom.scale ** 0.4);
@@ -399,6 +403,7 @@ class Cloud {
       }
     }
     pen.globalAlpha = 1;
+    if (dims === 3) this.drawAxes(k, pen);
     if (this.shown.names) this.drawCentres(k, pen, centres);
     pen.restore();
   }

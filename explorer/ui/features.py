@@ -339,7 +339,9 @@ def _draw(view: _View, maps: tuple[Maps, ...], cloud: Cloud | None) -> None:
         key="features.map",
         live=view.cloud is not None and not view.cloud.finished,
     )
-    if view.cloud is not None:
+    if view.cloud is None:
+        st.caption("Press **Attack** to watch some images move.")
+    else:
         _say_about_attack(view.cloud)
     for ground, name, own in zip(grounds, view.models, maps, strict=True):
         kept = own.kept(method, axes) if method == "umap" or view.maps.finished else None

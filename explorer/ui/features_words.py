@@ -123,7 +123,7 @@ def share_words(found: Interval) -> str:
 def opening(images: int, models: int) -> str:
     """Above the maps, before anything is attacked."""
     who = "the model sees" if models == 1 else "each model sees"
-    return f"Where {who} {images:,} test images: press Attack, and watch some of them move"
+    return f"Where {who} {images:,} test images"
 
 
 def headline(cloud: Cloud) -> str:

@@ -677,7 +677,7 @@ class Cloud {
       line("b", seen === labels[i] ? classes[seen] : `${classes[labels[i]]} → seen as ${classes[seen]}`);
       line("span", `picture ${picks[i]}${pictures[1] ? ": before, and the result" : ""}`);
       if (!this.data[`attacked${k}`][i]) line("span", "wrong before any attack: left alone");
-      if (this.data[`off${k}`]?.[i]) line("span", "in the end off the map: far from every reference image");
+      if (this.data[`off${k}`]?.[i]) line("span", "in the end off the map, far from all others");
     }
     tip.replaceChildren(...pictures.filter(Boolean), words);
     const body = this.$(".body").getBoundingClientRect();

@@ -66,7 +66,7 @@ def votes(
         x=100 * selection[chose] / max(selection.sum(), 1),
         y=[names[i] for i in chose],
         mode="markers",
-        name="draws that choose the class",
+        name="choosing draws",
         marker={"symbol": "diamond-open", "size": 9, "color": ink.text, "line": {"width": 1.5}},
         customdata=selection[chose],
         hovertemplate="%{y}: %{customdata:,} of the draws that choose, %{x:.0f} %<extra></extra>",
@@ -295,7 +295,8 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
             x=x, y=100 * y, mode="lines", name=curve.name, customdata=bounds, hovertemplate=tip,
             line={"color": color, "width": 2.5, "dash": DASHES[i % len(DASHES)], "shape": "vh"},
         )  # fmt: skip
-    figure.update_xaxes(title="radius (L2)", rangemode="tozero")
-    figure.update_yaxes(title="certified accuracy, %", range=[0, 100])
+    farthest = max([float(np.max(curve.radius)) for curve in curves], default=1.0) or 1.0
+    figure.update_xaxes(title="radius (L2)", range=[-0.012 * farthest, 1.03 * farthest])  # marks at 0 are whole
+    figure.update_yaxes(title="certified accuracy, %", range=[-1, 100])
     quiet_layout(figure, dark, height=HEIGHT + 90, dragmode=False, hovermode="closest", showlegend=True)
     return figure.update_layout(legend={"orientation": "v", "x": 1, "xanchor": "right", "y": 1, "bgcolor": "rgba(0,0,0,0)"})

@@ -326,7 +326,7 @@ def _figures(now: Certifying) -> None:
             request.classes,
             None if source is None else source.selected,
             None if source is None else source.p_lower,
-            "lower bound" if c is not None else "lower bound so far",
+            "lower bound" if c is not None else "bound so far",
             dark=dark(),
         )
         st.plotly_chart(figure, key="certify.votes", theme=None, config=PLAIN)

@@ -177,9 +177,10 @@ def _stage(polling: bool) -> None:
     if shown:
         st.html(_numbers(sets, cards if with_cards else []))
         st.caption(
-            "All in % but the radius, with 95 % intervals. Noisy copies: how often the network itself is right about one. "
-            "r: certified right at this radius. Average radius: 0 where the answer is wrong or missing. A few pictures with large "
-            "radii weigh much in it, and a model that is good at easy pictures alone can raise it: look at the whole curve."
+            "All in % but the radius, with 95 % intervals (none where all pictures agree). Noisy copies: how often the network "
+            "itself is right about one. r: certified right at this radius. Average radius: 0 where the answer is wrong or missing. A "
+            "few pictures with large radii weigh much in it, and a model that is good at easy pictures alone can raise it: look at "
+            "the whole curve."
         )
     if tickets:
         stage.say_how_it_stands(tickets[-1], polling)
@@ -233,7 +234,7 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
         noisy, acr = now.noisy, now.acr
         certified = (_share(row.accuracy, row.low, row.high) for row in now.curve(SHOWN))
         cells = [_share(right / total, *wilson(right, total)), _share(noisy.value, noisy.low, noisy.high), *certified]
-        mean = f"{plots.down(acr.value, 3)} [{acr.low:.3f} to {acr.high:.3f}]"
+        mean = plots.down(acr.value, 3) + (f" [{acr.low:.3f} to {acr.high:.3f}]" if acr.low < acr.high else "")
         title = certify_tables.called(zoo.card(now.request.model), now.request.sigma)
         rows.append([title, f"{len(now.certificates)}, here", *cells, mean, str(now.tally["abstained"])])
     for card in cards:
@@ -246,7 +247,8 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
 
 
 def _share(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.0f} [{100 * low:.0f} to {100 * high:.0f}]"
+    """In %, with its interval; without one where all pictures gave the same number, which tells nothing of its spread."""
+    return f"{100 * value:.0f}" + (f" [{100 * low:.0f} to {100 * high:.0f}]" if low < high else "")
 
 
 def _of_card(card: Card, kind: str, sigma: float | None) -> str:

@@ -122,22 +122,17 @@ def standing(cards: Sequence[Card]) -> str:
 
 
 def noise_table(cards: Sequence[Card]) -> str:
-    """Table 1: accuracy on noisy images in %."""
-    rows = [["σ", "Report, train", "Report, test", "Ours, test"]]
+    """Table 1: accuracy on noisy images in %; ours was measured on test images alone."""
+    rows = [["σ", "Who", "train", "test"]]
     for sigma in SIGMAS:
         train, test = UNDER_NOISE[sigma]
-        rows.append([f"{sigma:g}", f"{100 * train:.1f}", f"{100 * test:.1f}", _noisy(cards, sigma)])
+        rows.append([f"{sigma:g}", REPORT.name, f"{100 * train:.1f}", f"{100 * test:.1f}"])
+        found = [(card, m) for card in cards for m in card.measures if m["kind"] == "noisy" and m["sigma"] == sigma]
+        for card, m in found:
+            rows.append([f"{sigma:g}", f"{OURS}, {card.title}, n={m['n']:,}", "–", share(m)])
+        if not found:
+            rows.append([f"{sigma:g}", OURS, "–", NOT_MEASURED])
     return table(rows)
-
-
-def _noisy(cards: Sequence[Card], sigma: float) -> str:
-    found = [
-        f"{share(m)}, n={m['n']:,}, {card.title}"
-        for card in cards
-        for m in card.measures
-        if m["kind"] == "noisy" and m["sigma"] == sigma
-    ]
-    return "; ".join(found) or NOT_MEASURED
 
 
 def predict_table(ours: Mapping[int, Sequence[str]]) -> str:

@@ -17,7 +17,7 @@ def test_votes_of_both_kinds_are_shown_in_percent(dark):
     figure = certify.votes(np.array([0, 1, 9]), np.array([0, 30, 70]), NAMES, 2, 0.61, "lower bound", dark=dark)
     by = by_name(figure)
     assert list(by["votes that count"].x) == [0, 30, 70] and list(by["votes that count"].text) == ["", "30", "70"]
-    assert list(by["draws that choose the class"].x) == [10, 90] and list(by["draws that choose the class"].y) == ["dog", "frog"]
+    assert list(by["choosing draws"].x) == [10, 90] and list(by["choosing draws"].y) == ["dog", "frog"]
     assert list(by["lower bound"].x) == [61.0] and list(by["lower bound"].y) == ["frog"]
     assert figure.layout.shapes[0].x0 == 50
 

@@ -252,8 +252,10 @@ def test_ours_stand_beside_the_published_numbers_and_come_from_the_cards():
 
 def test_the_other_tables_say_what_is_not_measured():
     noise = lines(certify_tables.noise_table([card_with([])]))
-    assert noise[1:] == [["0.25", "82.3", "76.1", "not measured"], ["0.5", "67.0", "65.2", "not measured"],
-                         ["1", "48.9", "48.4", "not measured"]]  # fmt: skip
+    assert noise[1:3] == [["0.25", "Report", "82.3", "76.1"], ["0.25", "ours", "–", "not measured"]]
+    assert noise[5] == ["1", "Report", "48.9", "48.4"]
+    known = next(card for card in zoo.cards() if card.name == MODEL)
+    assert any(row[1].startswith("ours, Gaussian") and row[3].startswith("74.1 ") for row in lines(certify_tables.noise_table([known])))
     predicted = lines(certify_tables.predict_table({100: ["1", "2", "3", "4", "5"]}))
     assert ["100", "Report", "55", "0", "18", "0", "27"] in predicted and ["100", "ours", "1", "2", "3", "4", "5"] in predicted
     assert ["1,000", "ours", *["not measured"] * 5] in predicted

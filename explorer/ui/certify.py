@@ -29,6 +29,7 @@ from explorer.ui.session import engine, session_id, still_open
 ONE, SET = "one picture", "a test set"
 VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: A test set"}
 POLL = 0.5  # seconds between two looks at running work
+STRIDE = 1.2  # how much more draws make a running certificate's figures worth drawing anew
 COPIES = 8  # noisy copies that are shown
 SIGMAS = (0.25, 0.5, 1.0)  # what the chosen sigma is drawn beside
 FAVOURITES = ("smoothed-0.25", "gaussian-0.25")  # made to be smoothed
@@ -261,7 +262,7 @@ def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
         _verdict(now)
         st.progress(*words.progress(now))
         _pictures(now)
-        _figures(now)
+        _figures(_worth_drawing(now))
         if now.certificate is not None:
             st.session_state.setdefault("certify.made", {})[now.request] = now.certificate
     stage.say_how_it_stands(ticket, polling)
@@ -311,6 +312,23 @@ def _pictures(now: Certifying) -> None:
 def _cell(pixels: np.ndarray, alt: str, text: str, right: bool) -> str:
     frame = "" if right else "outline:2px solid #d56a0c;"
     return _CELL.format(url=to_url(pixels), alt=alt, text=text, frame=frame)
+
+
+def _worth_drawing(now: Certifying) -> Certifying:
+    """What the figures show: the newest in the end; on the way they follow in steps, for each change makes them blink."""
+    last: Certifying | None = st.session_state.get("certify.figured")
+    if (
+        last is None
+        or last.request != now.request
+        or now.certificate is not None
+        or not _done(last) <= _done(now) < STRIDE * _done(last)
+    ):
+        st.session_state["certify.figured"] = last = now
+    return last
+
+
+def _done(now: Certifying) -> int:
+    return 0 if now.tally is None else now.tally.done
 
 
 def _figures(now: Certifying) -> None:

@@ -9,6 +9,7 @@ from explorer.engine.attacking_smoothed import SmoothedSearch
 from explorer.engine.certifying import Certifying, CertifyRequest
 from explorer.models import zoo
 from explorer.plots.certify import down
+from explorer.ui.training_words import duration
 
 WRONG, RIGHT, ABSTAINED = "wrong", "right", "abstained"
 
@@ -81,7 +82,8 @@ def progress(now: Certifying) -> tuple[float, str]:
     if now.certificate is not None:
         if now.kept:
             return 1.0, "Made before: the same question gets the same certificate, never another try."
-        return 1.0, f"All {total:,} noisy copies have voted, in {now.seconds:.2g} s of computing."
+        spent = f"{now.seconds:.1f} s" if now.seconds < 60 else duration(now.seconds)
+        return 1.0, f"All {total:,} noisy copies have voted, in {spent} of computing."
     done = 0 if now.tally is None else now.tally.done
     return done / total, f"{done:,} of {total:,} noisy copies have voted."
 
@@ -180,7 +182,7 @@ def search_notes(search: SmoothedSearch) -> list[str]:
         f"Judged by PREDICT on {about['n']} fresh noisy copies, which give another class with probability {about['alpha']:g} at most "
         f"where it is not one. It abstained {search.abstentions} time{'' if search.abstentions == 1 else 's'}; that counts as no success.",
         "The attack gives an upper bound of the distance to the nearest other answer, the certificate a lower bound.",
-        f"{about['seconds']:.2g} s on {about['device']}; seed {about['seed']}, which follows from the question.",
+        f"{about['seconds']:.1f} s on {about['device']}; seed {about['seed']}, which follows from the question.",
     ]
     return lines
 

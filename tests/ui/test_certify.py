@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from explorer.certify.smoothing import concluded
 from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch
 from explorer.evaluation import published
 from explorer.models import zoo
-from explorer.ui import certify_tables, certify_words
+from explorer.ui import certify, certify_tables, certify_words
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL = "cifar10/gaussian-0.25"
@@ -216,6 +217,19 @@ def test_radii_are_rounded_down():
     _, sentence = certify_words.verdict(certificate, zoo_classes(), 6)
     shown = sentence.split("within ")[1].split(".**")[0]
     assert 0 <= certificate.radius - float(shown) < 0.001
+
+
+def test_the_figures_of_a_running_certificate_follow_in_steps(monkeypatch):
+    state = {}
+    monkeypatch.setattr("explorer.ui.certify.st.session_state", state)
+
+    def at(done, certificate=None, request="a"):
+        return SimpleNamespace(request=request, tally=SimpleNamespace(done=done), certificate=certificate)
+
+    seen = [certify._worth_drawing(at(done)).tally.done for done in (0, 100, 110, 119, 121, 130)]
+    assert seen == [0, 100, 100, 100, 121, 121]
+    assert certify._worth_drawing(at(131, certificate="made")).tally.done == 131  # the last is always drawn
+    assert certify._worth_drawing(at(5)).tally.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
 
 
 def test_a_radius_is_put_into_terms_that_can_be_imagined():

@@ -61,9 +61,9 @@ def open_page() -> None:
     if single:
         state["image"] = request.rows[0]
     state["features.rows"] = request.rows if request.count > 1 else ()
-    if request.pick != "hand":
+    if request.pick != "hand" and {"count", "class", "pick"} & query.keys():
         _show_choice(request)
-    if {"attack", "rows", "count"} & query.keys():
+    if {"attack", "rows", "count"} & query.keys():  # else the link names a map alone
         _start(request)
 
 
@@ -430,13 +430,13 @@ def missing_maps() -> None:
 def _missing(name: str, why: str, polling: bool) -> None:
     making: Making | None = maker().of(name)
     state = making.state if making is not None else "none"
-    if polling and state != "running":
-        _draw_anew()
+    if polling != (state == "running"):
+        _draw_anew()  # to begin looking again and again, or to end it
     with st.container(border=True):
         left, right = st.columns([4, 1.4], vertical_alignment="center")
         if state == "running":
-            left.markdown(f"**Computing the UMAP map of {words.title(name)}**, {making.seconds:.0f} s. {making.doing}.")
-            left.caption("In a process of its own, with one thread: about a minute for 2,000 images. Other pages can be used meanwhile.")
+            left.markdown(f"**Computing the UMAP map of {words.title(name)}**, {making.seconds:.0f} s. {making.doing.rstrip(' .')} …")
+            left.caption("In a process of its own, with one thread: a minute or more. Other pages can be used meanwhile.")
             right.button("Cancel", icon=":material/stop_circle:", on_click=making.cancel, width="stretch", key=f"features.stop.{name}")
             return
         left.markdown(f"{why} PCA is shown until then.")

@@ -218,7 +218,8 @@ def _auc(lane: Lane, key: str) -> str:
     found = lane.measured.detections[key] if lane.measured is not None else None
     if found is None:
         return f"{DASH} (none fell)" if lane.measured is not None else DASH
-    return f"{with_interval(found.auc)}, {len(found.attacked)} fallen images against themselves before"
+    n = len(found.attacked)
+    return f"{with_interval(found.auc)}, {n} fallen image{'s' * (n > 1)} before and after"
 
 
 def notes(cloud: Cloud) -> list[str]:

@@ -90,6 +90,18 @@ def test_head_says_what_the_player_must_know():
     assert head["colors"] == list(CLASS_COLORS)
 
 
+def test_another_map_of_the_same_walk_comes_with_what_it_is_worth():
+    trace = make_trace()
+    walkway, other = make_walkway(trace), replace(make_walkway(trace), axes=("UMAP 1", "UMAP 2"), method="UMAP")
+    head, arrays = unpack(pack(trace, walkway, words(trace), other=other, other_note="It keeps neighbours."))
+    assert (head["other"]["method"], head["other"]["note"]) == ("UMAP", "It keeps neighbours.") and head["map"]["method"] == "PCA"
+    for name in ("points", "centroids", "path"):
+        np.testing.assert_array_equal(arrays[f"other_{name}"], getattr(other, name))
+    assert unpack(pack(trace, None, words(trace), other=other))[0]["other"] is None  # it is offered beside the first only
+    with pytest.raises(InvalidValue, match="one point per frame"):
+        pack(trace, walkway, words(trace), other=replace(other, path=other.path[:2]))
+
+
 def test_arrays_are_aligned_and_the_message_is_small():
     trace = make_trace(frames=41, side=32)
     message = pack(trace, make_walkway(trace), words(trace))

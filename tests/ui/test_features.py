@@ -161,7 +161,7 @@ def test_one_picture_in_three_dimensions_has_no_interval():
 )
 def test_a_link_that_cannot_be_followed_says_why(change, word):
     app = open_app({**LINK, **change})
-    assert not app.exception
+    assert not app.exception and app.session_state["features.maps"][1].wait(60)  # nothing is left running
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence and app.session_state["features.ticket"] is None
 

@@ -23,6 +23,7 @@ import psutil
 from explorer.core.files import write_atomically
 from explorer.jobs import LIVE, Process, Run, Spec, Store
 from explorer.jobs.launch import PROJECT, Local
+from explorer.jobs.state import START_TOLERANCE
 from proofs._proof import Findings, command, end_all, wait_for
 from proofs.stand_in import marks
 from proofs.starts import HOLD, STAND_IN
@@ -81,6 +82,8 @@ def _killed_run(store: Store, run: Run, plant: str | None, found: Findings) -> N
         wait_for(lambda: _processes(run) == 0)
         status = store.run(run.id).state.status
         found.check(status == "interrupted", f"a killed run reads as {status}")
+        born = run._stored().process.start  # a number given again within the tolerance of start times cannot be told apart
+        wait_for(lambda: time.time() - psutil.boot_time() - born > START_TOLERANCE + 1.5)
         foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         try:
             old = run._stored()

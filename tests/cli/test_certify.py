@@ -5,6 +5,7 @@ import json
 import pytest
 
 from explorer.certify import certify
+from explorer.cli.certify import RADII
 from explorer.data import load
 from explorer.models import zoo
 
@@ -21,7 +22,7 @@ def test_certificates_are_those_of_the_library_and_are_summed_up(cli, tiny, tmp_
         assert (one["true_label"], one["label"], one["radius"]) == (label, again.label, again.radius)
     right = [one["radius"] for one in facts["certificates"] if one["label"] == one["true_label"]]
     assert facts["acr"] == pytest.approx(sum(right) / 10)
-    shares = [sum(radius >= at for radius in right) / 10 for at in (0, 0.25, 0.5, 0.75)]
+    shares = [sum(radius >= at for radius in right) / 10 for at in RADII]
     assert [measure["accuracy"] for measure in facts["measures"]] == shares
     assert "sigma 0.5, n0 10, n 60, alpha 0.001, seed 3" in said.out and "average certified radius" in said.out
 
@@ -52,9 +53,9 @@ def test_the_card_keeps_the_newest_measure_of_each_radius(cli, tiny):
     assert cli(*WORDS, "--write").code == 0
     assert cli(*WORDS, "--write", "--seed", "1").code == 0
     measures = zoo.card("cifar10/tiny").measures
-    assert [(m["kind"], m["eps"], m["seed"]) for m in measures] == [("certified", r, 1) for r in (0, 0.25, 0.5, 0.75)]
+    assert [(m["kind"], m["eps"], m["seed"]) for m in measures] == [("certified", r, 1) for r in RADII]
     assert cli(*WORDS, "--write", "--alpha", "0.01").code == 0  # another question
-    assert len(zoo.card("cifar10/tiny").measures) == 8
+    assert len(zoo.card("cifar10/tiny").measures) == 2 * len(RADII)
     assert zoo.card("cifar10/tiny").sha256 == tiny.sha256
 
 

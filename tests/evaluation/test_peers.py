@@ -52,7 +52,7 @@ def setting(key, norm, **hyper):
         ("mifgsm", {"steps": 10}, 11, 10),
         ("apgd-ce", {"steps": 10}, 11, 10),
         ("square", {"queries": 20, "early_stop": False}, 20, 0),
-        ("deepfool", {}, 2, 4),  # a linear model: one update, toward the nearest of five classes
+        ("deepfool", {}, 2, 2),  # a linear model: one update; two of its five classes can be the nearest
     ],
 )
 def test_passes_are_counted_exactly(key, hyper, forwards, backwards, task):

@@ -7,6 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attacks import ATTACKS, BLACK_BOX, GROUPS
+from explorer.engine import Ticket
 from explorer.models import zoo
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
@@ -41,6 +42,14 @@ def test_the_page_opens_with_an_attack_already_played(played):
     assert played.query_params["model"] == played.session_state["model"]
 
 
+def end_work(app):
+    """Cancel what a page has begun: all tests share one session, and it may not have many runs at once."""
+    tickets = [value for value in app.session_state._state.filtered_state.values() if isinstance(value, Ticket)]
+    for ticket in tickets:
+        ticket.cancel()
+    assert all(ticket.wait(60) for ticket in tickets)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_runs(page):
     app = AppTest.from_file(ENTRY, default_timeout=60)
@@ -48,8 +57,7 @@ def test_every_page_runs(page):
     app.run()
     assert not app.exception
     assert app.subheader or app.title  # it says something
-    if "certify.ticket" in app.session_state:
-        app.session_state["certify.ticket"].cancel()  # 10,000 draws that nobody waits for
+    end_work(app)
 
 
 @pytest.mark.parametrize(("attack", "norm"), [(entry.key, norm) for entry in ATTACKS for norm in entry.cls.norms])

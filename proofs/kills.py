@@ -112,7 +112,10 @@ def _kill(store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, 
             moment = rng.choice(MOMENTS)
             if not _wait_for_moment(run, moment, rng, forked):
                 continue  # it finished first
-            os.killpg(run._stored().process.pid, signal.SIGKILL)
+            try:
+                os.killpg(run._stored().process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it ended in this very instant
             wait_for(lambda: forked.reap() == 0)
             kills += 1
             moments[moment if run._stored().status != "queued" else "in the queue"] += 1

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ from typing import Any
 from explorer.cli._console import Console, hyper_table, percent, settings
 from explorer.core import Cancelled, InvalidValue, places
 from explorer.core.device import choose
+from explorer.core.ranks import current
 from explorer.defenses import RECIPES
-from explorer.jobs import Spec, Store
+from explorer.jobs import Process, Run, Spec, Store
 from explorer.jobs.runner import Life
 from explorer.jobs.spec import PRECISIONS
 from explorer.jobs.store import lone
 from explorer.models import zoo
 from explorer.training import Progress, Result
 from explorer.training.export import check_place, command_of
+
+JOINING = 60.0  # seconds that further processes wait for the first one to begin the run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +69,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         if folder is not None:
             check_folder(Path(folder))
     choose(options.device)
-    held = lone(Path(options.out), spec) if options.out else Store().take_up(spec)
+    held = _held(options.out, spec)
     command = command_of(options.recipe, recipe)
     command += "".join(f" --{option} {shlex.quote(text)}" for option, text in words.items() if text)
     if options.smoke:
@@ -85,6 +89,22 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     console.say(f"Trained {card.name} in {result.seconds:.0f} s; {kept}.")
     console.say(f"Exported {target / card.file} ({card.bytes / 2**20:.1f} MiB, {card.precision}) and its card.")
     return {"card": asdict(card), "folder": str(held.folder), "export": str(target), "run": held.id if held.store else None}
+
+
+def _held(out: str | None, spec: Spec) -> Run:
+    """The run that this command is about; of several processes the first one makes it, the others join."""
+    if current().world == 1:
+        return lone(Path(out), spec) if out else Store().take_up(spec)
+    if not out:
+        raise InvalidValue("several processes need --out FOLDER (or: jobs submit RECIPE --processes N).")
+    if current().is_first:
+        return lone(Path(out), spec)
+    run, agent, until = Run(Path(out).absolute()), Process.of(os.getppid()), time.monotonic() + JOINING
+    while time.monotonic() < until:
+        if agent.same(run.state.process):
+            return run
+        time.sleep(0.1)
+    raise InvalidValue(f"The first process has not begun the run in {out} within {JOINING:.0f} s.")
 
 
 def check_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Flips and crops of a batch of stored pixels, drawn from a given generator."""
+"""From stored pixels to a batch: flips and crops, drawn from a given generator, or the pixels as they are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from torch import Tensor
 from explorer.core import drawn
 
 PAD = 4
+
+
+class Unchanged:
+    """The stored pixels (N,C,H,W) uint8 as they are, as float32 [0,1] batches."""
+
+    def __init__(self, pixels: Tensor):
+        self.pixels = pixels
+
+    def batch(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """(B,C,H,W) of the images at `rows` (B,)."""
+        return self.pixels[rows].float() / 255
 
 
 class Augmented:

@@ -95,7 +95,7 @@ def train(
         if ranks.world > 1 and device.type == "cuda":
             device = torch.device("cuda", ranks.local_rank)
         pixels, labels, _ = raw(recipe.dataset, "train")
-        learner = Learner(recipe, split(pixels, labels, limit, device), device, bf16, ranks, should_stop)
+        learner = Learner(recipe, split(pixels, labels, limit, device, recipe.augment), device, bf16, ranks, should_stop)
         records = Records(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
         run = RunLoop(learner, records, every, progress if ranks.is_first else None)
         try:

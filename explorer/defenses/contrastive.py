@@ -1,0 +1,135 @@
+"""The contrastive loss: features of one class are drawn together, those of different classes kept a margin apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from explorer.core import Classifier, param, randomness
+from explorer.defenses import RECIPES
+from explorer.defenses._recipe import Recipe
+from explorer.defenses.pgd_linf import AdversarialRecipe
+
+WEIGHT_HELP = "Weight of the contrastive loss beside the cross-entropy (lambda); 0: none."
+MARGIN_HELP = "Features of different classes that are farther apart than this are left alone."
+
+
+def contrastive_loss(distances: Tensor, same: Tensor, margin: float) -> Tensor:
+    """Mean over the pairs of d^2 where `same`, of max(0, margin - d)^2 elsewhere: a scalar.
+
+    `distances` and `same` (bool) are of one shape, an entry a pair (Hadsell et al., CVPR 2006, eq. 4, without its halves).
+    """
+    return torch.where(same, distances.square(), (margin - distances).clamp(min=0).square()).mean()
+
+
+def distances_between(first: Tensor, second: Tensor) -> Tensor:
+    """(N,M) Euclidean distances of features (N,D) and (M,D), in float32; the gradient at distance 0 is 0."""
+    exact = "donot_use_mm_for_euclid_dist"  # a matrix product would lose small distances to rounding
+    return torch.cdist(first.float(), second.float(), compute_mode=exact)
+
+
+@RECIPES.register(
+    "contrastive",
+    title="Contrastive, clean pairs",
+    group="in feature space",
+    summary="Clean images of one class are drawn together in feature space, other classes pushed away: tidy, not robust.",
+)
+@dataclass(frozen=True)
+class Contrastive(Recipe):
+    """Cross-entropy + lambda * contrastive loss on the penultimate features of all pairs of a batch of clean images.
+
+    The report that proposes it names neither its margin nor its weight, nor which features.
+    differs: all pairs of a batch instead of drawn ones (several processes: all pairs of each one's part), and it starts
+    from a trained network.
+    """
+
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}\, L\big(f_\theta(x), y\big) + \lambda\, \mathbb{E}\big[\mathbf{1}_{y_1 = y_2}\, d^2 "
+        r"+ \mathbf{1}_{y_1 \ne y_2} \max(0, \alpha - d)^2\big],\quad d = \|h_\theta(x_1) - h_\theta(x_2)\|_2"
+    )
+    explanation: ClassVar[str] = (
+        r"If the pictures of a class form a tight cluster in feature space, far from the others, a small step should not lead "
+        r"out of it. So pairs of one class pay for their squared distance $d^2$ between the features $h$, and pairs of different "
+        r"classes for being nearer than a margin $\alpha$. Only clean pictures are seen, though: nothing keeps an attack from "
+        r"moving a picture's features far, however small its step in pixels."
+    )
+    smoke = {"epochs": 1, "width": 8, "start": ""}
+
+    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
+    margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
+    start: str = param(
+        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
+
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        return "preact-resnet18", {"width": self.width}
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        logits, features = model.both(self.seen(model, x, y, rng, epoch))
+        cross_entropy = self.cross_entropy(logits, y)
+        first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)  # each pair once
+        if not len(first):
+            return cross_entropy
+        apart = distances_between(features, features)[first, second]
+        return cross_entropy + self.weight * contrastive_loss(apart, y[first] == y[second], self.margin)
+
+
+@RECIPES.register(
+    "contrastive-adversarial",
+    title="Contrastive, attacked pairs",
+    paper="arXiv:1706.06083; arXiv:2202.01181",
+    group="in feature space",
+    summary="Adversarial training in which an attacked image's features must also stay near its class's clean ones.",
+)
+@dataclass(frozen=True)
+class ContrastiveAdversarial(AdversarialRecipe):
+    """Cross-entropy on attacked images + lambda * contrastive loss on all pairs of a clean and an attacked image.
+
+    An image and its own attacked copy are one of the pairs. One pass serves the clean and the attacked images, so batch
+    norm's statistics are of both. Several processes: all pairs of each one's part of the batch.
+    """
+
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}\, L\big(f_\theta(x + \delta), y\big) + \lambda\, \mathbb{E}\big[\mathbf{1}_{y_1 = y_2}\, d^2 "
+        r"+ \mathbf{1}_{y_1 \ne y_2} \max(0, \alpha - d)^2\big],\quad d = \|h_\theta(x_1) - h_\theta(x_2 + \delta_2)\|_2"
+    )
+    explanation: ClassVar[str] = (
+        r"The contrastive loss as before, but each pair is a clean picture $x_1$ and an attacked one $x_2 + \delta_2$, on top of "
+        r"adversarial training: what the attack does to the features $h$ is drawn back to the picture's own class and kept a margin "
+        r"$\alpha$ from the others."
+    )
+    smoke = {"epochs": 1, "width": 8, "start": ""}
+
+    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
+    finish_share: float = param(
+        0.34, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps."
+    )
+    weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
+    margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
+    start: str = param(
+        "cifar10/pgd-linf", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
+
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        return "preact-resnet18", {"width": self.width}
+
+    def passes(self, epoch: int) -> int:
+        return 2 + self.inner(epoch)  # the last one is of twice the images
+
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        attacked = self.seen(model, x, y, rng, epoch)
+        with randomness(rng):
+            logits, features = model.both(torch.cat([attacked, x]))
+        moved, clean = features.chunk(2)
+        apart = distances_between(moved, clean)  # (N, N), a row for each attacked image
+        pairs = contrastive_loss(apart, y[:, None] == y[None, :], self.margin)
+        return self.cross_entropy(logits[: len(x)], y) + self.weight * pairs

@@ -4,6 +4,15 @@ from explorer.core import Registry
 
 RECIPES = Registry("recipe", "explorer.defenses")
 
-GROUPS = ("no defence", "adversarial training", "random networks", "smoothing")  # in the order choosers show them
+GROUPS = (  # in the order choosers show them
+    "no defence",
+    "adversarial training",
+    "several norms",
+    "in feature space",
+    "random networks",
+    "smoothing",
+    "small nets",
+    "Fashion-MNIST",
+)
 
 __all__ = ["GROUPS", "RECIPES"]

@@ -56,8 +56,9 @@ class Recipe(Hyper):
         """(N,C,H,W) what the loss shows the model in place of x: attacked or noisy images, by default x itself."""
         return x
 
-    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
+    def cross_entropy(self, logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+        """With the recipe's label smoothing: a scalar, or (N,) for the reduction "none"."""
+        return F.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing, reduction=reduction)
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         """Accuracies on held-out images; "score" selects the epoch that is kept."""
@@ -80,11 +81,18 @@ def robust_accuracy(
     model: Classifier, x: Tensor, y: Tensor, ball: Ball, steps: int, rng: torch.Generator, batch: int = 250
 ) -> float:
     """Share of images whose class one PGD walk does not change (the quick measure of held-out selection)."""
-    attack, held = PGD(steps=steps, rel_step=2.5 / steps), 0
+    return int(withstood(model, x, y, ball, steps, rng, batch).sum()) / len(x)
+
+
+def withstood(
+    model: Classifier, x: Tensor, y: Tensor, ball: Ball, steps: int, rng: torch.Generator, batch: int = 250
+) -> Tensor:
+    """(N,) bool: the images whose class one PGD walk does not change."""
+    attack, held = PGD(steps=steps, rel_step=2.5 / steps), []
     for at in range(0, len(x), batch):
         goal = Goal.untargeted(y[at : at + batch])
-        held += int((~run(attack.walk(model, x[at : at + batch], goal, ball, rng), goal).success).sum())
-    return held / len(x)
+        held.append(~run(attack.walk(model, x[at : at + batch], goal, ball, rng), goal).success)
+    return torch.cat(held)
 
 
 def noisy_single_step(
@@ -99,6 +107,11 @@ def noisy_single_step(
     noise = (noise * 2 - 1) * (spread * eps)
     start = (x + noise).clamp(0, 1)
     return (start + eps * input_gradient(model, start, y, rng).sign()).clamp(0, 1)
+
+
+def full_step(model: Classifier, x: Tensor, y: Tensor, ball: Ball, rng: torch.Generator) -> Tensor:
+    """FGSM (Goodfellow et al., arXiv:1412.6572), or its L2 counterpart: one step of length eps from x itself, in the ball."""
+    return ball.project(x + ball.eps * ball.steepest(input_gradient(model, x, y, rng)), x)
 
 
 def pgd_images(

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from explorer.core import Ball, Classifier, param, randomness
+from explorer.core.ball import Norm
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe, accuracy, noisy_single_step, pgd_images, robust_accuracy
+from explorer.defenses._recipe import Recipe, accuracy, full_step, noisy_single_step, pgd_images, robust_accuracy
 
 
 @dataclass(frozen=True)
 class AdversarialRecipe(Recipe):
-    """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM, more is PGD."""
+    """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM (in L2: one full step), more is PGD."""
 
     half: ClassVar[tuple[str, ...]] = ("robust",)
+    norm: ClassVar[Norm] = "linf"
 
     eps: float = param(8 / 255, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
     inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
@@ -25,10 +27,16 @@ class AdversarialRecipe(Recipe):
     finish_share: float = param(0.0, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
     selection_steps: int = param(10, "selection PGD steps", lo=1, hi=100, help="PGD steps of the held-out measure.")
 
+    @property
+    def ball(self) -> Ball:
+        return Ball(self.norm, self.eps)
+
     def attacked(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, steps: int) -> Tensor:
-        if steps == 1:
+        if steps > 1:
+            return pgd_images(model, x, y, self.ball, steps, 2.0 / steps, rng)
+        if self.norm == "linf":
             return noisy_single_step(model, x, y, self.eps, rng)
-        return pgd_images(model, x, y, Ball("linf", self.eps), steps, 2.0 / steps, rng)
+        return full_step(model, x, y, self.ball, rng)
 
     def inner(self, epoch: int) -> int:
         return self.finish_steps if epoch >= round(self.epochs * (1 - self.finish_share)) else self.inner_steps
@@ -47,8 +55,18 @@ class AdversarialRecipe(Recipe):
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         """Robust accuracy on the first half of the held-out images (it costs an attack), clean accuracy on all."""
         half = slice(0, max(len(x) // 2, 1))
-        robust = robust_accuracy(model, x[half], y[half], Ball("linf", self.eps), self.selection_steps, rng)
+        robust = robust_accuracy(model, x[half], y[half], self.ball, self.selection_steps, rng)
         return {"clean": accuracy(model, x, y, rng), "robust": robust, "score": robust}
+
+
+@dataclass(frozen=True)
+class OnResNet(AdversarialRecipe):
+    """Adversarial training of a PreAct ResNet-18."""
+
+    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
+
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        return "preact-resnet18", {"width": self.width}
 
 
 @RECIPES.register(
@@ -59,7 +77,7 @@ class AdversarialRecipe(Recipe):
     summary="Trained on images attacked inside Linf 8/255: gives up some clean accuracy for robustness.",
 )
 @dataclass(frozen=True)
-class PgdLinf(AdversarialRecipe):
+class PgdLinf(OnResNet):
     """From the baseline's weights: N-FGSM, then PGD in the last epochs."""
 
     formula: ClassVar[str] = (
@@ -82,7 +100,3 @@ class PgdLinf(AdversarialRecipe):
     start: str = param(
         "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
     )
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}

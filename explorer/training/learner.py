@@ -12,9 +12,9 @@ from torch import Tensor
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, part_of_batch, randomness, seeded
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import dataset
 from explorer.defenses._recipe import Recipe
-from explorer.models import ARCHITECTURES, zoo
+from explorer.models import zoo
+from explorer.models.untrained import untrained
 from explorer.training.images import TrainingImages
 from explorer.training.sharing import part, share_statistics, sum_gradients
 from explorer.training.sights import Sight
@@ -29,10 +29,7 @@ class Stop(Exception):
 def build(recipe: Recipe, device: torch.device) -> Classifier:
     """A fresh model of the recipe's architecture; initial weights from the recipe's seed or its `start`."""
     name, arguments = recipe.architecture()
-    spec = dataset(recipe.dataset)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(recipe.seed)  # layer constructors draw from no other generator
-        model = ARCHITECTURES[name](spec.mean, spec.std, spec.shape, len(spec.classes), **arguments)
+    model = untrained(recipe.dataset, name, arguments, recipe.seed)
     if recipe.start:
         source = zoo.load(recipe.start, device="cpu").state_dict()
         mine = {key: value.shape for key, value in model.state_dict().items()}

@@ -23,6 +23,7 @@ class Recipe(Hyper):
     formula: ClassVar[str] = ""  # what is minimised, as LaTeX
     explanation: ClassVar[str] = ""  # the idea, in a few sentences (Markdown)
     half: ClassVar[tuple[str, ...]] = ()  # measures of `score` that are made on the first half of the held-out images
+    bank: ClassVar[int] = 0  # for each image of a batch, `loss` is given as many others: bank=((B,C,H,W), (B,))
     augment: ClassVar[bool] = True  # training images are flipped and shifted
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1}  # overrides of a run that only shows that the recipe works
     smoke_images: ClassVar[int] = 512

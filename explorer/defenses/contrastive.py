@@ -31,6 +31,16 @@ def distances_between(first: Tensor, second: Tensor) -> Tensor:
     return torch.cdist(first.float(), second.float(), compute_mode=exact)
 
 
+def logits_and_features(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N,K) and features (N,D) of one and the same pass, one that `model`'s hooks see (who stops a run hooks in)."""
+    kept: list[Tensor] = []
+    handle = model.head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    try:
+        return model(x), kept[0]
+    finally:
+        handle.remove()
+
+
 @RECIPES.register(
     "contrastive",
     title="Contrastive, clean pairs",
@@ -71,7 +81,7 @@ class Contrastive(Recipe):
         return "preact-resnet18", {"width": self.width}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        logits, features = model.both(self.seen(model, x, y, rng, epoch))
+        logits, features = logits_and_features(model, self.seen(model, x, y, rng, epoch))
         cross_entropy = self.cross_entropy(logits, y)
         first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)  # each pair once
         if not len(first):
@@ -128,7 +138,7 @@ class ContrastiveAdversarial(AdversarialRecipe):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         attacked = self.seen(model, x, y, rng, epoch)
         with randomness(rng):
-            logits, features = model.both(torch.cat([attacked, x]))
+            logits, features = logits_and_features(model, torch.cat([attacked, x]))
         moved, clean = features.chunk(2)
         apart = distances_between(moved, clean)  # (N, N), a row for each attacked image
         pairs = contrastive_loss(apart, y[:, None] == y[None, :], self.margin)

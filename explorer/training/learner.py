@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.core import BadCheckpoint, Classifier, InvalidValue, part_of_batch, randomness, seeded
+from explorer.core import BadCheckpoint, Classifier, InvalidValue, drawn, part_of_batch, randomness, seeded
 from explorer.core.ranks import ALONE, Ranks
 from explorer.defenses._recipe import Recipe
 from explorer.models import zoo
@@ -105,9 +105,19 @@ class Learner:
 
     def _loss(self, rows: Tensor) -> Tensor:
         state, recipe = self.state, self.recipe
-        x = self.images.trained.batch(rows, state.rng).contiguous(memory_format=torch.channels_last)
+        x = self._images(rows)
+        more = {"bank": self._bank(recipe.bank * len(rows))} if recipe.bank else {}
         with self._autocast(), randomness(state.rng):
-            return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch)
+            return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch, **more)
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return self.images.trained.batch(rows, self.state.rng).contiguous(memory_format=torch.channels_last)
+
+    def _bank(self, n: int) -> tuple[Tensor, Tensor]:
+        """Training images (n,C,H,W) drawn anew, with repetition, and their labels (n,)."""
+        rng, count = self.state.rng, len(self.images.labels)
+        rows = drawn(lambda shape: torch.randint(count, tuple(shape), generator=rng, device=rng.device), (n,))
+        return self._images(rows), self.images.labels[rows]
 
     def _step(self, loss: Tensor, share: float, rate: float) -> float:
         state = self.state

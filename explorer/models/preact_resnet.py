@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from explorer.core import Classifier
 from explorer.models import ARCHITECTURES
 from explorer.models._lwta import activation_of, kl_of_last_pass
+from explorer.models._noise import InputNoise
 from explorer.models._preact import PreActBlock
 
 
@@ -17,6 +18,7 @@ class PreActResNet18(Classifier):
     """Eight blocks; `width` channels in the first stage, doubled at each of three reductions.
 
     `units` 0: ReLU; 2 or more: stochastic local winner-takes-all with blocks of that size.
+    `noise`: standard deviation of the Gaussian noise that it adds to its pixels in every pass, training or not.
     """
 
     def __init__(
@@ -28,9 +30,11 @@ class PreActResNet18(Classifier):
         width: int = 64,
         units: int = 0,
         temperature: float = 0.67,
+        noise: float = 0.0,
     ):
         super().__init__(mean, std, input_shape, num_classes)
-        self.stochastic = units > 0
+        self.stochastic = units > 0 or noise > 0
+        self.noise = InputNoise(noise)
         activation = activation_of(units, temperature)
         self.stem = nn.Conv2d(input_shape[0], width, 3, 1, 1, bias=False)
         blocks, inputs = [], width
@@ -41,6 +45,9 @@ class PreActResNet18(Classifier):
         self.blocks = nn.Sequential(*blocks)
         self.norm, self.act = nn.BatchNorm2d(inputs), activation()
         self.head = nn.Linear(inputs, num_classes)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        return super().features(self.noise(pixels))
 
     def embed(self, normalised: Tensor) -> Tensor:
         x = self.blocks(self.stem(normalised))  # (N, 8*width, H/8, W/8)

@@ -58,7 +58,7 @@ def test_rat_s_network_is_random_at_test_time_and_starts_from_the_plain_network_
 
 def test_a_verdict_is_a_mean_over_draws():
     margin = (X.flatten(1) @ W) * (2 * Y - 1)
-    clear = margin > 0.25  # one draw moves a margin by 0.38 (standard deviation), the mean of 200 by 0.03
+    clear = margin > 0.2  # one draw moves a margin by 0.38 (standard deviation), the mean of 200 by 0.03
     assert 5 < int(clear.sum()) < 60
     assert voted_accuracy(Noisy(), X[clear], Y[clear], seeded(0), draws=200) == 1.0
     assert voted_accuracy(Noisy(), X[clear], Y[clear], seeded(0), draws=1) < 1.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Classifier, Goal, Hyper, drawn, param, randomness, run
+from explorer.core import Ball, Classifier, Goal, Hyper, Region, drawn, param, randomness, run
+from explorer.core.goal import LossName
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Recipe(Hyper):
     augment: ClassVar[bool] = True  # training images are flipped and shifted
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1}  # overrides of a run that only shows that the recipe works
     smoke_images: ClassVar[int] = 512
+    replays: ClassVar[int] = 1  # updates in a row on the same augmented batch
 
     epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     batch: int = param(128, "batch size", lo=1, hi=4096, unit="images", help="Images per update.")
@@ -47,7 +49,37 @@ class Recipe(Hyper):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The scalar to minimise for one augmented batch x (N,C,H,W), y (N,)."""
-        return self.cross_entropy(model(self.seen(model, x, y, rng, epoch)), y)
+        seen = self.seen(model, x, y, rng, epoch)
+        with randomness(rng):
+            return self.cross_entropy(model(seen), y)
+
+    def carried(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """What a run carries from update to update beside its weights, at first; its checkpoints hold it.
+
+        Row i of each tensor belongs to image i of whatever batch comes; `shape` is (N,C,H,W) of a full batch. If there is
+        anything, `loss` is given the batch's rows, carried={name: tensor}; it or its backward pass may change them in place.
+        """
+        return {}
+
+    def learning_rate(self, update: int, updates: int) -> float:
+        """Of the 0-based `update` of `updates`."""
+        return one_cycle(update, updates, self.lr, self.warmup)
+
+    def enough(self, history: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a run may end before its last epoch; `history` holds the scores of the epochs so far."""
+        return False
+
+    def remark(self, history: Sequence[Mapping[str, Any]]) -> str:
+        """What people must know about the run so far, in a plain sentence; mostly nothing."""
+        return ""
+
+    def initial(self) -> dict[str, Tensor]:
+        """Weights to begin with that come from no model of the zoo: names of the architecture's, not always all."""
+        return {}
+
+    def from_scratch(self) -> Self:
+        """The same recipe, from random weights."""
+        return replace(self, start="")
 
     def passes(self, epoch: int) -> int:
         """Forward-backward passes that an update of this 0-based epoch makes: where they are equal, so is the cost."""
@@ -65,6 +97,12 @@ class Recipe(Hyper):
         """Accuracies on held-out images; "score" selects the epoch that is kept."""
         clean = accuracy(model, x, y, rng)
         return {"clean": clean, "score": clean}
+
+
+def one_cycle(update: int, updates: int, peak_rate: float, warmup: float) -> float:
+    """The learning rate of the 0-based `update` of `updates`: linear up to the peak, then linear down to zero."""
+    peak = max(warmup * updates, 1e-9)
+    return peak_rate * min((update + 1) / peak, (updates - update) / max(updates - peak, 1))
 
 
 def probabilities(model: Classifier, x: Tensor, rng: torch.Generator, batch: int = 500) -> Tensor:
@@ -89,7 +127,14 @@ def withstood(
     model: Classifier, x: Tensor, y: Tensor, ball: Ball, steps: int, rng: torch.Generator, batch: int = 250
 ) -> Tensor:
     """(N,) bool: the images whose class one PGD walk does not change."""
-    attack, held = PGD(steps=steps, rel_step=2.5 / steps), []
+    return survivors(PGD(steps=steps, rel_step=min(2.5 / steps, 2.0)), model, x, y, ball, rng, batch)
+
+
+def survivors(
+    attack: Any, model: Classifier, x: Tensor, y: Tensor, ball: Ball, rng: torch.Generator, batch: int = 250
+) -> Tensor:
+    """(N,) bool: the images whose class one walk of `attack` does not change."""
+    held = []
     for at in range(0, len(x), batch):
         goal = Goal.untargeted(y[at : at + batch])
         held.append(~run(attack.walk(model, x[at : at + batch], goal, ball, rng), goal).success)
@@ -120,18 +165,35 @@ def pgd_images(
 ) -> Tensor:
     """The last iterate of PGD from a random start, as Madry et al. train on; no forward pass beyond the gradients."""
     region = ball.around(x)
-    adversarial = region.sample(rng)
+    return ascended(region.sample(rng), region, ball, steps, rel_step, lambda at: input_gradient(model, at, y, rng))
+
+
+def ascended(
+    start: Tensor, region: Region, ball: Ball, steps: int, rel_step: float, gradient: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """`start` (N,C,H,W) after so many steps of length rel_step * eps up `gradient`, each projected into the region."""
     for _ in range(steps):
-        ascent = ball.steepest(input_gradient(model, adversarial, y, rng))
-        adversarial = region.project(adversarial + rel_step * ball.eps * ascent)
-    return adversarial
+        start = region.project(start + rel_step * ball.eps * ball.steepest(gradient(start)))
+    return start
 
 
-def input_gradient(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-    """Gradient of the cross-entropy at x (N,C,H,W) in eval mode; running statistics and parameter gradients untouched."""
+def input_gradient(
+    model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, kind: LossName = "ce"
+) -> Tensor:
+    """Gradient of a goal's loss at x (N,C,H,W), each image's up to scale; see `pulled_gradient`."""
+    return pulled_gradient(model, x, lambda logits: Goal.untargeted(y).pull(logits, kind), rng)
+
+
+def pulled_gradient(
+    model: Classifier, x: Tensor, pull: Callable[[Tensor], Tensor], rng: torch.Generator
+) -> Tensor:
+    """(N,C,H,W) at x, of the loss whose derivative by the float32 logits (N,K) is `pull` of them.
+
+    In eval mode; running statistics and parameter gradients stay untouched.
+    """
     with torch.enable_grad(), in_eval_mode(model), randomness(rng):
         leaf = x.detach().requires_grad_(True)
         logits = model(leaf)
-        pull = Goal.untargeted(y).pull(logits.detach().float()).to(logits.dtype)
-        (gradient,) = torch.autograd.grad(logits, leaf, grad_outputs=pull)
+        above = pull(logits.detach().float()).to(logits.dtype)
+        (gradient,) = torch.autograd.grad(logits, leaf, grad_outputs=above)
     return gradient.float()

@@ -8,28 +8,40 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Ball, Classifier, param, randomness
+from explorer.core import Ball, Classifier, param
 from explorer.core.ball import Norm
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe, accuracy, full_step, noisy_single_step, pgd_images, robust_accuracy
 
 
 @dataclass(frozen=True)
-class AdversarialRecipe(Recipe):
-    """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM (in L2: one full step), more is PGD."""
+class Withstanding(Recipe):
+    """Trained to withstand changes inside a ball, and scored by how often it does."""
 
     half: ClassVar[tuple[str, ...]] = ("robust",)
     norm: ClassVar[Norm] = "linf"
 
     eps: float = param(8 / 255, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
-    inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
-    finish_steps: int = param(1, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    finish_share: float = param(0.0, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
     selection_steps: int = param(10, "selection PGD steps", lo=1, hi=100, help="PGD steps of the held-out measure.")
 
     @property
     def ball(self) -> Ball:
         return Ball(self.norm, self.eps)
+
+    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+        """Robust accuracy on the first half of the held-out images (it costs an attack), clean accuracy on all."""
+        half = slice(0, max(len(x) // 2, 1))
+        robust = robust_accuracy(model, x[half], y[half], self.ball, self.selection_steps, rng)
+        return {"clean": accuracy(model, x, y, rng), "robust": robust, "score": robust}
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe(Withstanding):
+    """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM (in L2: one full step), more is PGD."""
+
+    inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
+    finish_steps: int = param(1, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
+    finish_share: float = param(0.0, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
 
     def attacked(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, steps: int) -> Tensor:
         if steps > 1:
@@ -46,17 +58,6 @@ class AdversarialRecipe(Recipe):
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.attacked(model, x, y, rng, self.inner(epoch))
-
-    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        adversarial = self.seen(model, x, y, rng, epoch)
-        with randomness(rng):
-            return self.cross_entropy(model(adversarial), y)
-
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """Robust accuracy on the first half of the held-out images (it costs an attack), clean accuracy on all."""
-        half = slice(0, max(len(x) // 2, 1))
-        robust = robust_accuracy(model, x[half], y[half], self.ball, self.selection_steps, rng)
-        return {"clean": accuracy(model, x, y, rng), "robust": robust, "score": robust}
 
 
 @dataclass(frozen=True)

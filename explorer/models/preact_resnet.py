@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from explorer.core import Classifier
 from explorer.models import ARCHITECTURES
+from explorer.models._dropout import Dropout
 from explorer.models._lwta import activation_of, kl_of_last_pass
 from explorer.models._noise import InputNoise
 from explorer.models._preact import PreActBlock
@@ -19,6 +20,7 @@ class PreActResNet18(Classifier):
 
     `units` 0: ReLU; 2 or more: stochastic local winner-takes-all with blocks of that size.
     `noise`: standard deviation of the Gaussian noise that it adds to its pixels in every pass, training or not.
+    `dropout`: the share of the features that training hides from the last layer.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class PreActResNet18(Classifier):
         units: int = 0,
         temperature: float = 0.67,
         noise: float = 0.0,
+        dropout: float = 0.0,
     ):
         super().__init__(mean, std, input_shape, num_classes)
         self.stochastic = units > 0 or noise > 0
@@ -44,6 +47,7 @@ class PreActResNet18(Classifier):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.norm, self.act = nn.BatchNorm2d(inputs), activation()
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(inputs, num_classes)
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -51,7 +55,7 @@ class PreActResNet18(Classifier):
 
     def embed(self, normalised: Tensor) -> Tensor:
         x = self.blocks(self.stem(normalised))  # (N, 8*width, H/8, W/8)
-        return self.act(self.norm(x)).mean(dim=(2, 3))  # (N, 8*width)
+        return self.dropout(self.act(self.norm(x)).mean(dim=(2, 3)))  # (N, 8*width)
 
     def kl(self) -> Tensor:
         """Sum over the LWTA layers of the last training pass's KL(q || uniform), a scalar."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, look
-from explorer.attacks._linear import LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
+from explorer.attacks._linear import BEYOND, LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
 from explorer.core import Ball, Goal, Hyper, Step, param
 
-STEEPER = 1.5  # a boundary that would be farther off even if its slope were so many times as steep is not looked at
-WORTH = 0.001  # an image is drawn back if that shortens its distance by more than this share
+STEEPER = 1.75  # a boundary that would be farther off even if its slope were so many times as steep is not looked at
+WORTH = 0.001  # an image is drawn back if that shortens its distance by more, and its slopes misled it by more (shares)
 
 
 @ATTACKS.register(
@@ -37,10 +37,10 @@ class DeepFool(Hyper):
     of them; with a target, one. As soon as half of the images in a backward pass would be there for nothing, the others
     are looked at once more by themselves: a forward pass. The last look is one, too, and so is drawing an image back.
     differs: boundaries are looked at one by one, beginning with the one that seems nearest; one that would be farther
-    off than the nearest so far even if its slope were 1.5 times as steep as last seen (as the steepest seen, if it was
+    off than the nearest so far even if its slope were 1.75 times as steep as last seen (as the steepest seen, if it was
     not) is left out.
-    differs: an image that went clearly farther beyond the boundary than the overshoot is drawn back along the last
-    update, to where the secant of its lead crosses zero and a tenth of the rest beyond it, if it is fooled there.
+    differs: an image that has arrived, and not just as straight slopes would have it, is drawn back along the last update,
+    to where the secant of its lead crosses zero and a tenth of the rest beyond it, if it is fooled there.
     differs: the present class is the label, since an image that is not taken for its label has reached the goal at once.
     differs: with a target, each update goes to the boundary between the target and the best other class only.
     differs: pixels stay in [0, 1]; those that stand at the limit and would go beyond it are left out of w_k.
@@ -198,16 +198,18 @@ class DeepFool(Hyper):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x and logits of all images, and which of `rows` (they have just arrived) were looked at once more.
 
-        `before` and `earlier` are the images and logits of the look before. Those that went clearly farther beyond the
-        boundary than the overshoot go back along their last update to where, on a straight line, the class that now leads
-        would just draw level, and a little beyond (`crossing`); whoever is not fooled there stays.
+        `before` and `earlier` are the images and logits of the look before. Those that were wrong about the boundary go
+        back along their last update to where, on a straight line, the class that now leads would just draw level, and a
+        little beyond (`crossing`); whoever is not fooled there stays. Where the slopes were as straight as assumed, the
+        result is the paper's, overshoot and all.
         """
         aim = goal.rows(rows)
         leader = likeliest(logits[rows], aim, 1)
         share = crossing(-leads(earlier[rows], aim, leader)[:, 0], -leads(logits[rows], aim, leader)[:, 0])
-        shorter = (1 / (1 + self.overshoot) - share.flatten()) * ball.distance(x[rows], before[rows]).to(share)
-        clear = shorter > WORTH * ball.distance(x[rows], x0[rows]).to(share)
-        rows, share = rows[clear], share[clear]
+        share, straight = share.flatten(), (1 + BEYOND * self.overshoot) / (1 + self.overshoot)
+        shorter = (1 - share) * ball.distance(x[rows], before[rows]).to(share)
+        clear = (shorter > WORTH * ball.distance(x[rows], x0[rows]).to(share)) & ((share - straight).abs() > WORTH)
+        rows, share = rows[clear], share[clear].view(-1, 1, 1, 1)
         if len(rows) == 0:
             return x, logits, rows
         now, aim = x[rows], goal.rows(rows)

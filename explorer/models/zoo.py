@@ -106,7 +106,9 @@ def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier
         model = empty(about)
     tensors = _read_weights(card_path.parent / about.file, about)
     _fill(model, tensors, about.name)
-    return model.freeze().to(device)
+    model = model.freeze().to(device)
+    # On CPUs convolutions are about a third faster with channels last.
+    return model.to(memory_format=torch.channels_last) if model.device.type == "cpu" else model
 
 
 def features_file(name: str) -> Path:

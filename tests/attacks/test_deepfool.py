@@ -128,7 +128,7 @@ def test_an_image_far_beyond_the_boundary_is_drawn_back_to_it(trained, monkeypat
 
 
 def test_a_boundary_that_cannot_be_the_nearest_is_not_looked_at(linear):
-    """Class 1 leads the others. Twice its lead is too far off for any slope up to 1.5 times as steep; 1.3 times is not."""
+    """Class 1 leads the others. Twice its lead is too far off for any slope up to 1.75 times as steep; 1.3 times is not."""
     weight = torch.zeros(4, 48)
     weight[1, 0], weight[2, 1], weight[3, 2] = 1.0, 1.4, 1.4
     model = linear(weight, bias=torch.tensor([0.1, -0.5, -0.73, -0.8]))

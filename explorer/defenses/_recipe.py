@@ -127,7 +127,11 @@ def withstood(
     model: Classifier, x: Tensor, y: Tensor, ball: Ball, steps: int, rng: torch.Generator, batch: int = 250
 ) -> Tensor:
     """(N,) bool: the images whose class one PGD walk does not change."""
-    return survivors(PGD(steps=steps, rel_step=min(2.5 / steps, 2.0)), model, x, y, ball, rng, batch)
+    return survivors(quick_pgd(steps), model, x, y, ball, rng, batch)
+
+
+def quick_pgd(steps: int) -> PGD:
+    return PGD(steps=steps, rel_step=min(2.5 / steps, 2.0))
 
 
 def survivors(

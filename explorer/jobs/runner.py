@@ -298,6 +298,8 @@ class Life:
         best = result.history[result.best_epoch - 1]
         scores = ", ".join(f"{key} {100 * best[key]:.1f} %" for key in ("clean", "robust", "noisy") if key in best)
         kept = f"Kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out:,} held-out images."
+        if result.remark:
+            kept = f"{result.remark} {kept}"
         self.closing = True
         self.patiently(lambda: self.set(status="finished", message=kept, model=name))
         LOG.info("finished: %s", kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -50,7 +50,7 @@ def estimate(
     it counts by its passes. Stop iterating to stop. Raises Cancelled when `should_stop`, asked before each pass, says so.
     """
     device = torch.device(device)
-    recipe = replace(recipe, start="")  # other weights cost the same
+    recipe = recipe.from_scratch()  # other weights cost the same
     learner = Learner(recipe, _random_images(recipe, device), device, bf16, should_stop=should_stop)
     passes = [recipe.passes(epoch) for epoch in range(recipe.epochs)]
     kinds = sorted(set(passes), key=passes.index)
@@ -68,7 +68,7 @@ def estimate(
     def so_far() -> Cost:
         known = next(kind for kind in kinds if seconds[kind])
         each = {k: median(seconds[k]) if seconds[k] else median(seconds[known]) * k / known for k in kinds}
-        per_epoch = math.ceil(count / recipe.batch)
+        per_epoch = math.ceil(count / recipe.batch) * recipe.replays
         mean = sum(each[kind] for kind in passes) / len(passes)
         epoch = per_epoch * mean + (scoring or 0.0)
         memory = peak_memory(device) if device.type == "cuda" else None

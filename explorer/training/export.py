@@ -124,6 +124,10 @@ def _card(result: Result, recipe: Recipe, key: str, name: str) -> dict[str, Any]
         "date": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,
     }
+    if len(result.history) < recipe.epochs:
+        training["ended_after"] = len(result.history)
+    if result.remark:
+        training["remark"] = result.remark
     if recipe.start:
         training["start"] = {"name": recipe.start, "sha256": zoo.card(recipe.start).sha256}
     return {

@@ -30,6 +30,9 @@ def build(recipe: Recipe, device: torch.device) -> Classifier:
     """A fresh model of the recipe's architecture; initial weights from the recipe's seed or its `start`."""
     name, arguments = recipe.architecture()
     model = untrained(recipe.dataset, name, arguments, recipe.seed)
+    own = recipe.initial()
+    if own:
+        model.load_state_dict(own, strict=False)
     if recipe.start:
         source = zoo.load(recipe.start, device="cpu").state_dict()
         mine = {key: value.shape for key, value in model.state_dict().items()}
@@ -60,11 +63,11 @@ class Learner:
         self.ranks, self.should_stop = ranks, should_stop
         self.state = RunState(recipe, build(recipe, device), device)
         self.watched = Watched(images.held_x, images.held_y)
-        self.per_epoch = math.ceil(len(images.labels) / recipe.batch)
+        self.per_epoch = math.ceil(len(images.labels) / recipe.batch) * recipe.replays
         self.updates = self.per_epoch * recipe.epochs
         self._stop_agreed = False
         if ranks.world > 1:
-            smallest = min(recipe.batch, len(images.labels) - (self.per_epoch - 1) * recipe.batch)
+            smallest = (len(images.labels) - 1) % recipe.batch + 1
             if smallest < ranks.world:
                 raise InvalidValue(
                     f"each process needs an image of every batch; the smallest batch has {smallest}, and there are "
@@ -78,13 +81,13 @@ class Learner:
         return self.state.epoch * self.per_epoch + self.state.index
 
     def learning_rate(self, update: int) -> float:
-        """Linear up to the peak, then linear down to zero (one cycle); `update` counts from 0."""
-        return one_cycle(update, self.updates, self.recipe.lr, self.recipe.warmup)
+        """By the recipe's schedule; `update` counts from 0."""
+        return self.recipe.learning_rate(update, self.updates)
 
     def next_rows(self) -> Tensor:
         """(B,) the images of the next update's whole batch."""
         order = self.state.order(len(self.images.labels))
-        return order[self.state.index * self.recipe.batch :][: self.recipe.batch]
+        return order[self.state.index // self.recipe.replays * self.recipe.batch :][: self.recipe.batch]
 
     def update(self, rows: Tensor, rate: float) -> float:
         """One step of the optimiser on the batch of images at `rows`, at this learning rate; returns its loss.
@@ -97,27 +100,50 @@ class Learner:
         start, stop = part(len(rows), self.ranks)
         try:
             with self._stoppable(self.state.model), part_of_batch(start, stop, len(rows)):
-                loss = self._loss(rows[start:stop])
+                loss = self._loss(rows[start:stop], start)
         except Stop:
             self.state.rng.set_state(before)
             raise
-        return self._step(loss, (stop - start) / len(rows), rate)
+        mean = self._step(loss, (stop - start) / len(rows), rate)
+        self._share_carried(start, stop, len(rows))
+        return mean
 
-    def _loss(self, rows: Tensor) -> Tensor:
+    def _loss(self, rows: Tensor, start: int) -> Tensor:
+        """Of the images at `rows`, the first of which is number `start` of the whole batch."""
         state, recipe = self.state, self.recipe
-        x = self._images(rows)
-        more = {"bank": self._bank(recipe.bank * len(rows))} if recipe.bank else {}
+        x = self._images(rows, self._batch_rng())
+        more: dict[str, Any] = {"bank": self._bank(recipe.bank * len(rows))} if recipe.bank else {}
+        if state.carried:
+            more["carried"] = {key: value[start : start + len(rows)] for key, value in state.carried.items()}
         with self._autocast(), randomness(state.rng):
             return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch, **more)
 
-    def _images(self, rows: Tensor) -> Tensor:
-        return self.images.trained.batch(rows, self.state.rng).contiguous(memory_format=torch.channels_last)
+    def _images(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        return self.images.trained.batch(rows, rng).contiguous(memory_format=torch.channels_last)
+
+    def _batch_rng(self) -> torch.Generator:
+        """What draws the batch's flips and crops: a batch that is replayed is drawn as it was the first time."""
+        state = self.state
+        if state.index % self.recipe.replays == 0:
+            state.batch_rng = state.rng.get_state()
+            return state.rng
+        rng = torch.Generator(device=state.rng.device)
+        rng.set_state(state.batch_rng)
+        return rng
 
     def _bank(self, n: int) -> tuple[Tensor, Tensor]:
         """Training images (n,C,H,W) drawn anew, with repetition, and their labels (n,)."""
         rng, count = self.state.rng, len(self.images.labels)
         rows = drawn(lambda shape: torch.randint(count, tuple(shape), generator=rng, device=rng.device), (n,))
-        return self._images(rows), self.images.labels[rows]
+        return self._images(rows, rng), self.images.labels[rows]
+
+    def _share_carried(self, start: int, stop: int, total: int) -> None:
+        """Every process gets the rows of the batch that others have changed."""
+        if self.ranks.world > 1:
+            for tensor in self.state.carried.values():
+                mine = torch.zeros_like(tensor[:total])
+                mine[start:stop] = tensor[start:stop]
+                tensor[:total] = self.ranks.all_reduce_mean(mine) * self.ranks.world
 
     def _step(self, loss: Tensor, share: float, rate: float) -> float:
         state = self.state
@@ -179,9 +205,3 @@ class Learner:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
-
-def one_cycle(update: int, updates: int, peak_rate: float, warmup: float) -> float:
-    """The learning rate of the 0-based `update` of `updates`: linear up to the peak, then linear down to zero."""
-    peak = max(warmup * updates, 1e-9)
-    return peak_rate * min((update + 1) / peak, (updates - update) / max(updates - peak, 1))

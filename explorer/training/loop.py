@@ -49,11 +49,12 @@ class Result:
 
     model: Classifier
     best_epoch: int
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     seconds: float
     images: int
     source: str
     held_out: int = field(default=HELD_OUT)
+    remark: str = ""  # what people must know about how it went; mostly nothing
 
 
 class Diverged(ExplorerError, FloatingPointError):
@@ -118,7 +119,7 @@ class RunLoop:
     def to_the_end(self) -> Result:
         try:
             self.begin()
-            while self.state.epoch < self.recipe.epochs:
+            while self.state.epoch < self.recipe.epochs and not self.recipe.enough(self.state.history):
                 self.one_epoch()
         except Stop:
             self.save()
@@ -171,10 +172,20 @@ class RunLoop:
 
     def end_epoch(self) -> None:
         began, state, learner = time.monotonic(), self.state, self.learner
+        if not state.finite():
+            raise Diverged(
+                f"The weights are not finite any more after epoch {state.epoch + 1} of {self.recipe.epochs}: lower the "
+                f"learning rate (lr, now {self.recipe.lr:g})."
+            )
         scores = learner.score()
         self._spent(began)
         took, loss = state.epoch_seconds, state.running / learner.per_epoch
-        state.end_epoch({"epoch": state.epoch + 1, "loss": loss, "seconds": round(took, 1), **scores})
+        entry: dict[str, Any] = {"epoch": state.epoch + 1, "loss": loss, "seconds": round(took, 1), **scores}
+        if remark := self.recipe.remark([*state.history, entry]):
+            if not (state.history and "remark" in state.history[-1]):
+                self.records.say(remark)
+            entry["remark"] = remark
+        state.end_epoch(entry)
         self.look()
         rate = learner.learning_rate(learner.done - 1)
         self._tell(state.epoch - 1, loss, rate, len(learner.images.labels) / took, scores)
@@ -196,7 +207,10 @@ class RunLoop:
         model.load_state_dict(state.best)
         spec, count = dataset(self.recipe.dataset), len(images.labels)
         source = f"{spec.title} train, {count:,} of {spec.rows['train']:,} images"
-        return Result(model.freeze(), state.best_epoch, state.history, state.seconds, count, source, len(images.held_y))
+        remark = state.history[-1].get("remark", "")
+        return Result(
+            model.freeze(), state.best_epoch, state.history, state.seconds, count, source, len(images.held_y), remark
+        )
 
     def _spent(self, began: float) -> float:
         seconds = time.monotonic() - began

@@ -71,9 +71,10 @@ class Records:
         self._add({"kind": "update", "update": update, "epoch": epoch, **numbers, "seconds": round(seconds, 3), "memory": memory})
         self._durably(lambda: self.events.add(update, numbers))
 
-    def epoch(self, update: int, entry: dict[str, float]) -> None:
+    def epoch(self, update: int, entry: dict[str, Any]) -> None:
         self._add({"kind": "epoch", "update": update, **entry})
-        scores = {f"held_out/{name}": value for name, value in entry.items() if name not in ("epoch", "loss", "seconds")}
+        other = ("epoch", "loss", "seconds", "remark")
+        scores = {f"held_out/{name}": value for name, value in entry.items() if name not in other}
         self._durably(lambda: self.events.add(update, {"epoch_loss": entry["loss"], **scores}))
 
     def sight(self, epoch: int, sight: Sight) -> None:

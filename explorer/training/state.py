@@ -31,10 +31,12 @@ class RunState:
         self.rng = seeded(recipe.seed + 1, device)
         self.ordered = False  # this epoch's order has been drawn
         self.order_rng = self.rng.get_state()  # the generator's state before it was
+        self.batch_rng = self.rng.get_state()  # the generator's state before the present batch's images were drawn
+        self.carried = {key: t.to(device) for key, t in recipe.carried((recipe.batch, *model.input_shape)).items()}
         self.epoch, self.index = 0, 0  # epochs finished; updates done in the one under way
         self.running = 0.0  # sum of this epoch's losses so far
         self.seconds, self.epoch_seconds = 0.0, 0.0  # trained so far; of that, in this epoch
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_score = 0, -1.0
 
@@ -48,7 +50,7 @@ class RunState:
             self.order_rng, self.ordered = rng.get_state(), True
         return torch.randperm(n, generator=rng, device=rng.device)
 
-    def end_epoch(self, entry: dict[str, float]) -> None:
+    def end_epoch(self, entry: dict[str, Any]) -> None:
         """The epoch is over and scored; its averaged weights are kept if none before scored higher."""
         self.epoch, self.index, self.ordered = self.epoch + 1, 0, False
         self.running, self.epoch_seconds = 0.0, 0.0
@@ -56,6 +58,10 @@ class RunState:
         if entry["score"] >= self.best_score:
             self.best_score, self.best_epoch = entry["score"], self.epoch
             self.best = {key: value.clone() for key, value in self.averaged.model.state_dict().items()}
+
+    def finite(self) -> bool:
+        """Whether all averaged weights and statistics are: the last update of an epoch may have spoilt them unseen."""
+        return all(bool(t.isfinite().all()) for t in self.averaged.model.state_dict().values())
 
     def tensors(self) -> dict[str, Tensor]:
         kept = {f"model.{key}": value for key, value in self.model.state_dict().items()}
@@ -65,7 +71,8 @@ class RunState:
             momentum = self.optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
                 kept[f"momentum.{index}"] = momentum
-        return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng}
+        kept |= {f"carried.{key}": value for key, value in self.carried.items()}
+        return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng, "batch_rng": self.batch_rng}
 
     def facts(self) -> dict[str, Any]:
         return {"averaged": self.averaged.updates} | {name: getattr(self, name) for name in NUMBERS}
@@ -87,6 +94,9 @@ class RunState:
             )
         self.rng.set_state(tensors["rng"])
         self.order_rng = tensors["order_rng"]
+        self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch
+        kept = part("carried.")
+        self.carried = {key: kept[key] for key in self.carried}
         self.averaged.updates = facts["averaged"]
         for name in NUMBERS:
             setattr(self, name, facts[name])

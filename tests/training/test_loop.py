@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from explorer.core import seeded
+from explorer.defenses._recipe import one_cycle
 from explorer.training.augment import PAD, Augmented
 from explorer.training.averaging import Averaged
 from explorer.training.checkpoint import load_state, save_state
-from explorer.training.learner import one_cycle
 
 
 def test_a_crop_and_a_flip_are_all_that_happens_to_an_image():

@@ -1,0 +1,59 @@
+"""FGSM training without noise (Goodfellow et al., arXiv:1412.6572), to see it collapse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from explorer.core import Classifier, param
+from explorer.defenses import RECIPES
+from explorer.defenses._finetuned import FineTuned
+from explorer.defenses._recipe import full_step
+from explorer.defenses.pgd_linf import Withstanding
+
+
+@RECIPES.register(
+    "fgsm",
+    title="FGSM training, collapses",
+    paper="arXiv:1412.6572; arXiv:2001.03994",
+    group="adversarial training",
+    summary="One step from the image itself, without noise: apt to collapse, so that PGD fools it and FGSM does not. A lesson.",
+)
+@dataclass(frozen=True)
+class Fgsm(FineTuned, Withstanding):
+    """Cross-entropy on x + eps * sign(gradient at x).
+
+    The epoch is kept by what such a training sees itself: accuracy under the single step ("fgsm"). "robust", under PGD, and
+    the run's remark tell what became of it.
+    """
+
+    formula: ClassVar[str] = (
+        r"\min_\theta\ \mathbb{E}\, L\big(f_\theta(x + \varepsilon\,\mathrm{sign}\,\nabla_x L(f_\theta(x), y)), y\big)"
+    )
+    explanation: ClassVar[str] = (
+        r"The cheapest adversarial training: one step from the picture itself, always of full length, without noise. It goes well "
+        r"for a while; then, often within one epoch, the network learns to bend the loss around the very points where the step "
+        r"lands. It withstands that step better than before, and PGD hardly at all: *catastrophic overfitting*. Whoever tests by "
+        r"FGSM alone takes the collapsed network for the best."
+    )
+    smoke = {"epochs": 1, "width": 8, "selection_steps": 2, "start": ""}
+
+    epochs: int = param(5, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+
+    @property
+    def single_step(self) -> bool:
+        return True
+
+    def passes(self, epoch: int) -> int:
+        return 2
+
+    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        return full_step(model, x, y, self.ball, rng)
+
+    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+        scores = super().score(model, x, y, rng)
+        return scores | {"score": scores["fgsm"]}

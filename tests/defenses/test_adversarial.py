@@ -209,3 +209,136 @@ def test_a_full_step_stays_in_the_ball_and_fgsm_is_its_linf_case():
     away = torch.where(y == 1, -1.0, 1.0).view(-1, 1, 1, 1) * torch.tensor(W).view(1, 1, 2, 2)
     torch.testing.assert_close(full_step(model, x, y, Ball("linf", 0.03), seeded(0)), x + 0.03 * away.sign())
     assert F.mse_loss(full_step(model, x, y, Ball("l2", 0.03), seeded(0)), x) > 0
+
+
+def test_fgsm_is_the_image_and_eps_times_the_sign_no_more():
+    recipe = plain("fgsm", eps=0.03)
+    x, y = images()
+    away = torch.where(y == 1, -1.0, 1.0).view(-1, 1, 1, 1) * torch.tensor(W).sign().view(1, 1, 2, 2)
+    torch.testing.assert_close(recipe.seen(Linear(W), x, y, seeded(0)), x + 0.03 * away, atol=1e-6, rtol=0)
+    assert torch.equal(*(recipe.seen(Linear(W), x, y, seeded(seed)) for seed in (0, 1)))  # no noise
+    reach = 0.03 * sum(map(abs, W))
+    assert loss_of(recipe, Linear(W), X, Y) == pytest.approx(cross_entropy(MARGIN - reach), rel=1e-4)
+
+
+def test_fgsm_training_keeps_the_epoch_by_its_own_measure():
+    recipe = plain("fgsm", eps=0.1, selection_steps=3)
+    model = Linear([1.0, 0.0, 0.0, 0.0], b=-0.5)
+    x = torch.rand(40, 1, 2, 2, generator=seeded(0))
+    y = (x[:, 0, 0, 0] > 0.5).long()
+    scores = recipe.score(model, x, y, seeded(0))
+    held = ((x[:20, 0, 0, 0] - 0.5).abs() > 0.1).float().mean().item()
+    assert scores == {"clean": 1.0, "robust": pytest.approx(held), "fgsm": pytest.approx(held), "score": scores["fgsm"]}
+
+
+def free_update(recipe, model, delta, lr=0.0):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    recipe.loss(model, X, Y, seeded(0), carried={"delta": delta}).backward()
+    optimizer.step()
+
+
+def test_free_moves_weights_and_perturbation_by_one_backward_pass():
+    recipe, model, delta = plain("free", eps=0.05), Linear(W), torch.zeros(1, 1, 2, 2)
+    passes = {"forward": 0, "backward": 0}
+    model.register_forward_hook(lambda *_: passes.update(forward=passes["forward"] + 1))
+    model.head.register_full_backward_hook(lambda *_: passes.update(backward=passes["backward"] + 1))
+    before = model.head.weight.detach().clone()
+    free_update(recipe, model, delta, lr=0.1)
+    assert passes == {"forward": 1, "backward": 1}
+    slope = 1 / (1 + math.exp(MARGIN))  # 1 - p(true); the loss's derivative by the right logit is its negative
+    expected = before + 0.1 * slope * torch.stack((-X.flatten(), X.flatten()))
+    torch.testing.assert_close(model.head.weight.detach(), expected)
+    torch.testing.assert_close(delta.flatten(), -0.05 * torch.tensor(W).sign())
+
+
+def test_free_s_loss_is_taken_where_the_perturbation_stands_and_that_stays_inside_eps():
+    recipe, model = plain("free", eps=0.05), Linear(W)
+    delta = torch.full((1, 1, 2, 2), 0.02)
+    there = float(recipe.loss(model, X, Y, seeded(0), carried={"delta": delta}).detach())
+    assert there == pytest.approx(cross_entropy(MARGIN + 0.02 * sum(W)), rel=1e-5)
+    for _ in range(3):
+        free_update(recipe, model, delta)
+    torch.testing.assert_close(delta.flatten(), -0.05 * torch.tensor(W).sign())
+    assert loss_of(recipe, model, X, Y) == pytest.approx(cross_entropy(MARGIN), rel=1e-5)  # none carried: from nothing
+
+
+def epochs(*scores):
+    return [{"epoch": i + 1, "robust": r, "fgsm": f, "score": r} for i, (r, f) in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([(0.30, 0.34), (0.38, 0.42), (0.40, 0.46)], None),  # goes well
+        ([(0.30, 0.34), (0.05, 0.10)], None),  # everything falls: something else has happened
+        ([(0.38, 0.42), (0.10, 0.80), (0.0, 0.95)], "since epoch 2"),  # the single step far above PGD
+        ([(0.38, 0.42), (0.17, 0.40), (0.16, 0.36)], "since epoch 2"),  # PGD falls by 20 points, the single step does not
+        ([(0.0, 0.9)], "since epoch 1"),
+        ([(0.38, 0.42), (0.02, 0.70), (0.36, 0.41)], "from epoch 2 to epoch 2"),  # it recovered
+    ],
+)
+def test_collapse_is_named_where_it_is_one_and_only_there(scores, expected):
+    said = RECIPES["fgsm"]().remark(epochs(*scores))
+    assert (expected is None) == (said == "")
+    if expected:
+        assert said.startswith(f"Catastrophic overfitting {expected}: after epoch")
+
+
+def test_the_sentence_on_a_collapse_has_the_numbers_and_says_what_is_kept():
+    assert RECIPES["nfgsm"]().remark(epochs((0.38, 0.42), (0.031, 0.92))) == (
+        "Catastrophic overfitting since epoch 2: after epoch 2, 92.0% of the held-out images withstand a single step, but "
+        "only 3.1% withstand PGD. The best epoch, 1, is none of these."
+    )
+
+
+@pytest.mark.parametrize("key", ["fgsm", "nfgsm", "free", "pgd-l2", "pgd-linf", "lwta", "early-stopping", "localized"])
+def test_every_recipe_that_takes_single_steps_is_watched_for_a_collapse(key):
+    more = {"inner_steps": 1, "finish_steps": 1} if key == "localized" else {}
+    recipe = RECIPES[key](**{"start": "", "selection_steps": 1, "width": 4} | more)
+    assert recipe.single_step and "fgsm" in recipe.half
+    x, y = torch.rand(6, 3, 32, 32, generator=seeded(0)), torch.arange(6)
+    assert "fgsm" in recipe.score(build(recipe, CPU).eval(), x, y, seeded(0))
+
+
+def test_pgd_training_is_not():
+    recipe = RECIPES["pgd-linf-scratch"](width=4)
+    assert not recipe.single_step and recipe.remark([{"robust": 0.0, "score": 0.0}]) == ""
+
+
+def test_a_collapsed_network_passes_the_single_step_and_fails_pgd():
+    """Logit 1 leads by a sawtooth of the first pixel: one full step lands on a tooth's top, smaller ones fall off it."""
+
+    class Sawtooth(Linear):
+        def forward(self, pixels):
+            lead = torch.cos((pixels[:, 0, 0, 0] - 0.5) * 2 * math.pi / 0.1) + 0.3 * (pixels[:, 0, 0, 0] - 0.5)
+            return torch.stack((-lead, lead), 1)
+
+    recipe = plain("fgsm", eps=0.1, selection_steps=10)
+    x, y = torch.full((40, 1, 2, 2), 0.501), torch.ones(40, dtype=torch.int64)
+    scores = recipe.score(Sawtooth(W), x, y, seeded(0))
+    assert scores["fgsm"] == 1.0 and scores["robust"] < 0.2
+    assert "Catastrophic overfitting since epoch 1" in recipe.remark([{"epoch": 1, **scores}])
+
+
+def test_early_stopping_counts_epochs_since_the_first_best():
+    recipe = RECIPES["early-stopping"](patience=2, epochs=9)
+    ends = [recipe.enough([{"score": s} for s in scores]) for scores in ([], [0.3], [0.3, 0.3], [0.3, 0.2, 0.3], [0.3, 0.2, 0.31])]
+    assert ends == [False, False, False, True, False]
+    history = [{"robust": s, "score": s} for s in (0.30, 0.40, 0.39, 0.40)]
+    assert recipe.remark(history) == (
+        "Stopped early, after epoch 4 of 9: held-out robust accuracy has not risen since epoch 2."
+    )
+    assert recipe.remark(history[:3]) == ""
+
+
+def test_early_stopping_s_rate_falls_in_two_steps():
+    recipe = RECIPES["early-stopping"](lr=0.08, warmup=0.1)
+    rates = [recipe.learning_rate(update, 100) for update in range(100)]
+    assert rates[0] == pytest.approx(0.008) and rates[9:50] == [pytest.approx(0.08)] * 41
+    assert rates[50:75] == [pytest.approx(0.008)] * 25 and rates[75:] == [pytest.approx(0.0008)] * 25
+
+
+def test_early_stopping_minimises_the_loss_of_attacked_images():
+    recipe = plain("early-stopping", eps=0.05, inner_steps=7, finish_steps=7)
+    reach = 0.05 * sum(map(abs, W))
+    assert loss_of(recipe, Linear(W), X, Y) == pytest.approx(cross_entropy(MARGIN - reach), rel=1e-4)

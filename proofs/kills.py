@@ -92,9 +92,9 @@ def prove(root: Path, count: int = 200, seed: int = 0, plant: str | None = None)
 
 def _make_small() -> list[tuple[Any, str, Any]]:
     """The bundled test sample stands in for the training set: this proves durability, not accuracy."""
-    table = loading._table
-    undo = [(loading, "_table", table), (export, "CAST_IMAGES", export.CAST_IMAGES)]
-    loading._table = lambda name, split, source: table(name, "test", "sample")
+    find = loading._find
+    undo = [(loading, "_find", find), (export, "CAST_IMAGES", export.CAST_IMAGES)]
+    loading._find = lambda spec, split, source: find(spec, "test", "sample")
     export.CAST_IMAGES = 20
     load("cifar10", n=1)  # read once, for all forks
     return undo

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from explorer.core import DataUnavailable, InvalidValue, seeded
 from explorer.data import bundled, decoded, originals, parquet
+from explorer.data.arriving import Arriving
 from explorer.data.folders import data_folders
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, check_split, dataset
@@ -80,6 +83,23 @@ def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tu
     return table.pixels, table.labels, dataset(name).classes
 
 
+@contextmanager
+def as_needed(name: str, split: str) -> Iterator[tuple[Tensor | Arriving, Tensor]]:
+    """Pixels and labels as `raw` gives them; pixels that nobody has decoded on this computer yet are still to arrive.
+
+    Raises as `load` does; for a picture that cannot be decoded, where its pixels are asked for.
+    """
+    place = _find(dataset(name), check_split(split), "auto")
+    arriving = None if place.layout != "parquet" or _kept(place) is not None else _arriving(place)
+    if arriving is None:
+        yield raw(name, split)[:2]
+        return
+    try:
+        yield arriving
+    finally:
+        arriving[0].close()
+
+
 def balanced(labels: Tensor, n: int, seed: int) -> Tensor:
     """(n,) rows drawn at random without replacement, so that every prefix has as many of one class as of another."""
     order = torch.randperm(len(labels), generator=seeded(seed))
@@ -120,14 +140,17 @@ def _table(name: str, split: str, source: str) -> _Table:
     check_split(split)
     if source not in SOURCES:
         raise InvalidValue(f"source must be one of {', '.join(SOURCES)}; got {source!r}.")
-    place = None if source == "sample" else _find_full(spec, split)
-    if place is None:
-        place = _find_sample(spec, split, source)
+    place = _find(spec, split, source)
     with _reading:
         return _read(place)
 
 
 _reading = threading.Lock()  # two sessions that ask at once decode once
+
+
+def _find(spec: Dataset, split: str, source: str) -> _Place:
+    place = None if source == "sample" else _find_full(spec, split)
+    return _find_sample(spec, split, source) if place is None else place
 
 
 def _find_full(spec: Dataset, split: str) -> _Place | None:
@@ -181,14 +204,44 @@ def _read(place: _Place) -> _Table:
 
 def _parquet(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:
     """Decoded once on this computer; the next process finds the pixels."""
-    file = decoded.file_for(place.name, place.split, place.files, place.stamp)
-    kept = decoded.read(file)
-    if kept is not None and kept[0].shape == (spec.rows[place.split], *spec.shape) and kept[0].dtype == torch.uint8:
+    kept = _kept(place)
+    if kept is not None:
         return kept
     pixels, labels = map(torch.from_numpy, parquet.read(place.files, spec))
     if len(labels) == spec.rows[place.split]:
-        decoded.write(file, pixels, labels)
+        decoded.write(_decoded_file(place), pixels, labels)
     return pixels, labels
+
+
+def _kept(place: _Place) -> tuple[Tensor, Tensor] | None:
+    spec, kept = dataset(place.name), decoded.read(_decoded_file(place))
+    fits = kept is not None and kept[0].shape == (spec.rows[place.split], *spec.shape) and kept[0].dtype == torch.uint8
+    return kept if fits else None
+
+
+def _decoded_file(place: _Place) -> Path:
+    return decoded.file_for(place.name, place.split, place.files, place.stamp)
+
+
+def _arriving(place: _Place) -> tuple[Arriving, Tensor]:
+    spec = dataset(place.name)
+    try:
+        pictures = parquet.Pictures(place.files, spec)
+        _check_counts(spec, place.split, pictures.labels)
+    except Corrupt as problem:
+        raise _unusable(spec, place.split, place.layout, problem) from problem
+    labels = torch.from_numpy(pictures.labels)
+
+    def decode(row: int) -> np.ndarray:
+        try:
+            return pictures.decode(row)
+        except Corrupt as problem:
+            raise _unusable(spec, place.split, place.layout, problem) from problem
+
+    def keep(pixels: Tensor) -> None:
+        decoded.write(_decoded_file(place), pixels, labels)
+
+    return Arriving(len(labels), spec.shape, decode, keep), labels
 
 
 def _originals(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:

@@ -40,16 +40,52 @@ def shards(folder: Path, split: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
+class Pictures:
+    """A split as its files hold it: N labels, and pictures to be decoded. Raises Corrupt, also where it decodes."""
+
+    def __init__(self, files: Sequence[Path], spec: Dataset):
+        self.shape = spec.shape
+        self._files = tuple(files)
+        blobs, labels = zip(*(_read_one(file, spec) for file in files), strict=True)
+        self._blobs: tuple[pa.BinaryArray, ...] = blobs
+        self.labels: np.ndarray = np.concatenate(labels)  # (N,) int64
+        self._starts = np.cumsum([0, *map(len, blobs)])  # the row with which each file begins; N
+
+    def decode(self, row: int) -> np.ndarray:
+        """(C,H,W) uint8. A grey image stored as RGB (WebP has no grey mode) gives its first channel."""
+        at = int(np.searchsorted(self._starts, row, side="right")) - 1
+        channels, height, width = self.shape
+        place = f"image {row - self._starts[at]} of {self._files[at].name}"
+        blob = self._blobs[at][row - self._starts[at]].as_py()
+        try:
+            with Image.open(io.BytesIO(blob or b""), formats=FORMATS) as image:
+                if image.size != (width, height):
+                    raise Corrupt(f"{place} is {image.width}x{image.height} pixels")
+                rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # (H,W,3)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise Corrupt(f"{place} cannot be decoded ({_first_line(error)})") from error
+        return rgb.transpose(2, 0, 1)[:channels]
+
+
 def read(files: Sequence[Path], spec: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (N,C,H,W) uint8 and labels (N,) int64 of all files together; raises Corrupt."""
-    pixels, labels = zip(*(_read_one(file, spec) for file in files), strict=True)
-    return np.concatenate(pixels), np.concatenate(labels)
+    pictures = Pictures(files, spec)
+    count = len(pictures.labels)
+    pixels = np.empty((count, *spec.shape), np.uint8)
+
+    def decode(start: int) -> None:
+        for row in range(start, min(start + _CHUNK, count)):
+            pixels[row] = pictures.decode(row)
+
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+        list(pool.map(decode, range(0, count, _CHUNK)))  # list: lets the first error out
+    return pixels, pictures.labels
 
 
-def _read_one(file: Path, spec: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _read_one(file: Path, spec: Dataset) -> tuple[pa.BinaryArray, np.ndarray]:
     try:
         table = pq.read_table(file, page_checksum_verification=True)
-        blobs = table["image"].combine_chunks().field("bytes").to_pylist()
+        blobs = table["image"].combine_chunks().field("bytes")
         labels = np.asarray(table["label"].to_numpy())
     except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
         raise Corrupt(f"{file.name} cannot be read ({_first_line(error)})") from error
@@ -58,7 +94,7 @@ def _read_one(file: Path, spec: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise Corrupt(f"{file.name} names other classes than {spec.title}'s")
     if labels.dtype != np.int64 or not len(labels) or labels.min() < 0 or labels.max() >= len(spec.classes):
         raise Corrupt(f"{file.name} has labels that are not whole numbers from 0 to {len(spec.classes) - 1}")
-    return _decode(blobs, spec, file), labels
+    return blobs, labels
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
@@ -68,27 +104,6 @@ def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
         return tuple(info["info"]["features"]["label"]["names"])
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _decode(blobs: list[bytes | None], spec: Dataset, file: Path) -> np.ndarray:
-    """(N,C,H,W) uint8. A grey image stored as RGB (WebP has no grey mode) gives its first channel."""
-    channels, height, width = spec.shape
-    pixels = np.empty((len(blobs), channels, height, width), np.uint8)
-
-    def decode(start: int) -> None:
-        for row in range(start, min(start + _CHUNK, len(blobs))):
-            try:
-                with Image.open(io.BytesIO(blobs[row] or b""), formats=FORMATS) as image:
-                    if image.size != (width, height):
-                        raise Corrupt(f"image {row} of {file.name} is {image.width}x{image.height} pixels")
-                    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # (H,W,3)
-            except (OSError, ValueError, SyntaxError) as error:
-                raise Corrupt(f"image {row} of {file.name} cannot be decoded ({_first_line(error)})") from error
-            pixels[row] = rgb.transpose(2, 0, 1)[:channels]
-
-    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
-        list(pool.map(decode, range(0, len(blobs), _CHUNK)))  # list: lets the first error out
-    return pixels
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from explorer.core import seeded
+from explorer.data import Arriving
 from explorer.training.augment import Augmented, Unchanged
 
 HELD_OUT = 1000  # training images never trained on, the same for every recipe and seed
@@ -23,17 +24,40 @@ class TrainingImages:
     held_y: Tensor  # (M,) int64
 
 
+class Coming:
+    """Some rows of arriving pixels; on the run's device once all of them are there."""
+
+    def __init__(self, arriving: Arriving, rows: Tensor, device: torch.device):
+        self._arriving: Arriving | None = arriving
+        self._rows, self._device = rows, device
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """(B,C,H,W) uint8 on the device, of the images at `rows` (B,)."""
+        if self._arriving is not None:
+            whole = self._arriving.whole
+            if whole is None:
+                return self._arriving[self._rows[rows.cpu()]].to(self._device)
+            self._pixels, self._arriving = whole[self._rows].to(self._device), None
+        return self._pixels[rows]
+
+
 def split(
-    pixels: Tensor, labels: Tensor, limit: int | None, device: torch.device, augment: bool = True
+    pixels: Tensor | Arriving, labels: Tensor, limit: int | None, device: torch.device, augment: bool = True
 ) -> TrainingImages:
-    """A training set (pixels uint8) in two; `limit`: only that many images to train on, and a quarter of that held out."""
+    """A training set (pixels uint8) in two; `limit`: only that many images to train on, and a quarter of that held out.
+
+    Of pixels that are still to arrive, only those needed at once are waited for.
+    """
     order = torch.randperm(len(labels), generator=seeded(0))  # the split never changes
     held, used = order[:HELD_OUT], order[HELD_OUT:]
     if limit is not None:
         held, used = held[: max(limit // 4, 1)], used[:limit]
+    held_x = (pixels[held].float() / 255).to(device)
+    if isinstance(pixels, Arriving) and limit is None:
+        pixels.decode_all()
+        trained = Coming(pixels, used, device)
+    else:
+        trained = pixels[used].to(device)
     return TrainingImages(
-        (Augmented if augment else Unchanged)(pixels[used].to(device)),
-        labels[used].to(device),
-        (pixels[held].float() / 255).to(device),
-        labels[held].to(device),
+        (Augmented if augment else Unchanged)(trained), labels[used].to(device), held_x, labels[held].to(device)
     )

@@ -14,7 +14,7 @@ import torch
 
 from explorer.core import BadCheckpoint, Cancelled, Classifier, ExplorerError
 from explorer.core import ranks as processes
-from explorer.data import dataset, raw
+from explorer.data import as_needed, dataset
 from explorer.defenses._recipe import Recipe
 from explorer.training.images import HELD_OUT, split
 from explorer.training.learner import Learner, Stop, build
@@ -95,14 +95,15 @@ def train(
         device = torch.device(device)
         if ranks.world > 1 and device.type == "cuda":
             device = torch.device("cuda", ranks.local_rank)
-        pixels, labels, _ = raw(recipe.dataset, "train")
-        learner = Learner(recipe, split(pixels, labels, limit, device, recipe.augment), device, bf16, ranks, should_stop)
-        records = Records(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
-        run = RunLoop(learner, records, every, progress if ranks.is_first else None)
-        try:
-            return run.to_the_end()
-        finally:
-            records.close()
+        with as_needed(recipe.dataset, "train") as (pixels, labels):
+            images = split(pixels, labels, limit, device, recipe.augment)
+            learner = Learner(recipe, images, device, bf16, ranks, should_stop)
+            records = Records(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
+            run = RunLoop(learner, records, every, progress if ranks.is_first else None)
+            try:
+                return run.to_the_end()
+            finally:
+                records.close()
 
 
 class RunLoop:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from explorer.cli import main
-from explorer.data import raw
 from explorer.defenses import RECIPES
 from explorer.training import Result
 from explorer.training.export import export
 from explorer.training.loop import build
+from tests.training.runs import sample
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,7 @@ def cli(capsys):
 def training_images(monkeypatch):
     """The bundled test sample in place of the training set, which needs a download."""
 
-    def sample(name, split):
-        assert split == "train"
-        return raw(name, "test", source="sample")
-
-    monkeypatch.setattr("explorer.training.loop.raw", sample)
+    monkeypatch.setattr("explorer.training.loop.as_needed", sample)
 
 
 @pytest.fixture

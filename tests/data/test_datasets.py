@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 
 from explorer.core import DataUnavailable, InvalidValue, UnknownName
-from explorer.data import DATASETS, build_sample, bundled, load, loading, parquet, raw
+from explorer.data import DATASETS, as_needed, build_sample, bundled, load, loading, parquet, raw
 
 TINY = {"train": 40, "test": 20}
 
@@ -290,6 +291,97 @@ def test_many_threads_decode_once(data_folder: Path, tiny: None, monkeypatch: py
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: raw("cifar10", "train")[0], range(16)))
     assert len(calls) == 1 and all(pixels is found[0] for pixels in found)
+
+
+# Pixels that arrive
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of pictures decoded, in order."""
+    rows: list[int] = []
+    decode = parquet.Pictures.decode
+    monkeypatch.setattr(parquet.Pictures, "decode", lambda self, row: (rows.append(row), decode(self, row))[1])
+    return rows
+
+
+def test_only_what_is_needed_is_decoded(data_folder: Path, tiny: None, decodings: list[int], tmp_path: Path) -> None:
+    pixels, labels = write_split(data_folder, "cifar10", "train", 3)
+    rows = torch.tensor([39, 0, 14, 13, 14])
+    for _ in range(2):
+        with as_needed("cifar10", "train") as (found, found_labels):
+            assert found.shape == pixels.shape and len(found) == 40 and (found_labels.numpy() == labels).all()
+            assert not decodings
+            assert (found[rows].numpy() == pixels[rows]).all() and (found[rows[:2]].numpy() == pixels[rows[:2]]).all()
+            assert found.whole is None
+        assert sorted(decodings) == [0, 13, 14, 39]
+        decodings.clear()
+    assert not (tmp_path / "cache" / "decoded").exists()  # what is kept is kept whole
+
+
+def test_the_others_are_decoded_meanwhile_and_kept(data_folder: Path, tiny: None, decodings: list[int]) -> None:
+    pixels, labels = write_split(data_folder, "cifar10", "train", 3)
+    with as_needed("cifar10", "train") as (found, _):
+        assert (found[torch.tensor([7])].numpy() == pixels[[7]]).all()
+        found.decode_all()
+        found._thread.join()
+        assert (found.whole.numpy() == pixels).all()
+    assert sorted(decodings) == list(range(40))
+    decodings.clear()
+    with as_needed("cifar10", "train") as (found, found_labels):
+        assert (found.numpy() == pixels).all() and (found_labels.numpy() == labels).all()
+    assert (raw("cifar10", "train")[0].numpy() == pixels).all() and not decodings
+
+
+def test_leaving_ends_the_decoding(
+    data_folder: Path, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(data_folder, "cifar10", "train")
+    monkeypatch.setattr("explorer.data.arriving._CHUNK", 1)
+    begun, left = threading.Event(), threading.Event()
+    decode = parquet.Pictures.decode
+
+    def waits(self: parquet.Pictures, row: int) -> np.ndarray:
+        begun.set()
+        left.wait(60)
+        return decode(self, row)
+
+    monkeypatch.setattr(parquet.Pictures, "decode", waits)
+    with as_needed("cifar10", "train") as (found, _):
+        found.decode_all()
+        begun.wait(60)
+        monkeypatch.setattr(found._closing, "set", lambda: (type(found._closing).set(found._closing), left.set()))
+    assert not found._thread.is_alive() and found.whole is None
+    assert not (tmp_path / "cache" / "decoded").exists()
+
+
+def test_a_damaged_picture_is_told_where_pixels_are_asked_for(data_folder: Path, tiny: None) -> None:
+    pixels, labels = made_up("cifar10", "train")
+    blobs = [b"not an image" if row == 4 else encode(image) for row, image in enumerate(pixels)]
+    write_parquet(data_folder / "cifar10" / "train-00000-of-00001.parquet", blobs, labels)
+    with as_needed("cifar10", "train") as (found, _):
+        assert (found[torch.tensor([3])].numpy() == pixels[[3]]).all()
+        for _ in range(2):
+            with pytest.raises(DataUnavailable, match="image 4 of .* cannot be decoded") as caught:
+                found[torch.tensor([3, 4])]
+            assert is_one_helpful_sentence(caught.value)
+        found.decode_all()
+        found._thread.join()
+        with pytest.raises(DataUnavailable, match="image 4"):
+            found[torch.tensor([3])]  # nobody trains for hours on a set that is damaged
+
+
+def test_as_needed_takes_what_raw_takes(data_folder: Path, tiny: None) -> None:
+    with pytest.raises(DataUnavailable, match="EXPLORER_DATA"), as_needed("cifar10", "train"):
+        pass
+    with pytest.raises(UnknownName), as_needed("cifar", "train"):
+        pass
+    with as_needed("cifar10", "test") as (pixels, labels):
+        assert pixels is raw("cifar10", "test", "sample")[0] and len(labels) == 2000
+    write_split(data_folder, "cifar10", "test")
+    (data_folder / "cifar10" / "test-00000-of-00001.parquet").write_bytes(b"nothing")
+    with pytest.raises(DataUnavailable, match="cannot be read"), as_needed("cifar10", "test"):
+        pass
 
 
 # Missing data

@@ -15,8 +15,9 @@ from explorer.defenses import RECIPES
 from explorer.training import loop
 from explorer.data import raw
 import pathlib
+from contextlib import nullcontext
 RECIPES.discover()
-loop.raw = lambda name, split: raw(name, "test", source="sample")
+loop.as_needed = lambda name, split: nullcontext(raw(name, "test", source="sample")[:2])
 said = []
 train(RECIPES["baseline"](epochs=1, width=4, batch=8), pathlib.Path(sys.argv[1]), limit=8, bf16=False, say=said.append)
 assert len(said) == 1 and "tensorboardX is not installed" in said[0], said

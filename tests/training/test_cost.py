@@ -13,7 +13,7 @@ from tests.training.runs import small
 
 def test_an_estimate_counts_every_epoch_and_its_scoring(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(the_loop, "raw", None)  # needs no data set
+    monkeypatch.setattr(the_loop, "as_needed", None)  # needs no data set
     recipe = small("pgd-linf", epochs=3, batch=16, finish_share=0.34, start="cifar10/nobody")
     assert [recipe.passes(epoch) for epoch in range(3)] == [2, 2, 3]
     before = torch.random.get_rng_state()

@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         from tests.training.runs import sample
 
-        patch.setattr("explorer.training.loop.raw", sample)
+        patch.setattr("explorer.training.loop.as_needed", sample)
         folder = tmp_path_factory.mktemp("whole")
         return folder, weights(train(small("baseline"), folder, **OPTIONS))
 

@@ -15,15 +15,8 @@ from explorer.defenses._recipe import ascended, input_gradient, pulled_gradient
 from explorer.defenses.pgd_linf import Withstanding
 
 
-@RECIPES.register(
-    "half-cw",
-    title="Half PGD, half C&W",
-    paper="arXiv:1706.06083; arXiv:1608.04644",
-    group="adversarial training",
-    summary="One half of each batch is attacked by PGD in Linf, the other by C&W in L2: a little against either.",
-)
 @dataclass(frozen=True)
-class HalfCW(FineTuned, Withstanding):
+class Halved(Withstanding):
     """Every other image of a batch is a PGD one, the rest are C&W ones; cross-entropy on all.
 
     A C&W image goes down ||d||^2 + c * max(0, kappa - margin), margin the best other logit minus the label's.
@@ -41,7 +34,6 @@ class HalfCW(FineTuned, Withstanding):
         r"other half meets the objective of Carlini and Wagner: a change $d$ as short as possible that lets some wrong class lead "
         r"by $\kappa$. Those pictures lie just beyond the boundary of the decision, not as deep inside the wrong class as possible."
     )
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "cw_steps": 1, "selection_steps": 2, "start": ""}
 
     inner_steps: int = param(2, "PGD steps", lo=1, hi=50, help="Steps of PGD: 2 keep the run short; 7 to 10 are usual.")
     cw_steps: int = param(3, "C&W steps", lo=1, hi=100, help="Steps of C&W: 3 keep the run short; 20 come closer.")
@@ -93,3 +85,17 @@ class HalfCW(FineTuned, Withstanding):
 def odd(x: Tensor) -> Tensor:
     """(N,) bool: every second image of the whole batch, however many processes share it."""
     return (drawn(lambda shape: torch.arange(shape[0]), x.shape[:1]) % 2 == 1).to(x.device)
+
+
+@RECIPES.register(
+    "half-cw",
+    title="Half PGD, half C&W",
+    paper="arXiv:1706.06083; arXiv:1608.04644",
+    group="adversarial training",
+    summary="One half of each batch is attacked by PGD in Linf, the other by C&W in L2: a little against either.",
+)
+@dataclass(frozen=True)
+class HalfCW(FineTuned, Halved):
+    """From a Linf-trained network."""
+
+    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "cw_steps": 1, "selection_steps": 2, "start": ""}

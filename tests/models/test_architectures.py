@@ -1,5 +1,6 @@
 """Networks: shapes, normalisation inside, and the local winner-takes-all units."""
 
+import inspect
 import math
 
 import pytest
@@ -10,13 +11,14 @@ from explorer.models import ARCHITECTURES
 from explorer.models._lwta import WinnerTakesAll, kl_to_uniform
 
 SMALL = {"preact-resnet18": {"width": 4}, "wide-resnet": {"depth": 10}}
-VARIANTS = [(key, units) for key in ARCHITECTURES.keys() for units in (0, 2)]
+WINNERS = [key for key in ARCHITECTURES.keys() if "units" in inspect.signature(ARCHITECTURES[key]).parameters]
+VARIANTS = [(key, 0) for key in ARCHITECTURES.keys()] + [(key, 2) for key in WINNERS]
 
 
 def network(key, units=0, shape=(3, 32, 32)):
     torch.random.default_generator.manual_seed(0)
-    channels = shape[0]
-    return ARCHITECTURES[key]((0.5,) * channels, (0.25,) * channels, shape, 10, units=units, **SMALL[key]).freeze()
+    channels, more = shape[0], SMALL.get(key, {}) | ({"units": units} if units else {})
+    return ARCHITECTURES[key]((0.5,) * channels, (0.25,) * channels, shape, 10, **more).freeze()
 
 
 @pytest.mark.parametrize(("key", "units"), VARIANTS)

@@ -8,7 +8,7 @@ from explorer.models import ARCHITECTURES
 from explorer.models._noise import InputNoise
 from explorer.models.variants import FixedDraw
 
-NOISY = ["preact-resnet18"]
+NOISY = ["preact-resnet18", "lenet"]
 SMALL = {"preact-resnet18": {"width": 4}}
 X = torch.rand(3, 3, 32, 32, generator=seeded(0))
 

@@ -30,9 +30,11 @@ def build(recipe: Recipe, device: torch.device) -> Classifier:
     """A fresh model of the recipe's architecture; initial weights from the recipe's seed or its `start`."""
     name, arguments = recipe.architecture()
     model = untrained(recipe.dataset, name, arguments, recipe.seed)
-    own = recipe.initial()
-    if own:
-        model.load_state_dict(own, strict=False)
+    own, mine = recipe.initial(), model.state_dict()
+    unfit = sorted(key for key, tensor in own.items() if key not in mine or mine[key].shape != tensor.shape)
+    if unfit:
+        raise BadCheckpoint(f"The weights that this run starts from do not fit {name} {arguments}, for one {unfit[0]}.")
+    model.load_state_dict(own, strict=False)
     if recipe.start:
         source = zoo.load(recipe.start, device="cpu").state_dict()
         mine = {key: value.shape for key, value in model.state_dict().items()}

@@ -107,7 +107,7 @@ class _MinMax(Hyper):
             if not last:
                 way = ball.steepest(revived(gradient, dead(gradient), rng))
                 x = region.project(torch.add(x, way, alpha=self.rel_step * ball.eps))
-                weights = onto_simplex(weights - self.weight_step * (losses + self.gamma * (weights - 1 / count)))
+                weights = reweighted(weights, -losses, self.weight_step, self.gamma)
 
     def _view(self, domain: _Domain, x: Tensor, goal: Goal, rng: torch.Generator, last: bool) -> View:
         seen = x if domain.region is None else domain.region.project(x)
@@ -246,6 +246,14 @@ class MinMaxNorms(_MinMax):
         other = Ball("l2", self.l2_eps) if ball.norm == "linf" else Ball("linf", self.linf_eps)
         domains = [_Domain(_NORMS[ball.norm], model), _Domain(_NORMS[other.norm], model, other.around(x0))]
         return self._ascend(domains, x0, goal, ball, rng)
+
+
+def reweighted(weights: Tensor, gain: Tensor, step: float, gamma: float) -> Tensor:
+    """(N,K) on the simplex: one projected step up sum_k w_k gain_k - gamma/2 ||w - 1/K||^2.
+
+    With step 1/gamma it ends at the maximum, wherever it begins.
+    """
+    return onto_simplex(weights + step * (gain - gamma * (weights - 1 / weights.shape[1])))
 
 
 def onto_simplex(v: Tensor) -> Tensor:

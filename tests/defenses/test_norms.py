@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from explorer.attacks.minmax import reweighted
 from explorer.core import Classifier, seeded
 from explorer.defenses import RECIPES
 from explorer.defenses.mat import MixedMax, MixedRand
+from explorer.defenses.minmax import MinMax
 
 W = torch.tensor([1.0, -2.0, 3.0, 0.5])
 EPS, EPS_L2 = 0.05, 0.06
@@ -108,8 +110,52 @@ def test_the_score_is_what_withstands_both_norms():
     assert math.isclose(scores["clean"], float(((x.flatten(1) @ W > 0) == (y == 1)).float().mean()), abs_tol=1e-6)
 
 
-@pytest.mark.parametrize("key", ["mat-max", "mat-rand"])
+@pytest.mark.parametrize("key", ["mat-max", "mat-rand", "min-max"])
 def test_they_go_on_from_the_linf_network_and_say_what_they_cost(key):
     recipe = RECIPES[key]()
     assert recipe.start == "cifar10/pgd-linf" and recipe.architecture() == ("preact-resnet18", {"width": 32})
-    assert recipe.passes(0) == (2 if key == "mat-max" else 1) * (1 + recipe.inner_steps)
+    assert recipe.passes(0) == (1 if key == "mat-rand" else 2) * (1 + recipe.inner_steps)
+
+
+LOSSES = torch.tensor([[0.2, 1.0, 3.0, 0.5], [0.4, 0.4, 0.1, 0.5]])  # of four images in Linf and in L2
+
+
+def test_min_max_weights_lie_on_the_simplex_and_lean_to_the_harder_norm():
+    weights = MinMax(gamma=1.0).weights(LOSSES)
+    assert (weights >= 0).all() and torch.allclose(weights.sum(0), torch.ones(4))
+    torch.testing.assert_close(weights[0], torch.tensor([0.4, 0.8, 1.0, 0.5]))  # 1/2 + (L1 - L2) / (2 gamma), cut to [0,1]
+
+
+def test_min_max_weights_are_the_best_for_the_attack():
+    recipe, grid = MinMax(gamma=0.8), torch.linspace(0, 1, 1001)
+    value = grid[:, None] * LOSSES[0] + (1 - grid[:, None]) * LOSSES[1] - 0.8 * ((grid[:, None] - 0.5) ** 2)
+    torch.testing.assert_close(recipe.weights(LOSSES)[0], grid[value.argmax(0)], rtol=0, atol=1e-3)
+    weights = torch.full((4, 2), 0.5)
+    for _ in range(200):  # the short steps of the attack of that name end there, too
+        weights = reweighted(weights, LOSSES.T, 0.1, 0.8)
+    torch.testing.assert_close(weights.T, recipe.weights(LOSSES), rtol=0, atol=1e-4)
+
+
+def test_min_max_minimises_the_weighted_losses_and_only_through_the_losses():
+    losses = LOSSES.clone().requires_grad_(True)
+    found = MinMax(gamma=1.0).weigh(losses)
+    torch.testing.assert_close(found, torch.tensor([0.4 * 0.2 + 0.6 * 0.4, 0.8 + 0.2 * 0.4, 3.0, 0.5]))
+    (slope,) = torch.autograd.grad(found.sum(), losses)
+    torch.testing.assert_close(slope, MinMax(gamma=1.0).weights(LOSSES))
+
+
+def test_min_max_lies_between_the_average_and_mat_max():
+    worst_of, mean_of = LOSSES.amax(0), LOSSES.mean(0)
+    torch.testing.assert_close(MinMax(gamma=1e-3).weigh(LOSSES), worst_of)
+    torch.testing.assert_close(MinMax(gamma=1000.0).weigh(LOSSES), mean_of, rtol=1e-2, atol=0)
+
+
+def test_the_loss_of_min_max_is_that_of_a_linear_model_attacked_in_both_norms():
+    class Weighted(Long, MinMax):
+        pass
+
+    x, y = pictures(16)
+    linf, l2 = (cross_entropy(margin) for margin in worst(x, y))
+    share = (0.5 + (linf - l2) / (2 * 0.5)).clamp(0, 1)
+    expected = float((share * linf + (1 - share) * l2).mean())
+    assert float(Weighted(**SMALL, gamma=0.5).loss(Linear(), x, y, seeded(1)).detach()) == pytest.approx(expected, rel=1e-3)

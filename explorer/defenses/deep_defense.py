@@ -53,7 +53,7 @@ def to_boundary(
 
 def _nearest(logits: Tensor, here: Tensor, label: Tensor) -> Tensor:
     """(n,) the class whose boundary with `label` is the nearest, if the logits (n,K) at `here` were linear."""
-    n, classes = logits.shape
+    classes = logits.shape[1]
     rise = (logits - logits.gather(1, label[:, None])).sum(0)  # (K,) each image adds its own
     each = torch.eye(classes, device=logits.device, dtype=logits.dtype)
     slopes = torch.autograd.grad(rise, here, each, retain_graph=True, is_grads_batched=True)[0]  # (K,n,C,H,W)

@@ -55,8 +55,8 @@ def show(card: zoo.Card, console: Console) -> None:
         console.say(f"{key:<14} {_plain(value)}".rstrip())
     console.say("measures" if card.measures else "measures       none yet: `python -m explorer evaluate` makes them")
     for measure in card.measures:
-        conditions = {k: v for k, v in measure.items() if k not in ("kind", "accuracy", "low", "high") and v not in (None, "", {})}
-        console.say(f"  {measure.get('kind', '')}: {interval(measure)}; {_plain(conditions)}")
+        conditions = {k: v for k, v in measure.items() if k not in ("kind", "accuracy", "auc", "low", "high") and v not in (None, "", {})}
+        console.say(f"  {measure.get('kind', '')}: {tables.value(measure)}; {_plain(conditions)}")
 
 
 def _plain(value: Any) -> str:

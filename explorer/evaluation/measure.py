@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from explorer.core import wilson
 
-Kind = Literal["clean", "noisy", "white-box", "adaptive", "fixed draw", "transfer", "certified"]
+Kind = Literal["clean", "noisy", "white-box", "adaptive", "fixed draw", "transfer", "certified", "predict"]
 CONDITIONS = (
     "kind",
     "attack",
@@ -22,6 +22,8 @@ CONDITIONS = (
     "n0",
     "draws",
     "alpha",
+    "detector",
+    "knows_detector",
 )
 
 
@@ -60,7 +62,11 @@ class Measure:
     alpha: float | None = None  # certified: how often one certificate may fail
     zero_gradient_share: float | None = None  # of all gradients, those exactly zero or not finite: a sign of masking
     median_distance: float | None = None  # smallest-change attacks: of the images classified right; None if most held
+    eps_share: float | None = None  # eps as a share of another model's, the eps of reference
     accuracy_8bit: float | None = None  # fixed-eps attacks: when every attacked image is first rounded to 8 bits
+    average_radius: dict[str, float] | None = None  # certified: "value", "low", "high"; 0 where not certified right
+    abstained: int | None = None  # certified: images
+    outcomes: dict[str, dict[str, float]] = field(default_factory=dict)  # predict: what became of the images
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,9 +83,12 @@ def count(correct: int, n: int) -> dict[str, Any]:
 def same_conditions(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Whether two measures (as a card stores them) ask the same question, so that the newer replaces the older.
 
-    Number and choice of the images, seed, batch, precision and device may differ.
+    Number and choice of the images, seed, batch, precision and device may differ; and eps, where both ask at the same share
+    of the eps of reference.
     """
-    return all(a.get(key) == b.get(key) for key in CONDITIONS)
+    share = a.get("eps_share")
+    asked = [key for key in CONDITIONS if key != "eps" or share is None]
+    return share == b.get("eps_share") and all(a.get(key) == b.get(key) for key in asked)
 
 
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from explorer.core import USUAL_EPS
+from explorer.features.measures import DETECTORS
 from explorer.models.zoo import Card
 
 NOT_MEASURED = "not measured"
@@ -36,6 +37,17 @@ def in_percent(measure: Mapping[str, Any]) -> str:
     return f"{100 * measure['accuracy']:.1f} % [{100 * measure['low']:.1f}, {100 * measure['high']:.1f}]"
 
 
+def value(measure: Mapping[str, Any]) -> str:
+    """A measure's number with its 95 % interval: an accuracy in percent, or "AUC 0.71 [0.68, 0.74]"."""
+    if measure["kind"] == "detection":
+        return f"AUC {measure['auc']:.2f} [{measure['low']:.2f}, {measure['high']:.2f}]"
+    if measure["kind"] == "rho_2":
+        return f"ρ₂ {measure['value']:.4f} [{measure['low']:.4f}, {measure['high']:.4f}]"
+    if measure["kind"] == "class AUC":
+        return f"mean AUC {measure['value']:.4f}, classes {measure['low']:.4f} to {measure['high']:.4f}"
+    return in_percent(measure)
+
+
 def markdown(cards: Sequence[Card]) -> str:
     """One row a model, with the 95 % interval and the number of images of each measure."""
     head = ["Model", "What it is", *HEADLINES]
@@ -51,7 +63,7 @@ def measures(card: Card) -> str:
     for m in card.measures:
         judged = f"majority of {m['verdict_draws']} fresh draws" if m["verdict_draws"] > 1 else "one look"
         made = m.get("variant") or m.get("source_model") or ("itself" if m["attack"] else "")
-        rows.append([_what(m), made, judged, in_percent(m), f"{m['n']:,}"])
+        rows.append([_what(m), made, judged, value(m), f"{m['n']:,}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -59,18 +71,32 @@ def _what(measure: Mapping[str, Any]) -> str:
     """ "adaptive: pgd, 20 steps, 16 draws a step, L∞ 8/255"."""
     if measure["kind"] == "certified":
         return f"certified at L2 {measure['eps']:g}, sigma {measure['sigma']:g}"
+    if measure["kind"] == "predict":
+        return f"PREDICT, sigma {measure['sigma']:g}: gives the right class"
+    if measure["kind"] == "detection":
+        return f"detection: {DETECTORS[measure['detector']].title.lower()}; {_attack(measure)}"
     if measure["attack"] is None:
         return f"{measure['kind']}{'; ' * bool(measure['note'])}{measure['note']}"
+    return f"{measure['kind']}: {_attack(measure)}"
+
+
+def _attack(measure: Mapping[str, Any]) -> str:
     hyper = measure["hyper"]
     parts = [measure["attack"]]
     parts += [f"{hyper[name]} {name}" for name in ("steps", "queries") if name in hyper]
-    if (measure["draws"] or 1) > 1:
+    if measure.get("knows_detector"):
+        parts.append("evading it")
+    if (measure.get("draws") or 1) > 1:
         parts.append(f"{measure['draws']} draws a step")
     if hyper.get("loss", "ce") != "ce":
         parts.append(f"{hyper['loss']} loss")
-    eps = f"{255 * measure['eps']:g}/255" if measure["norm"] == "linf" else f"{measure['eps']:g}"
+    if measure.get("eps_share") is not None:
+        parts.append(f"{measure['eps_share']:g} of the eps of reference")
+    if measure["eps"] is None:
+        return f"{', '.join(parts)}, {'L∞' if measure['norm'] == 'linf' else 'L2'}"
+    eps = f"{255 * measure['eps']:.4g}/255" if measure["norm"] == "linf" else f"{measure['eps']:g}"
     doubt = " (not adaptive)" if "not adaptive" in measure["note"] else ""
-    return f"{measure['kind']}: {', '.join(parts)}, {'L∞' if measure['norm'] == 'linf' else 'L2'} {eps}{doubt}"
+    return f"{', '.join(parts)}, {'L∞' if measure['norm'] == 'linf' else 'L2'} {eps}{doubt}"
 
 
 def _lowest(fitting: list[Mapping[str, Any]]) -> str:

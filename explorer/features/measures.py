@@ -186,19 +186,27 @@ class Detector:
     score: Callable[[Neighbours, Points, np.ndarray, np.ndarray | None], np.ndarray]
 
 
+def centre_and_size(ground: Neighbours, k: int) -> tuple[Tensor, float]:
+    """(D,) float64 mean of class k's reference features, and the root mean square of their distances to it (1 if all coincide).
+
+    Raises InvalidValue if there is no reference image of that class.
+    """
+    own = ground.points[ground.labels == k]
+    if not len(own):
+        raise InvalidValue(f"every predicted class needs a reference image; got none of class {k}.")
+    center = own.mean(0)
+    size = float(((own - center) ** 2).sum(1).mean().sqrt())
+    return center, size if size > 0 else 1.0
+
+
 def _from_centre(ground: Neighbours, features: Points, predicted: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     """(n,) distance to the centre of the predicted class, in root mean squares of that class's own images."""
-    points, reference, labels = exact(features), ground.points, ground.labels
+    points = exact(features)
     score = np.empty(len(points))
     for k in np.unique(predicted):
-        own = reference[labels == int(k)]
-        if not len(own):
-            raise InvalidValue(f"every predicted class needs a reference image; got none of class {k}.")
-        center = own.mean(0)
-        size = float(((own - center) ** 2).sum(1).mean().sqrt())
+        center, size = centre_and_size(ground, int(k))
         here = predicted == k
-        distance = (points[torch.from_numpy(here)] - center).norm(dim=1).numpy()
-        score[here] = distance / size if size > 0 else distance
+        score[here] = (points[torch.from_numpy(here)] - center).norm(dim=1).numpy() / size
     return score
 
 

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from explorer.attacks import ATTACKS
 from explorer.core import Ball, Cancelled
 from explorer.data import load
 from explorer.evaluation import robust_accuracy, standard_measures
+from explorer.features import reference
 from explorer.models import zoo
 
 ONE = ("evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--eps", "2/255", "--n", "20")
@@ -118,3 +120,38 @@ def test_the_benchmark_reports_ratio_target_and_load(cli, tiny, monkeypatch):
     rows = json.loads(said.out)
     assert [row["batch"] for row in rows] == [1, 3, 1] and rows[0]["ratio"] > 0
     assert "at most 1.10 is wanted" in said.err and "load" in said.err
+
+
+def test_detection_goes_into_the_card_beside_the_accuracies(cli, tiny, tiny_folder, monkeypatch):
+    model = zoo.load("cifar10/tiny")
+    with torch.no_grad():
+        model.head.bias.sub_(model(load("cifar10", n=100).x).mean(0))  # untrained, but not of one mind about all images
+    zoo.write(tiny_folder, tiny, model)
+    few = reference(model, "cifar10", n=100)
+    monkeypatch.setattr("explorer.evaluation.detection.reference", lambda model, dataset, key: few)
+    words = ("evaluate", "cifar10/tiny", "--detection", "--n", "40", "--eps", "0.5", "--set", "steps=2", "--write")
+    said = cli(*words)
+    assert said.code == 0, said.err
+    assert said.out.count("AUC ") == 3 and "caught at 5% false alarms" in said.out and "40, evenly from all classes" in said.out
+    assert cli(*words).code == 0  # the same again replaces them
+    found = zoo.card("cifar10/tiny").measures
+    assert [(m["kind"], m["detector"], m["knows_detector"], m["eps"]) for m in found] == [
+        ("detection", "centre", False, 0.5),
+        ("detection", "neighbours", False, 0.5),
+        ("detection", "centre", True, 0.5),
+    ]
+    assert all(0 <= m["low"] <= m["auc"] <= m["high"] <= 1 and m["n"] <= m["clean"] <= 40 for m in found)
+    assert [("not adaptive" in m["note"]) for m in found] == [True, True, False]
+    assert "detection: AUC " in cli("models", "cifar10/tiny").out
+    assert "far from its class's centre; pgd, 2 steps, evading it" in cli("models", "cifar10/tiny", "--markdown").out
+
+
+@pytest.mark.parametrize("words", [("--set", "steps=2"), ("--eps", "0.1"), ("--norm", "l2")])
+def test_an_attack_s_options_need_an_attack(cli, tiny, words):
+    said = cli("evaluate", "cifar10/tiny", *words)
+    assert said.code == 2 and "--attack or --detection" in said.err
+
+
+def test_detection_is_in_float32(cli, tiny):
+    said = cli("evaluate", "cifar10/tiny", "--detection", "--precision", "bfloat16")
+    assert said.code == 2 and "float32" in said.err

@@ -36,9 +36,10 @@ class Fashion(Recipe):
 
 @dataclass(frozen=True)
 class FashionDefence(Fashion):
-    """Five more epochs for the vanilla network; the one is kept that stands one signed step best."""
+    """A few more epochs for the vanilla network; the one is kept that stands one signed step best."""
 
     epochs: int = param(5, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    lr: float = param(0.01, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     start: str = param(
         "fashion_mnist/fashion-mlp", "start from", help="A zoo model whose weights the run starts from; empty: none."
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -135,6 +135,36 @@ def robust_accuracy(
         note=note,
         **_conditions(model, images, seed, batch, verdict_draws(model), chosen, ranks, began),
     )
+
+
+def accuracy_in_turn(
+    model: Classifier, images: Images, attacks: Sequence[Hyper], ball: Ball, **asked: Any
+) -> Measure:
+    """Share of images that stay right under all the `attacks`, each on the images that the ones before left standing.
+
+    `asked` as for `robust_accuracy`. The measure's hyper-parameters are all attacks' together; it has no 8-bit accuracy,
+    since an image leaves as soon as one attack has fooled the model in float32.
+    """
+    rows, found = torch.arange(len(images)), []
+    for attack in attacks:
+        each: list[bool] = []
+        found.append(robust_accuracy(model, _chosen(images, rows), attack, ball, each=each, **asked))
+        rows = rows[torch.tensor(each, dtype=torch.bool)]
+        if len(rows) == 0:
+            break
+    return replace(
+        found[0],
+        **count(len(rows), len(images)),
+        attack="+".join(ATTACKS.key_of(attack) for attack in attacks),
+        hyper={name: value for attack in attacks for name, value in attack.to_dict().items()},
+        zero_gradient_share=max(one.zero_gradient_share or 0.0 for one in found),
+        accuracy_8bit=None,
+        seconds=round(sum(one.seconds for one in found), 2),
+    )
+
+
+def _chosen(images: Images, rows: Tensor) -> Images:
+    return replace(images, x=images.x[rows], y=images.y[rows], index=images.index[rows])
 
 
 def _unattacked(

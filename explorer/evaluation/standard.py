@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import USUAL_EPS, Ball
+from explorer.core import USUAL_EPS, Ball, Classifier
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import load
+from explorer.data import Images, load
 from explorer.evaluation.measure import Measure, merged
-from explorer.evaluation.robustness import BATCH, ShouldStop, clean_accuracy, noisy_accuracy, robust_accuracy
+from explorer.evaluation.robustness import (
+    BATCH,
+    ShouldStop,
+    accuracy_in_turn,
+    clean_accuracy,
+    noisy_accuracy,
+    robust_accuracy,
+)
 from explorer.models import zoo
 
 StageProgress = Callable[[str, int, int], None]  # what is being measured, images done, of how many
 
 LINF, L2 = (Ball(norm, USUAL_EPS[norm]) for norm in ("linf", "l2"))
-PLAIN = (
-    ("FGSM, Linf 8/255", "fgsm", {}, LINF),
-    ("PGD-50, Linf 8/255", "pgd", {"steps": 50, "rel_step": 0.1}, LINF),
-    ("PGD-50, L2 0.5", "pgd", {"steps": 50, "rel_step": 0.1}, L2),
+PGD = {"steps": 50, "rel_step": 0.1, "restarts": 3}
+DRAWN = {"steps": 20, "rel_step": 0.125, "draws": 20}
+PLAIN = (  # from cheap to dear; each gives a card one number
+    ("FGSM, Linf 8/255", (("fgsm", {}),), LINF),
+    ("PGD-50, Linf 8/255", (("pgd", PGD),), LINF),
+    ("PGD-50, L2 0.5", (("pgd", PGD),), L2),
 )
-AVERAGED = ("PGD-20 over 20 draws, Linf 8/255", "pgd", {"steps": 20, "rel_step": 0.125, "draws": 20}, LINF)
-TRANSFER = ("PGD-50, Linf 8/255", "pgd", {"steps": 50, "rel_step": 0.1}, LINF)
+IN_TURN = ("APGD-CE, then APGD-T, Linf 8/255", (("apgd-ce", {"early_stop": True}), ("apgd-t", {"early_stop": True})), LINF)
+AVERAGED = (  # of a stochastic model, whose single answers are noise: nothing leaves early within an attack
+    ("FGSM over 20 draws, Linf 8/255", (("fgsm", {"draws": 20}),), LINF),
+    ("PGD-20 over 20 draws, Linf 8/255", (("pgd", DRAWN),), LINF),
+    ("PGD-20 over 20 draws, L2 0.5", (("pgd", DRAWN),), L2),
+    (
+        "APGD-CE, then APGD-T, over 10 draws, Linf 8/255",
+        (("apgd-ce", {"steps": 30, "draws": 10}), ("apgd-t", {"steps": 20, "target_classes": 3, "draws": 10})),
+        LINF,
+    ),
+)
+TRANSFER = ("PGD-50, Linf 8/255", (("pgd", PGD | {"restarts": 1}),), LINF)
 
 
 def standard_measures(
@@ -48,8 +68,10 @@ def standard_measures(
     """Measure the zoo's model `name` on test images, one Measure after another.
 
     Every model: clean. The base of a smoothed classifier: under its noise (its certificate is another measure).
-    Any other: FGSM and PGD-50 at Linf 8/255, PGD-50 at L2 0.5. A stochastic one in addition: clean with one draw,
-    PGD-20 averaged over 20 draws, and images made on other models (None: all deterministic ones of its dataset).
+    Any other: FGSM and PGD-50 with 3 restarts at Linf 8/255, PGD-50 with 3 restarts at L2 0.5; a deterministic one also
+    APGD-CE and then APGD-T on what that left, at Linf 8/255. A stochastic one in addition: clean with one draw; the same
+    attacks with less steps, averaged over draws; and images made on other models (None: all deterministic ones of its
+    dataset). Within one number an image leaves as soon as it is fooled; each number is that of its own attacks.
 
     clean_n, n, averaged_n: test images for the clean measures, the attacks, and the averaged attack (None: all there
     are); a smaller number takes the first of a larger one's. Raises UnknownName, BadCheckpoint, DataUnavailable,
@@ -62,17 +84,15 @@ def standard_measures(
     if about.sigma is not None:
         jobs.append((f"noise of sigma {about.sigma:g}", clean_n, partial(noisy_accuracy, model, sigma=about.sigma)))
     else:
-        for label, key, hyper, ball in PLAIN:
-            jobs.append((label, n, partial(robust_accuracy, model, attack=ATTACKS[key](**hyper), ball=ball, bf16=bf16)))
+        for label, attacks, ball in PLAIN if model.stochastic else (*PLAIN, IN_TURN):
+            jobs.append((label, n, partial(attacked, model, attacks, ball, bf16=bf16)))
         if model.stochastic:
-            label, key, hyper, ball = AVERAGED
-            work = partial(robust_accuracy, model, attack=ATTACKS[key](**hyper), ball=ball, bf16=bf16)
-            jobs.append((label, averaged_n, work))
-            label, key, hyper, ball = TRANSFER
+            for label, attacks, ball in AVERAGED:
+                jobs.append((label, averaged_n, partial(attacked, model, attacks, ball, bf16=bf16)))
+            label, attacks, ball = TRANSFER
             for other in _sources(about) if transfer_from is None else transfer_from:
                 made = {"craft_on": zoo.load(other, device), "source_model": other}
-                work = partial(robust_accuracy, model, attack=ATTACKS[key](**hyper), ball=ball, bf16=bf16, **made)
-                jobs.append((f"{label}, made on {other}", n, work))
+                jobs.append((f"{label}, made on {other}", n, partial(attacked, model, attacks, ball, bf16=bf16, **made)))
     for label, size, work in jobs:
         images = load(about.dataset, "test", size, data_seed, source)
         drawn = f"evenly from all classes, drawn with seed {data_seed}"
@@ -85,6 +105,16 @@ def standard_measures(
             progress=None if progress is None else partial(progress, label),
             should_stop=should_stop,
         )
+
+
+def attacked(
+    model: Classifier, attacks: Sequence[tuple[str, Mapping[str, Any]]], ball: Ball, *, images: Images, **asked: Any
+) -> Measure:
+    """Share of images that stay right under these attacks (keys and hyper-parameters), one after the other."""
+    made = [ATTACKS[key](**hyper) for key, hyper in attacks]
+    if len(made) == 1:
+        return robust_accuracy(model, images, made[0], ball, **asked)
+    return accuracy_in_turn(model, images, made, ball, **asked)
 
 
 def write_measures(name: str, measures: Sequence[Measure]) -> zoo.Card:

@@ -10,7 +10,8 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.pgd import PGD
 from explorer.core import Ball, Cancelled, Classifier, InvalidValue, current_rng, wilson
 from explorer.data import Images
-from explorer.evaluation.robustness import clean_accuracy, noisy_accuracy, robust_accuracy
+from explorer.evaluation import robustness
+from explorer.evaluation.robustness import accuracy_in_turn, clean_accuracy, noisy_accuracy, robust_accuracy
 
 EPS = 8 / 255
 LINF = Ball("linf", EPS)
@@ -327,3 +328,25 @@ def test_nothing_of_the_process_is_touched():
     assert torch.equal(torch.random.get_rng_state(), state) and torch.is_grad_enabled()
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert current_rng(torch.device("cpu")) is None
+
+
+def test_attacks_in_turn_get_only_the_images_left_standing(monkeypatch):
+    asked, some = [], images([0.5, 2.0, 0.5, 3.0, 2.0, 0.2], wrong=(4,))
+
+    def first_three_fall(model, part, attack, ball, *, each, **more):
+        asked.append((ATTACKS.key_of(attack), part.index.tolist()))
+        held = [bool(i >= 3) for i in range(len(part))]
+        each += held
+        return replace(robust_accuracy(model, part, FGSM, ball, **more), correct=sum(held))
+
+    monkeypatch.setattr(robustness, "robust_accuracy", first_three_fall)
+    found = accuracy_in_turn(Brightness(), some, (FGSM, PGD(steps=2), FGSM), LINF, seed=0)
+    assert asked == [("fgsm", [0, 1, 2, 3, 4, 5]), ("pgd", [3, 4, 5])]  # nothing is left for the third
+    assert (found.correct, found.n, found.accuracy, found.attack) == (0, 6, 0.0, "fgsm+pgd+fgsm")
+    assert found.low == 0.0 and found.accuracy_8bit is None and found.hyper["steps"] == 2
+
+
+def test_one_attack_in_turn_is_that_attack():
+    some = images([0.5, 2.0, 0.5, 3.0, 2.0, 0.2], wrong=(4,))
+    alone, twice = robust_accuracy(Brightness(), some, FGSM, LINF), accuracy_in_turn(Brightness(), some, (FGSM, FGSM), LINF)
+    assert (alone.correct, alone.n, alone.low) == (twice.correct, twice.n, twice.low) == (2, 6, alone.low)

@@ -32,10 +32,16 @@ def models(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    monkeypatch.setattr(standard, "PLAIN", tuple((a, b, c | {"steps": 2} if c else c, d) for a, b, c, d in standard.PLAIN))
-    for name in ("AVERAGED", "TRANSFER"):
-        label, key, hyper, ball = getattr(standard, name)
-        monkeypatch.setattr(standard, name, (label, key, hyper | {"steps": 2}, ball))
+    def short(one):
+        label, attacks, ball = one
+        fewer = {"steps": 2, "draws": 2, "target_classes": 1}
+        return label, tuple((key, hyper | {k: v for k, v in fewer.items() if k in hyper}) for key, hyper in attacks), ball
+
+    for name in ("PLAIN", "AVERAGED"):
+        monkeypatch.setattr(standard, name, tuple(map(short, getattr(standard, name))))
+    label, attacks, ball = standard.IN_TURN
+    monkeypatch.setattr(standard, "IN_TURN", (label, tuple((k, h | {"steps": 2}) for k, h in attacks), ball))
+    monkeypatch.setattr(standard, "TRANSFER", short(standard.TRANSFER))
 
 
 def kinds(measures):
@@ -50,9 +56,11 @@ def test_a_deterministic_model(models):
         ("white-box", "fgsm", "linf", 1, 1, None),
         ("white-box", "pgd", "linf", 1, 1, None),
         ("white-box", "pgd", "l2", 1, 1, None),
+        ("white-box", "apgd-ce+apgd-t", "linf", 1, 1, None),
     ]
-    assert [m.n for m in measures] == [20, 10, 10, 10]
-    assert [m.eps for m in measures] == [None, 8 / 255, 8 / 255, 0.5]
+    assert [m.n for m in measures] == [20, 10, 10, 10, 10]
+    assert [m.eps for m in measures] == [None, 8 / 255, 8 / 255, 0.5, 8 / 255]
+    assert [m.restarts for m in measures[1:4]] == [1, 3, 3]
     assert all("bundled sample" in m.data and "drawn with seed 0" in m.chosen for m in measures)
     assert ("clean", 20, 20) in seen and ("PGD-50, L2 0.5", 10, 10) in seen
 
@@ -65,10 +73,14 @@ def test_a_stochastic_model_three_ways(models):
         ("white-box", "fgsm", "linf", 1, 20, None),
         ("white-box", "pgd", "linf", 1, 20, None),
         ("white-box", "pgd", "l2", 1, 20, None),
-        ("adaptive", "pgd", "linf", 20, 20, None),
+        ("adaptive", "fgsm", "linf", 2, 20, None),
+        ("adaptive", "pgd", "linf", 2, 20, None),
+        ("adaptive", "pgd", "l2", 2, 20, None),
+        ("adaptive", "apgd-ce+apgd-t", "linf", 2, 20, None),
         ("transfer", "pgd", "linf", 1, 20, "cifar10/plain"),
     ]
     assert measures[5].n == 2 and all("not adaptive" in m.note for m in measures[2:5])
+    assert not any("not adaptive" in m.note for m in measures[5:])
 
 
 def test_the_base_of_a_smoothed_classifier(models):
@@ -81,7 +93,7 @@ def test_measures_enter_the_card_and_replace_their_elders(models):
     write_measures("cifar10/plain", first)
     again = list(standard_measures("cifar10/plain", **(SIZES | {"n": 12}), seed=1))[1:2]
     card = write_measures("cifar10/plain", again)
-    assert [m["n"] for m in card.measures] == [20, 12, 10, 10] and card.measures[1]["seed"] == 1
+    assert [m["n"] for m in card.measures] == [20, 12, 10, 10, 10] and card.measures[1]["seed"] == 1
     assert zoo.card("cifar10/plain") == card
     zoo.load("cifar10/plain")  # the weights still fit the card
     text = (models / "cifar10" / "plain.json").read_text()

@@ -48,7 +48,9 @@ class Arriving:
         return torch.from_numpy(self._pixels) if self._there.all() else None
 
     def decode_all(self) -> None:
-        """Decode, in a thread, what nobody has asked for yet."""
+        """Decode, in a thread, what nobody has asked for yet; asking again changes nothing."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._rest, name="decodes the rest", daemon=True)
         self._thread.start()
 

@@ -25,17 +25,23 @@ class TrainingImages:
 
 
 class Coming:
-    """Some rows of arriving pixels; on the run's device once all of them are there."""
+    """Some rows of arriving pixels; on the run's device once all of them are there.
+
+    The first batch is decoded alone, so that the first update comes soon; from the second on a thread decodes the rest.
+    """
 
     def __init__(self, arriving: Arriving, rows: Tensor, device: torch.device):
         self._arriving: Arriving | None = arriving
-        self._rows, self._device = rows, device
+        self._rows, self._device, self._begun = rows, device, False
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """(B,C,H,W) uint8 on the device, of the images at `rows` (B,)."""
         if self._arriving is not None:
             whole = self._arriving.whole
             if whole is None:
+                if self._begun:
+                    self._arriving.decode_all()
+                self._begun = True
                 return self._arriving[self._rows[rows.cpu()]].to(self._device)
             self._pixels, self._arriving = whole[self._rows].to(self._device), None
         return self._pixels[rows]
@@ -54,7 +60,6 @@ def split(
         held, used = held[: max(limit // 4, 1)], used[:limit]
     held_x = (pixels[held].float() / 255).to(device)
     if isinstance(pixels, Arriving) and limit is None:
-        pixels.decode_all()
         trained = Coming(pixels, used, device)
     else:
         trained = pixels[used].to(device)

@@ -39,17 +39,20 @@ def arriving(monkeypatch):
 def test_a_run_begins_before_all_are_there_and_is_the_same_run(tmp_path, arriving, monkeypatch):
     made, may_go_on = arriving
     recipe = small("baseline", batch=250)
-    there = []
+    there, alone = [], []
 
     def progress(now):
         (pixels,) = made
         there.append(pixels.whole is not None)
+        if now.update == 1:
+            alone.append(pixels._thread)
         if now.update == 2:
             may_go_on.set()
             pixels._thread.join()
 
     result = train(recipe, tmp_path / "arriving", bf16=False, progress=progress)
     assert there[:2] == [False, False] and all(there[2:]) and len(there) > 4
+    assert alone == [None]
 
     with monkeypatch.context() as patch:
         patch.setattr("explorer.training.loop.as_needed", whole)

@@ -15,11 +15,14 @@ from explorer.certify.smoothing import (
     Precision,
     Prediction,
     Tally,
+    TopClass,
     certify,
     certifying,
     noisy_copies,
     predict,
+    predict_each,
     predicting,
+    top_class,
 )
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "PredictParams",
     "Prediction",
     "Tally",
+    "TopClass",
     "accuracy_under_noise",
     "anytime_lower_bound",
     "average_radius",
@@ -43,5 +47,7 @@ __all__ = [
     "lower_bound",
     "noisy_copies",
     "predict",
+    "predict_each",
     "predicting",
+    "top_class",
 ]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 64  # draws per generator; changing it changes every seeded result
-SELECTION, ESTIMATION, PREDICTION, IMAGES, BATCHES = range(5)  # streams of one seed; they never share noise
+SELECTION, ESTIMATION, PREDICTION, IMAGES, BATCHES, GOLD = range(6)  # streams of one seed; they never share noise
 
 Draw = Callable[[np.random.Generator, np.ndarray], None]  # fills the array (b,*shape) it is given
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough, lower_bound, top_two_p_value
-from explorer.certify.noise import ESTIMATION, PREDICTION, SELECTION, blocks, derived_seed, noise
+from explorer.certify.noise import ESTIMATION, GOLD, PREDICTION, SELECTION, blocks, derived_seed, noise
 from explorer.certify.params import MOST_DRAWS, CertifyParams, PredictParams
 from explorer.certify.sound import SLACK, grid, levels_of
 from explorer.core import Cancelled, Classifier, InvalidValue, randomness, seeded
@@ -42,6 +42,8 @@ ShouldStop = Callable[[], bool]
 
 LARGEST_SEED = 2**63 - 1
 GPU_BATCH, CPU_BATCH = 4096, 128  # images per pass when none is given
+GOLD_DRAWS, GOLD_FIRST = 100_000, 1000  # that decide what g(x) is: at most, and when it is first looked at
+DOUBT = 1e-9  # p-value of the top two classes being equally likely, below which no more is drawn
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,17 @@ class Prediction:
     @property
     def abstained(self) -> bool:
         return self.label is None
+
+
+@dataclass(frozen=True)
+class TopClass:
+    """The class that the smoothed classifier gives one image, as well as many draws can tell."""
+
+    label: int  # most voted for; the first of equals
+    p_value: float  # that it and the runner-up are equally likely
+    counts: tuple[int, ...]  # (K,) votes
+    drawn: int
+    seed: int
 
 
 def certify(
@@ -292,6 +305,68 @@ def predicting(
     return (prediction for _, prediction in sampler.prediction(p))
 
 
+def predict_each(
+    model: Classifier,
+    x: Tensor,
+    sigma: float,
+    ns: Sequence[int],
+    *,
+    alpha: float = PredictParams.alpha,
+    seed: int | None = None,
+    batch: int | None = None,
+    precision: Precision = "float32",
+    sound: bool = False,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> list[Prediction]:
+    """PREDICT with each of these numbers of draws, from one pass: n of them looks at the first n of the same draws.
+
+    Each answer by itself is what `predict` with that n gives, with its own alpha; they are not independent of each other,
+    and to choose one of them is covered by none. Options and errors as for `predict`; `ns` must rise.
+    """
+    asked = [PredictParams(sigma=sigma, n=n, alpha=alpha) for n in ns]
+    if not asked or any(one.n >= two.n for one, two in zip(asked, asked[1:], strict=False)):
+        raise InvalidValue(f"the numbers of draws must rise, each larger than the one before; got {list(ns)!r}.")
+    sampler = _Sampler.of(model, x, asked[0].sigma, seed, batch, precision, sound)
+    found = []
+    for done, votes in sampler.votes(PREDICTION, asked[-1].n, stops=[p.n for p in asked]):
+        _report(done, asked[-1].n, progress, should_stop)
+        if len(found) < len(asked) and done == asked[len(found)].n:
+            found.append(sampler.predicted(votes, asked[len(found)]))
+    return found
+
+
+def top_class(
+    model: Classifier,
+    x: Tensor,
+    sigma: float,
+    *,
+    most: int = GOLD_DRAWS,
+    doubt: float = DOUBT,
+    seed: int | None = None,
+    batch: int | None = None,
+    precision: Precision = "float32",
+    sound: bool = False,
+    should_stop: ShouldStop | None = None,
+) -> TopClass:
+    """What the smoothed classifier g says of x (C,H,W): the top class over `most` draws, or fewer where that is enough.
+
+    After 1,000 draws and after each doubling it is tested whether the top two classes are equally likely; with a p-value
+    below `doubt` the rest is not drawn. No answer of PREDICT with this seed has seen these draws. Errors as for `predict`.
+    """
+    p = PredictParams(sigma=sigma, n=most)
+    sampler = _Sampler.of(model, x, p.sigma, seed, batch, precision, sound)
+    looks = [GOLD_FIRST * 2**i for i in range(64) if GOLD_FIRST * 2**i < p.n] + [p.n]
+    for done, votes in sampler.votes(GOLD, p.n, stops=looks):
+        _report(done, p.n, None, should_stop)
+        if done in looks:
+            counts = votes.tolist()[:-1]
+            p_value = top_two_p_value(counts)
+            if p_value < doubt:
+                break
+    return TopClass(_most(counts), p_value, tuple(counts), done, sampler.seed)
+
+
 @dataclass(frozen=True, eq=False)
 class _Sampler:
     """Checked inputs, ready to be voted on."""
@@ -354,28 +429,34 @@ class _Sampler:
     def prediction(self, p: PredictParams) -> Iterator[tuple[int, Prediction | None]]:
         """Draws done, and in the end the prediction."""
         for done, votes in self.votes(PREDICTION, p.n):
-            prediction = None
-            if done == p.n:
-                *counts, invalid = votes.tolist()
-                p_value = top_two_p_value(counts)
-                label = None if p_value > p.alpha else _most(counts)
-                kind = {"seed": self.seed, "precision": self.precision, "sound": self.sound}
-                prediction = Prediction(label, p_value, tuple(counts), invalid, **p.to_dict(), **kind)
-            yield done, prediction
+            yield done, self.predicted(votes, p) if done == p.n else None
 
-    def votes(self, stream: int, n: int) -> Iterator[tuple[int, Tensor]]:
+    def predicted(self, votes: Tensor, p: PredictParams) -> Prediction:
+        """What follows from the votes (K+1,) of p.n draws."""
+        *counts, invalid = votes.tolist()
+        p_value = top_two_p_value(counts)
+        label = None if p_value > p.alpha else _most(counts)
+        kind = {"seed": self.seed, "precision": self.precision, "sound": self.sound}
+        return Prediction(label, p_value, tuple(counts), invalid, **p.to_dict(), **kind)
+
+    def votes(self, stream: int, n: int, stops: Sequence[int] = ()) -> Iterator[tuple[int, Tensor]]:
         """Draws done and the votes per class so far (K+1,), the last being invalid draws: at first, and after each pass.
 
-        The tensor stays on the device and is the same each time: nobody who does not look at it makes a GPU wait.
+        Also after exactly as many draws as each of `stops` says. The tensor stays on the device and is the same each
+        time: nobody who does not look at it makes a GPU wait.
         """
         device, done = self.model.device, 0
         rng = seeded(derived_seed(self.seed, stream), device) if self.model.stochastic else None
         votes = torch.zeros(self.model.num_classes + 1, dtype=torch.int64, device=device)
         yield 0, votes
         for noisy, void in self.noisy(n, stream):
-            self._vote(noisy, void, votes, rng)
+            winners, first = self._winners(noisy, void, rng), done
             done += len(noisy)
-            yield done, votes
+            for upto in [*(stop for stop in stops if first < stop < done), done]:
+                some = winners[: upto - first]
+                winners, first = winners[len(some) :], upto
+                votes.scatter_add_(0, some, torch.ones_like(some))  # bincount would make the host wait for the GPU
+                yield upto, votes
 
     def noisy(self, n: int, stream: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The noisy pictures (b,C,H,W) on the device, n in all, and which of them are void (`sound` only)."""
@@ -391,14 +472,13 @@ class _Sampler:
             yield on_grid.noisy(levels, steps.to(device, non_blocking=True))
 
     @torch.inference_mode()
-    def _vote(self, noisy: Tensor, void: Tensor | None, votes: Tensor, rng: torch.Generator | None) -> None:
-        """Adds the votes of the noisy pictures (b,C,H,W) to `votes` (K+1,)."""
+    def _winners(self, noisy: Tensor, void: Tensor | None, rng: torch.Generator | None) -> Tensor:
+        """Which class each of the noisy pictures (b,C,H,W) votes for (b,) int64; K: none."""
         logits = self.logits(noisy, rng)  # (b, K)
         invalid = ~logits.isfinite().all(1)
         if void is not None:
             invalid |= void
-        winner = logits.argmax(1).masked_fill_(invalid, len(votes) - 1)
-        votes.scatter_add_(0, winner, torch.ones_like(winner))  # bincount would make the host wait for the GPU
+        return logits.argmax(1).masked_fill_(invalid, self.model.num_classes)
 
     def logits(self, noisy: Tensor, rng: torch.Generator | None) -> Tensor:
         half = torch.autocast(noisy.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()

@@ -3,9 +3,13 @@
   python -m explorer certify cifar10/gaussian-0.25 --images 500
   python -m explorer certify cifar10/gaussian-0.25 --sigma 0.25 --n 100000 --images 20 --json certificates.json
   python -m explorer certify cifar10/gaussian-0.25 --predict --images 200
+  python -m explorer certify cifar10/gaussian-0.25 --predict --counts --n 100,1000,10000 --write
 
 An image counts as certified at a radius if the smoothed model provably gives the right class to every image within that
 L2 distance; each proof fails with probability at most alpha. Images whose selected class is wrong are not estimated.
+
+With --predict --counts PREDICT is asked with each of several n, all from one pass, and its answers are counted: right or
+wrong, and accurate (the smoothed model's own class, from up to 100,000 fresh draws) or not, or abstained.
 
 With --sound the certificates also hold in floating point (Voracek & Hein, ICLR 2023): the noise lies on the grid of 8-bit
 pixels and is drawn exactly. With --bench nothing is certified: our speed is measured beside a plain re-implementation of
@@ -39,6 +43,7 @@ from explorer.certify import (
 )
 from explorer.certify.bounds import check_enough
 from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.params import MOST_DRAWS
 from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH, check_seed
 from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
 from explorer.core import Classifier, InvalidValue, wilson
@@ -48,6 +53,7 @@ from explorer.engine import choose
 from explorer.evaluation import Measure, published
 from explorer.evaluation.certify_bench import REPEATS, bench_certify
 from explorer.evaluation.measure import count
+from explorer.evaluation.predicting import OUTCOMES, predict_measures
 from explorer.evaluation.robustness import hardware
 from explorer.models import zoo
 
@@ -59,7 +65,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     p = CertifyParams
     parser.add_argument("name", help="which model; `python -m explorer models` lists them")
     parser.add_argument("--sigma", help="noise's standard deviation, in pixel units (default: the card's)")
-    parser.add_argument("--n", help=f"draws that vote on each image (default: {p.n}; with --predict {PredictParams.n})")
+    parser.add_argument(
+        "--n",
+        help=f"draws that vote on each image (default: {p.n}; with --predict {PredictParams.n}; with --counts several: "
+        f"{','.join(map(str, published.PREDICT))})",
+    )
     parser.add_argument("--n0", help=f"draws that select the class (default: {p.n0})")
     parser.add_argument("--alpha", help=f"how often a proof may fail (default: {p.alpha})")
     parser.add_argument("--images", default="500", help="how many test images (default: %(default)s)")
@@ -68,12 +78,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sound", action="store_true", help="certificates that hold in floating point, too")
     parser.add_argument("--bench", action="store_true", help="measure the speed instead")
     parser.add_argument("--predict", action="store_true", help="PREDICT each image instead of certifying it")
-    parser.add_argument("--write", action="store_true", help="put the certified accuracies into the model's card")
+    parser.add_argument("--counts", action="store_true", help="with --predict: how often it is right, accurate, both, neither, or abstains")
+    parser.add_argument("--write", action="store_true", help="put the certified accuracies, or the counts, into the model's card")
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
     card = zoo.card(options.name)
-    asked = {"sigma": options.sigma or card.sigma or CertifyParams.sigma, "n": options.n, "alpha": options.alpha}
+    if options.counts and not options.predict:
+        raise InvalidValue("--counts belongs to --predict, which is missing.")
+    if options.write and options.predict and not options.counts:
+        raise InvalidValue("--predict writes nothing into a card unless its answers are counted: add --counts.")
+    ns = _draws(options.n) if options.counts else ()
+    asked = {"sigma": options.sigma or card.sigma or CertifyParams.sigma, "n": ns[-1] if ns else options.n, "alpha": options.alpha}
     if not options.predict:
         asked["n0"] = options.n0
     cls = PredictParams if options.predict else CertifyParams
@@ -90,6 +106,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         model = model.to(memory_format=torch.channels_last) if device.type == "cpu" else model  # as certify would make it
         seed = ranks.gather([seed] * len(ranks.shard(ranks.world)))[0]  # where it is drawn, the first process's counts
         shared = {"seed": seed, "precision": options.precision, "sound": options.sound}
+        if options.counts:
+            shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
+            return _counts(model, images, chosen, ns, values, shared, card, options.write, ranks, console)
         if options.predict:
             return _predict(model, images, chosen, values, shared, card, ranks, console)
         shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
@@ -158,8 +177,9 @@ def _measure(row: CertifiedAccuracy, facts: Facts, images: Images, chosen: str, 
         n0=values["n0"],
         draws=values["n"],
         alpha=values["alpha"],
-        note=f"smoothed; average certified radius {facts['acr']:.3f}, {facts['abstained']} abstentions; "
-        f"{soundness(shared)}",
+        average_radius={"value": facts["acr"], "low": facts["acr_low"], "high": facts["acr_high"]},
+        abstained=facts["abstained"],
+        note=f"smoothed; {soundness(shared)}",
     )
 
 
@@ -190,6 +210,35 @@ def _predict(
     )
     rows = [{"index": int(images.index[i]), "true_label": labels[i], **asdict(p)} for i, p in enumerate(found)]
     return {"model": card.name, "weights": card.sha256, **values, **shared, **facts, "chosen": chosen, "predictions": rows}
+
+
+def _draws(text: str | None) -> tuple[int, ...]:
+    """(100, 1000) of "100,1000"; None: the report's. Raises InvalidValue."""
+    if text is None:
+        return tuple(published.PREDICT)
+    return tuple(whole("n", part.strip(), 1, MOST_DRAWS) for part in text.split(","))
+
+
+def _counts(
+    model: Classifier, images: Images, chosen: str, ns: Sequence[int], values: Facts, shared: Facts, card: zoo.Card,
+    write: bool, ranks: Ranks, console: Console,
+) -> Facts:  # fmt: skip
+    with console.bar(len(images), "images") as bar:
+        measures = predict_measures(
+            model, images, values["sigma"], ns, alpha=values["alpha"], **shared, chosen=chosen, ranks=ranks, progress=advance(bar)
+        )
+    console.say(f"{card.name}, smoothed: what PREDICT says of {len(images)} images, each share with its 95 % interval")
+    shares = [[m.outcomes[name] for name in OUTCOMES] for m in measures]
+    rows = [[f"{m.draws:,}", *(interval(one | {"accuracy": one["share"]}) for one in row)] for m, row in zip(measures, shares, strict=True)]
+    console.table(["n", *OUTCOMES.values()], rows)
+    first = measures[0]
+    console.say(
+        f"sigma {values['sigma']:g}, alpha {values['alpha']:g}, seed {shared['seed']}, {shared['precision']}; {first.note}; {chosen}, "
+        f"{images.source}; {first.seconds:.0f} s"
+    )
+    if write:
+        write_card(card.name, measures, console)
+    return {"model": card.name, "weights": card.sha256, **values, **shared, "n": list(ns), "measures": [m.to_dict() for m in measures]}
 
 
 def _bench(card: zoo.Card, values: Facts, options: argparse.Namespace, console: Console) -> Facts:

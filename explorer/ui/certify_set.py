@@ -273,8 +273,13 @@ def compare() -> None:
     st.html(certify_tables.noise_table(cards))
     st.caption(published.UNDER_NOISE_NOTE)
     st.markdown(f"**What PREDICT says with n copies, σ {published.PREDICT_SIGMA:g}, %** (the report's table 4)")
-    st.html(certify_tables.predict_table({}))
-    st.caption("Accurate: the class that 100,000 copies give. With few copies it abstains often; with more it decides.")
+    st.html(certify_tables.predict_table(cards))
+    st.caption(
+        "Right: PREDICT's class is the true one. Accurate: it is the smoothed model's own, the top class of up to 100,000 copies. "
+        "With few copies it abstains often; with more it decides."
+    )
+    for line in certify_tables.predict_notes(cards):
+        st.caption(line)
     for source in (published.REPORT, published.COHEN):
         link = f" {source.url}" if source.url else ""
         st.caption(f"{source.name}: {source.what}.{link} {source.conditions}")

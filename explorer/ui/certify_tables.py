@@ -8,10 +8,12 @@ from html import escape
 from typing import Any
 
 from explorer.certify import largest_radius
+from explorer.evaluation.predicting import OUTCOMES
 from explorer.evaluation.published import (
     CERTIFIED,
     COHEN,
     PREDICT,
+    PREDICT_SIGMA,
     RADII,
     REPORT,
     SIGMAS,
@@ -19,7 +21,7 @@ from explorer.evaluation.published import (
 )
 from explorer.evaluation.tables import NOT_MEASURED
 from explorer.models.zoo import Card
-from explorer.plots.certify import Curve
+from explorer.plots.certify import Curve, down
 
 Measures = list[Mapping[str, Any]]
 CONDITIONS = ("sigma", "n0", "draws", "alpha", "n", "precision", "data", "chosen", "seed")
@@ -46,12 +48,15 @@ def called(card: Card, sigma: float) -> str:
 
 
 def average_radius(measure: Mapping[str, Any]) -> tuple[str, str]:
-    """The average certified radius and the number of abstentions, which a card keeps in the note of its measures."""
+    """The average certified radius, rounded down, with its interval where it is known, and the number of abstentions."""
+    mean, abstained = measure.get("average_radius"), measure.get("abstained")
+    if mean is not None and abstained is not None:
+        return f"{down(mean['value'], 3)} [{mean['low']:.3f} to {mean['high']:.3f}]", str(abstained)
     found = _NOTED.search(measure["note"])
     return (found[1], found[2]) if found else (NOT_MEASURED, NOT_MEASURED)
 
 
-_NOTED = re.compile(r"average certified radius ([0-9.]+), ([0-9]+) abstentions")  # as `explorer certify --write` puts it
+_NOTED = re.compile(r"average certified radius ([0-9.]+), ([0-9]+) abstentions")  # where cards kept them at first
 
 
 def curves(cards: Iterable[Card]) -> list[Curve]:
@@ -135,14 +140,42 @@ def noise_table(cards: Sequence[Card]) -> str:
     return table(rows)
 
 
-def predict_table(ours: Mapping[int, Sequence[str]]) -> str:
-    """Table 4: what PREDICT says with n draws. `ours`: for an n, the same five columns as text."""
-    rows = [["n", "Who", "right, accurate", "right, inaccurate", "wrong, accurate", "wrong, inaccurate", "abstains"]]
+def predicted(cards: Iterable[Card], sigma: float) -> list[tuple[Card, list[Mapping[str, Any]]]]:
+    """The cards that know what PREDICT says at this sigma, each with its measures by rising n."""
+    found = []
+    for card in cards:
+        known = [m for m in card.measures if m["kind"] == "predict" and m["sigma"] == sigma]
+        if known:
+            found.append((card, sorted(known, key=lambda m: m["draws"])))
+    return found
+
+
+def predict_table(cards: Sequence[Card]) -> str:
+    """Table 4: what PREDICT says with n draws; ours from the cards, each share with its 95 % interval."""
+    ours = predicted(cards, PREDICT_SIGMA)
+    rows = [["n", "Who", *OUTCOMES.values()]]
     for n, p in PREDICT.items():
-        shares = (p.right_accurate, p.right_inaccurate, p.wrong_accurate, p.wrong_inaccurate, p.abstained)
-        rows.append([f"{n:,}", REPORT.name, *(f"{100 * share:.0f}" for share in shares)])
-        rows.append([f"{n:,}", OURS, *(ours.get(n) or [NOT_MEASURED] * 5)])
+        rows.append([f"{n:,}", REPORT.name, *(f"{100 * getattr(p, name):.0f}" for name in OUTCOMES)])
+        mine = [(card, m) for card, measures in ours for m in measures if m["draws"] == n]
+        for card, m in mine:
+            cells = (share({"accuracy": m["outcomes"][name]["share"], **m["outcomes"][name]}) for name in OUTCOMES)
+            rows.append([f"{n:,}", f"{OURS}, {card.title}, n={m['n']:,}", *cells])
+        if not mine:
+            rows.append([f"{n:,}", OURS, *[NOT_MEASURED] * len(OUTCOMES)])
     return table(rows)
+
+
+def predict_notes(cards: Sequence[Card]) -> list[str]:
+    """Under which conditions ours of table 4 were made, one line a series."""
+    lines = []
+    for card, measures in predicted(cards, PREDICT_SIGMA):
+        series: dict[tuple, list[int]] = {}
+        for m in measures:
+            series.setdefault((m["n"], m["chosen"], m["alpha"], m["precision"], m["seed"], m["note"]), []).append(m["draws"])
+        for (n, chosen, alpha, precision, seed, note), draws in series.items():
+            asked = ", ".join(f"{d:,}" for d in draws)
+            lines.append(f"{card.name}, {asked} draws: {n:,} images ({chosen}), alpha {alpha:g} each, {precision}, seed {seed}; {note}.")
+    return lines
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

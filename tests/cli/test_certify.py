@@ -1,12 +1,14 @@
 """`python -m explorer certify`: certified accuracies with their conditions, and the card that keeps them."""
 
 import json
+from functools import partial
 
 import pytest
 
 from explorer.certify import certify
 from explorer.cli.certify import RADII
 from explorer.data import load
+from explorer.evaluation.predicting import predict_measures
 from explorer.models import zoo
 
 WORDS = ("certify", "cifar10/tiny", "--images", "10", "--n0", "10", "--n", "60", "--sigma", "0.5")
@@ -67,6 +69,27 @@ def test_predict_abstains_or_answers(cli, tiny):
     assert len({one["seed"] for one in facts["predictions"]}) == 10  # no two images share their noise
 
 
+def test_predict_s_answers_are_counted_for_each_n_and_kept(cli, tiny, monkeypatch):
+    words = (*WORDS[:4], "--sigma", "0.5", "--predict", "--counts", "--n", "20,50", "--write")
+    small = partial(predict_measures, most=200)
+    monkeypatch.setattr("explorer.cli.certify.predict_measures", small)
+    said = cli(*words, "--json", "-")
+    facts = json.loads(said.out)
+    assert [m["draws"] for m in facts["measures"]] == facts["n"] == [20, 50]
+    assert all(sum(one["images"] for one in m["outcomes"].values()) == m["n"] == 10 for m in facts["measures"])
+    assert "right, accurate" in said.err and "top class over 200 fresh draws" in said.err
+    assert zoo.card("cifar10/tiny").measures == facts["measures"]
+    assert cli(*words, "--seed", "1").code == 0
+    assert [(m["kind"], m["draws"], m["seed"]) for m in zoo.card("cifar10/tiny").measures] == [("predict", 20, 1), ("predict", 50, 1)]
+
+
+def test_the_average_radius_and_the_abstentions_are_kept_by_themselves(cli, tiny):
+    facts = json.loads(cli(*WORDS, "--write", "--json", "-").out)
+    for measure in zoo.card("cifar10/tiny").measures:
+        assert measure["average_radius"] == {"value": facts["acr"], "low": facts["acr_low"], "high": facts["acr_high"]}
+        assert measure["abstained"] == facts["abstained"] and measure["note"] == "smoothed; not sound in floating point"
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -76,6 +99,10 @@ def test_predict_abstains_or_answers(cli, tiny):
         (["cifar10/tiny", "--alpha", "0.7"], "alpha must be a number in"),
         (["cifar10/tiny", "--n", "9"], "n must be at least 10 to certify anything at alpha 0.001; got 9"),
         (["cifar10/tiny", "--bench", "--write"], "--bench measures the speed alone"),
+        (["cifar10/tiny", "--counts"], "--counts belongs to --predict"),
+        (["cifar10/tiny", "--predict", "--write"], "add --counts"),
+        (["cifar10/tiny", "--predict", "--counts", "--n", "100,x"], "n must be a whole number"),
+        (["cifar10/tiny", "--predict", "--counts", "--n", "100,50"], "must rise"),
         (["cifar10/tiny", "--images", "0"], "images must be a whole number in [1, 10000]"),
         (["cifar10/tiny", "--images", "9000"], "the full set"),
         (["cifar10/tiny", "--seed", "x"], "seed must be a whole number"),

@@ -14,6 +14,7 @@ from explorer.certify import Certificate, Prediction
 from explorer.certify.smoothing import concluded
 from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch
 from explorer.evaluation import published
+from explorer.evaluation.predicting import OUTCOMES
 from explorer.models import zoo
 from explorer.ui import certify, certify_tables, certify_words
 
@@ -270,15 +271,43 @@ def test_the_other_tables_say_what_is_not_measured():
     assert noise[5] == ["1", "Report", "48.9", "48.4"]
     known = next(card for card in zoo.cards() if card.name == MODEL)
     assert any(row[1].startswith("ours, Gaussian") and row[3].startswith("74.1 ") for row in lines(certify_tables.noise_table([known])))
-    predicted = lines(certify_tables.predict_table({100: ["1", "2", "3", "4", "5"]}))
-    assert ["100", "Report", "55", "0", "18", "0", "27"] in predicted and ["100", "ours", "1", "2", "3", "4", "5"] in predicted
+
+
+def with_predictions(shares: tuple[float, ...], n: int = 100) -> zoo.Card:
+    """A card that knows how PREDICT's answers with n draws divide up, in the order of OUTCOMES."""
+    card = card_with([(0.25, 0.6)])
+    cells = {
+        name: {"images": round(500 * s), "share": s, "low": max(0.0, s - 0.03), "high": min(1.0, s + 0.03)}
+        for name, s in zip(OUTCOMES, shares, strict=True)
+    }
+    own = card.measures[0] | {"kind": "predict", "eps": None, "norm": None, "draws": n, "outcomes": cells, "note": "accurate: ..."}
+    return replace(card, measures=[*card.measures, own])
+
+
+def test_what_predict_says_stands_beside_the_report_s_table():
+    card = with_predictions((0.6, 0.0, 0.2, 0.01, 0.19))
+    predicted = lines(certify_tables.predict_table([card]))
+    assert ["100", "Report", "55", "0", "18", "0", "27"] in predicted
+    ours = next(row for row in predicted if row[1].startswith("ours, Gaussian"))
+    assert ours == ["100", "ours, Gaussian noise, sigma 0.25, n=500", "60.0 57.0 to 63.0", "0.0 0.0 to 3.0", "20.0 17.0 to 23.0",
+                    "1.0 0.0 to 4.0", "19.0 16.0 to 22.0"]  # fmt: skip
     assert ["1,000", "ours", *["not measured"] * 5] in predicted
+    (note,) = certify_tables.predict_notes([card])
+    assert "100 draws: 500 images" in note and "accurate: ..." in note and certify_tables.predict_notes([]) == []
+    assert lines(certify_tables.predict_table([]))[2] == ["100", "ours", *["not measured"] * 5]
+    other = replace(card, measures=[m | {"sigma": 0.5} for m in card.measures])
+    assert lines(certify_tables.predict_table([other])) == lines(certify_tables.predict_table([]))
 
 
 def test_a_card_knows_the_average_radius():
     (measure,) = card_with([(0.25, 0.6)]).measures
-    assert certify_tables.average_radius(measure) == ("0.403", "6")
-    assert certify_tables.average_radius(measure | {"note": "smoothed"}) == ("not measured", "not measured")
+    known = measure | {"average_radius": {"value": 0.4039, "low": 0.38, "high": 0.42}, "abstained": 6, "note": "smoothed"}
+    assert certify_tables.average_radius(known) == ("0.403 [0.380 to 0.420]", "6")
+    early = measure | {"average_radius": None, "abstained": None, "note": "smoothed; average certified radius 0.403, 6 abstentions"}
+    assert certify_tables.average_radius(early) == ("0.403", "6")
+    del early["average_radius"], early["abstained"]  # a card that was written before there was a place for them
+    assert certify_tables.average_radius(early) == ("0.403", "6")
+    assert certify_tables.average_radius(early | {"note": "smoothed"}) == ("not measured", "not measured")
 
 
 def test_names_are_text_in_tables():

@@ -10,15 +10,22 @@ from torch import Tensor, nn
 class PreActBlock(nn.Module):
     """BN-activation-conv twice, with a 1x1 shortcut where the shape changes."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module]):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        activation: Callable[[], nn.Module],
+        convolution: Callable[..., nn.Conv2d] = nn.Conv2d,
+    ):
         super().__init__()
         self.bn1, self.act1 = nn.BatchNorm2d(inputs), activation()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv1 = convolution(inputs, outputs, 3, stride, 1, bias=False)
         self.bn2, self.act2 = nn.BatchNorm2d(outputs), activation()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.conv2 = convolution(outputs, outputs, 3, 1, 1, bias=False)
         self.shortcut = None
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = convolution(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.act1(self.bn1(x))

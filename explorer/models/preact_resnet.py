@@ -12,6 +12,7 @@ from explorer.models._dropout import Dropout
 from explorer.models._lwta import activation_of, kl_of_last_pass
 from explorer.models._noise import InputNoise
 from explorer.models._preact import PreActBlock
+from explorer.models._spectral import convolution_of
 
 
 @ARCHITECTURES.register("preact-resnet18", title="PreAct ResNet-18", paper="arXiv:1603.05027")
@@ -21,6 +22,7 @@ class PreActResNet18(Classifier):
     `units` 0: ReLU; 2 or more: stochastic local winner-takes-all with blocks of that size.
     `noise`: standard deviation of the Gaussian noise that it adds to its pixels in every pass, training or not.
     `dropout`: the share of the features that training hides from the last layer.
+    `bound`: the largest norm of a convolution, as a map of images; 0: any.
     """
 
     def __init__(
@@ -34,16 +36,18 @@ class PreActResNet18(Classifier):
         temperature: float = 0.67,
         noise: float = 0.0,
         dropout: float = 0.0,
+        bound: float = 0.0,
     ):
         super().__init__(mean, std, input_shape, num_classes)
         self.stochastic = units > 0 or noise > 0
         self.noise = InputNoise(noise)
         activation = activation_of(units, temperature)
-        self.stem = nn.Conv2d(input_shape[0], width, 3, 1, 1, bias=False)
+        convolution = convolution_of(bound)
+        self.stem = convolution(input_shape[0], width, 3, 1, 1, bias=False)
         blocks, inputs = [], width
         for stage, outputs in enumerate((width, 2 * width, 4 * width, 8 * width)):
             for index in range(2):
-                blocks.append(PreActBlock(inputs, outputs, 2 if stage > 0 and index == 0 else 1, activation))
+                blocks.append(PreActBlock(inputs, outputs, 2 if stage > 0 and index == 0 else 1, activation, convolution))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.norm, self.act = nn.BatchNorm2d(inputs), activation()

@@ -38,8 +38,9 @@ class Fashion(Recipe):
 class FashionDefence(Fashion):
     """A few more epochs for the vanilla network; the one is kept that stands one signed step best."""
 
-    epochs: int = param(5, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.01, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    batch: int = param(512, "batch size", lo=1, hi=4096, unit="images", help="Images per update.")
+    lr: float = param(0.02, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     start: str = param(
         "fashion_mnist/fashion-mlp", "start from", help="A zoo model whose weights the run starts from; empty: none."
     )

@@ -78,8 +78,8 @@ def relative_length(change: Tensor, x: Tensor) -> Tensor:
 class DeepDefense(FashionDefence):
     """Cross-entropy on clean images, plus a term for each image's distance to the boundary, differentiated through DeepFool.
 
-    differs: lambda is 3 instead of 15 and two epochs are enough, since more distance costs accuracy; the sum over the images
-    is their mean, as for the cross-entropy; the exponent is cut at 5.
+    differs: lambda is 3 instead of 15, since more distance costs accuracy; the sum over the images is their mean, as for the
+    cross-entropy; the exponent is cut at 5.
     """
 
     formula: ClassVar[str] = (
@@ -93,8 +93,7 @@ class DeepDefense(FashionDefence):
         r"shorter. The gradient goes through all of DeepFool's updates. No attacked picture is ever trained on."
     )
 
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.005, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    lr: float = param(0.01, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     weight: float = param(3.0, "weight", lo=0.0, hi=1000.0, help="Of the distances (lambda).")
     right_rate: float = param(25.0, "rate, right", lo=0.0, hi=1000.0, help="How soon a distance is long enough (c).")
     wrong_rate: float = param(5.0, "rate, wrong", lo=0.0, hi=1000.0, help="How fast a wrong image's distance grows dear (d).")

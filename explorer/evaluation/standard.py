@@ -35,9 +35,10 @@ PLAIN = (  # from cheap to dear; each gives a card one number
     ("PGD-50, L2 0.5", (("pgd", PGD),), L2),
 )
 IN_TURN = ("APGD-CE, then APGD-T, Linf 8/255", (("apgd-ce", {"early_stop": True}), ("apgd-t", {"early_stop": True})), LINF)
+DRAWN_PGD = ("PGD-20 over 20 draws, Linf 8/255", (("pgd", DRAWN),), LINF)
 AVERAGED = (  # of a stochastic model, whose single answers are noise: nothing leaves early within an attack
     ("FGSM over 20 draws, Linf 8/255", (("fgsm", {"draws": 20}),), LINF),
-    ("PGD-20 over 20 draws, Linf 8/255", (("pgd", DRAWN),), LINF),
+    DRAWN_PGD,
     ("PGD-20 over 20 draws, L2 0.5", (("pgd", DRAWN),), L2),
     (
         "APGD-CE, then APGD-T, over 10 draws, Linf 8/255",
@@ -61,6 +62,7 @@ def standard_measures(
     batch: int = BATCH,
     bf16: bool = False,
     transfer_from: Sequence[str] | None = None,
+    thorough: bool = True,
     ranks: Ranks = ALONE,
     progress: StageProgress | None = None,
     should_stop: ShouldStop | None = None,
@@ -74,7 +76,8 @@ def standard_measures(
     dataset). Within one number an image leaves as soon as it is fooled; each number is that of its own attacks.
 
     clean_n, n, averaged_n: test images for the clean measures, the attacks, and the averaged attack (None: all there
-    are); a smaller number takes the first of a larger one's. Raises UnknownName, BadCheckpoint, DataUnavailable,
+    are); a smaller number takes the first of a larger one's. Not `thorough`: PGD without further restarts, no APGD, and of
+    the averaged attacks PGD in Linf alone. Raises UnknownName, BadCheckpoint, DataUnavailable,
     InvalidValue, Cancelled.
     """
     about, model = zoo.card(name), zoo.load(name, device)
@@ -84,10 +87,10 @@ def standard_measures(
     if about.sigma is not None:
         jobs.append((f"noise of sigma {about.sigma:g}", clean_n, partial(noisy_accuracy, model, sigma=about.sigma)))
     else:
-        for label, attacks, ball in PLAIN if model.stochastic else (*PLAIN, IN_TURN):
+        for label, attacks, ball in _plain(model.stochastic, thorough):
             jobs.append((label, n, partial(attacked, model, attacks, ball, bf16=bf16)))
         if model.stochastic:
-            for label, attacks, ball in AVERAGED:
+            for label, attacks, ball in AVERAGED if thorough else (DRAWN_PGD,):
                 jobs.append((label, averaged_n, partial(attacked, model, attacks, ball, bf16=bf16)))
             label, attacks, ball = TRANSFER
             for other in _sources(about) if transfer_from is None else transfer_from:
@@ -105,6 +108,13 @@ def standard_measures(
             progress=None if progress is None else partial(progress, label),
             should_stop=should_stop,
         )
+
+
+def _plain(stochastic: bool, thorough: bool) -> list[tuple[str, Any, Ball]]:
+    if thorough:
+        return list(PLAIN if stochastic else (*PLAIN, IN_TURN))
+    once = {"restarts": 1}
+    return [(label, [(k, h | once if "restarts" in h else h) for k, h in attacks], ball) for label, attacks, ball in PLAIN]
 
 
 def attacked(

@@ -341,14 +341,14 @@ class Life:
         from explorer.evaluation import standard_measures, write_measures
 
         n = SMOKE_MEASURED if self.run.spec.smoke else MEASURED[device.type]
-        few = n < 1000  # then also: no transfer from all the other models
+        few = n < 1000  # then also: no transfer from all the other models, and no attacks that take minutes
 
         def show(label: str, done: int, total: int) -> None:
             self.tell(f"Measures {label}: {done:,} of {total:,} images.")
 
         for measure in standard_measures(
             name, device=device, n=n, averaged_n=n // 2, clean_n=10 * n if few else None,
-            transfer_from=[] if few else None, progress=show, should_stop=self.stop.is_set,
+            transfer_from=[] if few else None, thorough=not few, progress=show, should_stop=self.stop.is_set,
         ):  # fmt: skip
             self.patiently(lambda measure=measure: write_measures(name, [measure]))
 

@@ -8,7 +8,7 @@ import torch
 from explorer.attacks import ATTACKS
 from explorer.core import Ball, Cancelled
 from explorer.data import load
-from explorer.evaluation import robust_accuracy, standard_measures
+from explorer.evaluation import robust_accuracy, standard, standard_measures
 from explorer.features import reference
 from explorer.models import zoo
 
@@ -33,7 +33,9 @@ def test_one_attack_gives_the_librarys_number_and_says_its_conditions(cli, tiny,
     assert f"{100 * found['accuracy']:.1f} % [{low:.1f}, {high:.1f}]" in said.out
 
 
-def test_the_standard_measures_go_into_the_card(cli, tiny):
+def test_the_standard_measures_go_into_the_card(cli, tiny, monkeypatch):
+    label, _, ball = standard.IN_TURN
+    monkeypatch.setattr(standard, "IN_TURN", (label, (("apgd-ce", {"steps": 2}), ("apgd-t", {"steps": 2})), ball))
     said = cli("evaluate", "cifar10/tiny", "--n", "4", "--write")
     assert said.code == 0, said.err
     kinds = [(m["kind"], m["attack"], m["norm"], m["n"]) for m in zoo.card("cifar10/tiny").measures]
@@ -42,7 +44,9 @@ def test_the_standard_measures_go_into_the_card(cli, tiny):
         ("white-box", "fgsm", "linf", 4),
         ("white-box", "pgd", "linf", 4),
         ("white-box", "pgd", "l2", 4),
+        ("white-box", "apgd-ce+apgd-t", "linf", 4),
     ]
+    assert "s an image" in said.out and "restarts=3" in said.out
     assert "n=2,000" in cli("models").out
 
 

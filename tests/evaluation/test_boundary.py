@@ -56,7 +56,7 @@ def test_rho_2_of_a_linear_model_is_the_distance_to_its_planes():
     assert found.value == pytest.approx(1.02 * float(expected), rel=1e-4) and found.changed == 1.0
     assert found.low < found.value < found.high and found.n == 40 and found.kind == "rho_2"
     ours = rho_2(THREE, some, bounded=True)
-    assert float(expected) <= ours.value <= 1.02 * float(expected)  # drawn back to just beyond the plane
+    assert float(expected) <= ours.value <= 1.021 * float(expected)  # never farther
     assert not same_conditions(found.to_dict(), ours.to_dict())
 
 
@@ -67,7 +67,8 @@ def test_rho_2_does_not_ask_for_the_true_class():
 
 
 def test_the_auc_of_each_class_is_how_often_its_images_rank_above_the_others():
-    some, other = images(), Linear([[0.5, 0.1, 0.0, 0.0], [0.0, 0.4, 0.1, 0.0], [0.0, 0.0, 0.3, 0.4]], [0.0, 0.0, 0.0])
+    some = dataclasses.replace(images(), y=torch.arange(40) % 3)
+    other = Linear([[0.5, 0.1, 0.0, 0.0], [0.0, 0.4, 0.1, 0.0], [0.0, 0.0, 0.3, 0.4]], [0.0, 0.0, 0.0])
     found = class_auc(THREE, some, other, "another", batch=11)
     moved = some.x + boundary.to_boundary(other, some.x, other(some.x).argmax(1))
     p = THREE(moved).softmax(1).detach()

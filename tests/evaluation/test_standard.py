@@ -37,6 +37,7 @@ def few_steps(monkeypatch):
         fewer = {"steps": 2, "draws": 2, "target_classes": 1}
         return label, tuple((key, hyper | {k: v for k, v in fewer.items() if k in hyper}) for key, hyper in attacks), ball
 
+    monkeypatch.setattr(standard, "DRAWN_PGD", short(standard.DRAWN_PGD))
     for name in ("PLAIN", "AVERAGED"):
         monkeypatch.setattr(standard, name, tuple(map(short, getattr(standard, name))))
     label, attacks, ball = standard.IN_TURN
@@ -63,6 +64,13 @@ def test_a_deterministic_model(models):
     assert [m.restarts for m in measures[1:4]] == [1, 3, 3]
     assert all("bundled sample" in m.data and "drawn with seed 0" in m.chosen for m in measures)
     assert ("clean", 20, 20) in seen and ("PGD-50, L2 0.5", 10, 10) in seen
+
+
+def test_what_a_run_measures_at_its_end_takes_less_time(models):
+    plain = list(standard_measures("cifar10/plain", **SIZES, thorough=False))
+    assert [(m.attack, m.restarts) for m in plain] == [(None, None), ("fgsm", 1), ("pgd", 1), ("pgd", 1)]
+    random = list(standard_measures("cifar10/random", **SIZES, thorough=False, transfer_from=[]))
+    assert [m.attack for m in random if m.kind == "adaptive"] == ["pgd"]
 
 
 def test_a_stochastic_model_three_ways(models):

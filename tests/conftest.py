@@ -1,4 +1,8 @@
-"""All tests: one torch thread, no network beyond this computer, repeatable examples, caches in a temporary folder."""
+"""All tests: one torch thread, no network beyond this computer, repeatable examples, caches in a temporary folder.
+
+The whole suite is shared by a process for each core; tests that are named (`pytest tests/core`) run in this one. A file's tests
+stay together, and so do all those marked `alone`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from explorer.core.device import cores
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
 os.environ.setdefault("EXPLORER_THREADS", "1")  # two on two busy cores wait for each other
 torch.set_num_threads(1)
@@ -18,7 +24,29 @@ torch.get_num_threads()  # settles this thread's number: unasked, it would later
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+MOST_PROCESSES = 4  # the tests marked `alone`, one after the other, take longer than a fourth of the suite
+ALONE_ROOMS = ("browser", "jobs")  # every test in them is `alone`
+
+ROOT = Path(__file__).parent
 HERE = ("127.0.0.1", "localhost", "::1", "", None)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes share the tests; 0: this one runs them itself."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(cores(), MOST_PROCESSES) if everything else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests one process takes in a row; those that are alone first, as they take longest."""
+    for item in items:
+        room = item.path.relative_to(ROOT).parts[0]
+        if room in ALONE_ROOMS:
+            item.add_marker("alone")
+        group = "alone" if item.get_closest_marker("alone") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,6 +9,7 @@ import torch
 
 from explorer.cli import main
 from explorer.core import Cancelled
+from explorer.data import DATASETS
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 from explorer.jobs import Store
@@ -25,17 +26,22 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("key", RECIPES.keys())
 def test_every_recipe_has_a_smoke_run_that_learns_and_exports(key, cli, training_images, tmp_path, monkeypatch):
-    more = ("--set", "epochs=3", "--set", "batch=64", "--precision", "float32")
+    monkeypatch.setattr(Recipe, "smoke_images", 96)
+    cls, spec = RECIPES[key], DATASETS[RECIPES[key].dataset]
+    small = {"epochs": 3, "batch": 32, "width": 4, "selection_steps": 2}
+    names = {p.name for p in cls.params()}
+    more = [word for name, value in small.items() if name in names for word in ("--set", f"{name}={value}")]
+    more += ["--precision", "float32"]
     said = cli("train", key, "--smoke", *more, "--out", tmp_path / "run", "--json", tmp_path / "done.json")
     assert said.code == 0, said.err
     card = json.loads((tmp_path / "done.json").read_text("utf-8"))["card"]
     assert [entry["epoch"] for entry in card["history"]] == [1, 2, 3]
     assert card["history"][-1]["loss"] < card["history"][0]["loss"]
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "run" / "export"))
-    model = zoo.load(f"cifar10/{key}-smoke")
-    assert card == json.loads((tmp_path / f"run/export/cifar10/{key}-smoke.json").read_text("utf-8"))
-    assert torch.isfinite(model(torch.rand(2, 3, 32, 32))).all()
-    assert card["training"]["images"] == 256 and card["training"]["precision"] == "float32"
+    model = zoo.load(f"{spec.name}/{key}-smoke")
+    assert card == json.loads((tmp_path / f"run/export/{spec.name}/{key}-smoke.json").read_text("utf-8"))
+    assert torch.isfinite(model(torch.rand(2, *spec.shape))).all()
+    assert card["training"]["images"] == 96 and card["training"]["precision"] == "float32"
     assert f"kept epoch {card['training']['best_epoch']} of 3" in said.out
 
 

@@ -45,6 +45,26 @@ def test_free_replays_each_batch_and_carries_the_perturbation_to_the_next(monkey
         assert float(moved.max()) <= FREE.eps + 1e-7  # one step: what went before lives on
 
 
+class Two:
+    """The first of two processes; the second's rows of a batch of 8 are all 5."""
+
+    world, is_first = 2, True
+
+    def all_reduce_mean(self, mine):
+        other = torch.zeros_like(mine)
+        other[4:] = 5.0
+        return (mine + other) / 2
+
+
+def test_processes_that_share_a_batch_share_what_they_carry_on():
+    work = learner(FREE)
+    work.ranks = Two()
+    delta = work.state.carried["delta"]
+    delta[:4], delta[4:] = 3.0, 7.0  # here the first half has been changed, there the second
+    work._share_carried(0, 4, 8)
+    assert (delta[:4] == 3).all() and (delta[4:] == 5).all()
+
+
 def test_a_free_run_goes_on_bit_for_bit_from_the_middle_of_a_replay(tmp_path):
     whole = train(FREE, tmp_path / "whole", **OPTIONS)
     seen = []

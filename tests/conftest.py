@@ -1,7 +1,7 @@
 """All tests: one torch thread, no network beyond this computer, repeatable examples, caches in a temporary folder.
 
-The whole suite is shared by a process for each core; tests that are named (`pytest tests/core`) run in this one. A file's tests
-stay together, and so do all those marked `alone`.
+The whole suite is shared by a process for each core; tests that are named (`pytest tests/core`) run in this one. A file's
+tests stay together, and so do all those that are `ALONE`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from explorer.core.device import cores
 
@@ -24,10 +26,22 @@ torch.get_num_threads()  # settles this thread's number: unasked, it would later
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-MOST_PROCESSES = 4  # the tests marked `alone`, one after the other, take longer than a fourth of the suite
-ALONE_ROOMS = ("browser", "jobs")  # every test in them is `alone`
+MOST_PROCESSES = 4  # what is ALONE, one after the other, takes longer than a fourth of the suite
+# What times something, or starts several processes: never beside another such test.
+ALONE = (
+    "tests/browser/",
+    "tests/jobs/",
+    "tests/engine/test_certifying.py",
+    "tests/engine/test_engine.py",
+    "tests/engine/test_mapmaking.py",
+    "tests/engine/test_stopping.py",
+    "tests/certify/test_sharded.py",
+    "tests/cli/test_together.py",
+    "tests/core/test_ranks.py",
+    "tests/evaluation/test_sharded.py",
+    "tests/training/test_sharing.py",
+)
 
-ROOT = Path(__file__).parent
 HERE = ("127.0.0.1", "localhost", "::1", "", None)
 
 
@@ -37,16 +51,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(cores(), MOST_PROCESSES) if everything else 0
 
 
-@pytest.hookimpl(tryfirst=True)
+class Shares(LoadFileScheduling):
+    """Which tests one process takes in a row."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "alone" if nodeid.startswith(ALONE) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shares:
+    return Shares(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests one process takes in a row; those that are alone first, as they take longest."""
-    for item in items:
-        room = item.path.relative_to(ROOT).parts[0]
-        if room in ALONE_ROOMS:
-            item.add_marker("alone")
-        group = "alone" if item.get_closest_marker("alone") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+    """What is alone comes first, as it takes longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(ALONE))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,8 +7,6 @@ from explorer.core.ranks import ALONE
 from tests.certify.at_once import N, certificates, of_this_rank
 from tests.processes import together
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def alone():

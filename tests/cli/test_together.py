@@ -12,8 +12,6 @@ from explorer.models import zoo
 from tests.cli.at_once import say
 from tests.processes import together
 
-pytestmark = pytest.mark.alone
-
 ATTACKED = ["evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--n", "20", "--batch", "6", "--device", "cpu"]
 CERTIFIED = ["certify", "cifar10/tiny", "--images", "5", "--n0", "10", "--n", "60", "--sigma", "0.5", "--seed", "0", "--device", "cpu"]
 PREDICTED = ["certify", "cifar10/tiny", "--predict", "--images", "5", "--n", "60", "--sigma", "0.5", "--seed", "0", "--device", "cpu"]

@@ -9,8 +9,6 @@ from explorer.core.ranks import PeerFailed, Ranks
 from tests.core.at_once import meet
 from tests.processes import together
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def environment(monkeypatch):

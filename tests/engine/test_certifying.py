@@ -23,8 +23,6 @@ from explorer.engine.certifying import (
 )
 from explorer.models import zoo
 
-pytestmark = pytest.mark.alone
-
 TINY = {"dataset": "cifar10", "model": "cifar10/tiny", "sigma": 0.1, "n0": 20, "n": 150}
 
 

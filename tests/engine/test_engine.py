@@ -15,8 +15,6 @@ from explorer.engine import Busy, Failed
 from explorer.engine import engine as room
 from explorer.models import zoo
 
-pytestmark = pytest.mark.alone
-
 SOON = 10  # seconds; nothing here takes one
 
 

@@ -9,8 +9,6 @@ from explorer.core import InvalidValue
 from explorer.engine.engine import Busy
 from explorer.engine.mapmaking import MapMaker
 
-pytestmark = pytest.mark.alone
-
 SOON = 60
 SAYS = "import sys; print(sys.argv[1] + ': Laying out 90 images'); print(' '.join(sys.argv[2:]), flush=True)"
 SLEEPS = "import time; print('cifar10/x: Loading', flush=True); time.sleep(600)"

@@ -14,8 +14,6 @@ from explorer.engine import AttackRequest, Budget, attack_work
 from explorer.engine.engine import PlaneWork
 from explorer.engine.stopping import stop_if_unwanted, stops_between_layers
 
-pytestmark = pytest.mark.alone
-
 SOON = 10
 LIMITLESS = Budget(passes=10**12, draws=10**4, frames=10**9)
 PASS = 0.03  # seconds of one pass of the slow model

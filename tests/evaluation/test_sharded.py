@@ -8,8 +8,6 @@ from explorer.evaluation.robustness import batches
 from tests.evaluation.at_once import BATCH, N, Small, images, numbers, of_this_rank, one_fails
 from tests.processes import together
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def alone():

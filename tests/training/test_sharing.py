@@ -15,8 +15,6 @@ from explorer.training.sharing import SharedBatchNorm, part, share_statistics
 from tests.processes import together
 from tests.training.runs import OPTIONS, SHARED, on_several, records, short, small
 
-pytestmark = pytest.mark.alone
-
 TOLERANCE = 5e-3  # of a loss, relative: sums are taken in another order, and what differs then grows with every update
 
 

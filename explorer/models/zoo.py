@@ -16,13 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
 from explorer.core.places import published
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
+from explorer.models.elsewhere import build, is_from_elsewhere
 
 PRECISIONS = ("float16", "float32")  # of stored weights
 LARGEST_FILE = 512 * 2**20  # bytes; far above anything here, far below what would exhaust memory
@@ -102,10 +103,11 @@ def load(name: str, device: torch.device | str = "cpu") -> Classifier:
 def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier:
     """As `load`, for a card anywhere on the disk (`.../<dataset>/<name>.json`, its weights beside it)."""
     about = _read_card(card_path)
-    with torch.device("meta"):  # no memory, and no draw from torch's global generator, for weights that are replaced
+    own = not is_from_elsewhere(about.architecture)  # others may keep what is not among their weights
+    with torch.device("meta" if own else "cpu"):  # no memory, and no draw from torch's global generator, for weights that are replaced
         model = empty(about)
     tensors = _read_weights(card_path.parent / about.file, about)
-    _fill(model, tensors, about.name)
+    fill(model, tensors, about.name)
     model = model.freeze().to(device)
     # On CPUs convolutions are about a third faster with channels last.
     return model.to(memory_format=torch.channels_last) if model.device.type == "cpu" else model
@@ -124,6 +126,8 @@ def features_beside(card: Path) -> Path:
 def empty(about: Card) -> Classifier:
     """The card's architecture with untrained weights."""
     spec = dataset(about.dataset)
+    if is_from_elsewhere(about.architecture):
+        return build(about.architecture, about.arguments, spec, about.name, about.sha256)
     try:
         return ARCHITECTURES[about.architecture](spec.mean, spec.std, spec.shape, len(spec.classes), **about.arguments)
     except TypeError as error:
@@ -204,7 +208,8 @@ def _read_weights(path: Path, about: Card) -> dict[str, Tensor]:
         raise BadCheckpoint(f"The weights of {about.name} are not a readable safetensors file.") from error
 
 
-def _fill(model: Classifier, tensors: dict[str, Tensor], name: str) -> None:
+def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """The weights into the model; raises BadCheckpoint for a name, a shape or a value that does not belong there."""
     wanted = model.state_dict()
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or extra:

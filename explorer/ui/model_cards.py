@@ -63,7 +63,7 @@ def _facts(card: Card) -> list[dict[str, str]]:
         "architecture": f"{card.architecture}, {', '.join(f'{k}={v}' for k, v in card.arguments.items())}",
         "parameters": f"{card.parameters:,}",
         "random at test time": "yes" if card.stochastic else "no",
-        "recipe": f"{card.recipe} (hash {card.recipe_hash[:12]})",
+        "recipe": card.recipe + (f" (hash {card.recipe_hash[:12]})" if card.recipe_hash else ""),
         "weights": f"{card.bytes / 2**20:.1f} MiB, {card.precision}, sha256 {card.sha256[:12]}…",
         **{key.replace("_", " "): _plain(value) for key, value in training.items()},
     }

@@ -24,7 +24,7 @@ from explorer.evaluation.robustness import BATCH, ShouldStop, batches, clean_acc
 from explorer.evaluation.standard import StageProgress
 from explorer.evaluation.verdict import draw_logits, verdict_draws
 from explorer.models import zoo
-from explorer.models.variants import FixedDraw, with_winners
+from explorer.models.variants import FixedDraw, has_winners, with_winners, without_noise
 
 DRAWS = (1, 2, 4, 8, 16, 32, 64, 128)
 STEPS = {"steps": 20, "rel_step": 0.125}
@@ -60,7 +60,7 @@ def adaptive_measures(
     progress: StageProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Measure]:
-    """All attacks at Linf 8/255 on the zoo's stochastic LWTA model `name`, one Measure after another, clean first.
+    """All attacks at Linf 8/255 on the zoo's stochastic model `name` (LWTA, or noise on the input), one Measure after another, clean first.
 
     The last says on how many images the model held against every one of them (the strongest attack of each image;
     chance verdicts that differ between looks count against it, so it is a low estimate); it covers the images that all
@@ -138,11 +138,15 @@ def _tests(
     yield _Test(fixed, thorough, {}, FixedDraw(model, seed))
     for k in draws:
         yield _Test(f"PGD-20 over {k} draws", pgd(**STEPS, draws=k), {})
-    expected = "expected winners, no draw"
-    yield _Test(expected, thorough, {"variant": expected, "craft_on": with_winners(model, "expected")})
-    relaxed = "the training's relaxed winners"
-    options = {"variant": relaxed, "craft_on": with_winners(model, "relaxed")}
-    yield _Test(relaxed, pgd(**STEPS, draws=QUERY_DRAWS), options)
+    if has_winners(model):
+        expected = "expected winners, no draw"
+        yield _Test(expected, thorough, {"variant": expected, "craft_on": with_winners(model, "expected")})
+        relaxed = "the training's relaxed winners"
+        options = {"variant": relaxed, "craft_on": with_winners(model, "relaxed")}
+        yield _Test(relaxed, pgd(**STEPS, draws=QUERY_DRAWS), options)
+    else:
+        quiet = "its noise switched off"
+        yield _Test(quiet, thorough, {"variant": quiet, "craft_on": without_noise(model)})
     for twin in twins:
         yield _Test(f"made on {twin}", thorough, {"source_model": twin, "craft_on": zoo.load(twin, device)})
     blind = square(queries=queries, draws=QUERY_DRAWS, early_stop=False)

@@ -1,4 +1,4 @@
-"""A stochastic network as an attack may see it: with its draw fixed, or with soft or expected winners."""
+"""A stochastic network as an attack may see it: its draw fixed, with soft or expected winners, or without its noise."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from explorer.core import Classifier, InvalidValue, randomness, seeded
 from explorer.models._lwta import WinnerTakesAll
+from explorer.models._noise import InputNoise
 
 
 class FixedDraw(nn.Module):
@@ -47,4 +48,24 @@ def with_winners(model: Classifier, winners: Literal["drawn", "relaxed", "expect
     for layer in layers:
         layer.winners = winners
     other.stochastic = winners != "expected"
+    return other
+
+
+def has_winners(model: Classifier) -> bool:
+    """Whether the network has winner-takes-all units."""
+    return any(isinstance(module, WinnerTakesAll) for module in model.modules())
+
+
+def without_noise(model: Classifier) -> Classifier:
+    """A deterministic copy of a network that adds noise to its input, which does so no more.
+
+    Raises InvalidValue for one that adds none, or is random in another way, too.
+    """
+    other = copy.deepcopy(model)
+    layers = [module for module in other.modules() if isinstance(module, InputNoise) and module.sigma]
+    if not layers or has_winners(model):
+        raise InvalidValue("the model must add noise to its input and be random in no other way; this one does not.")
+    for layer in layers:
+        layer.sigma = 0.0
+    other.stochastic = False
     return other

@@ -6,7 +6,7 @@ import torch
 from explorer.core import InvalidValue
 from explorer.data import dataset, load
 from explorer.evaluation import tables
-from explorer.evaluation.adaptive import adaptive_measures, flip_rate
+from explorer.evaluation.adaptive import _tests, adaptive_measures, flip_rate
 from explorer.evaluation.standard import write_measures
 from explorer.models import ARCHITECTURES, zoo
 
@@ -79,3 +79,10 @@ def test_the_flip_rate_of_a_coin():
 
     images = load("cifar10", n=4, source="sample")
     assert flip_rate(Coin(), images, seed=0, batch=4) == pytest.approx(0.25)
+
+
+def test_a_network_with_noise_on_its_input_is_also_attacked_without_it():
+    model = ARCHITECTURES["lenet"]((0.5,) * 3, (0.25,) * 3, noise=0.1).freeze()
+    found = {test.label: test for test in _tests(model, "cpu", (), (1,), 5, 0)}
+    assert not any("winners" in label for label in found)
+    assert found["its noise switched off"].options["craft_on"].stochastic is False

@@ -6,7 +6,7 @@ import torch
 from explorer.core import InvalidValue, randomness, seeded
 from explorer.models import ARCHITECTURES
 from explorer.models._lwta import WinnerTakesAll
-from explorer.models.variants import FixedDraw, with_winners
+from explorer.models.variants import FixedDraw, has_winners, with_winners, without_noise
 
 X = torch.rand(4, 3, 16, 16, generator=seeded(0))
 
@@ -62,6 +62,19 @@ def test_a_variant_is_a_copy_and_says_whether_it_draws():
     assert (expected.stochastic, relaxed.stochastic, model.stochastic) == (False, True, True)
     assert torch.equal(draw(model), before)
     assert torch.equal(draw(expected, seed=1), draw(expected, seed=2))
+
+
+def test_a_network_without_its_noise_is_the_plain_one():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        noisy = ARCHITECTURES["preact-resnet18"]((0.5,) * 3, (0.25,) * 3, (3, 16, 16), 10, width=4, noise=0.2).freeze()
+    quiet = without_noise(noisy)
+    assert (noisy.stochastic, quiet.stochastic, has_winners(noisy)) == (True, False, False)
+    torch.testing.assert_close(draw(quiet), draw(network(0)))  # the same initial weights
+    assert not torch.allclose(draw(noisy), draw(quiet), atol=1e-3)
+    for other in (network(0), network(2)):
+        with pytest.raises(InvalidValue, match="noise to its input"):
+            without_noise(other)
 
 
 def test_bad_input_gets_one_sentence():

@@ -155,7 +155,8 @@ FASHION_NOTE = (
 FASHION_AUC_NOTE = (
     "The images are DeepFool's, made on the vanilla network after 10 epochs. For the vanilla network that is a white-box "
     "attack: every image stands just beyond one of its own boundaries, so its AUC tells which classes are neighbours, and not "
-    "how far the boundaries are. For the two others the images come from elsewhere (transfer): their high AUC is no robustness."
+    "how far the boundaries are. For the two others the images come from elsewhere (transfer): their high AUC is no robustness. "
+    "The farther away the vanilla network's boundaries, the more the images are changed, and the harder they are for all three."
 )
 
 CURVES = Source(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.certify import Certificate, Prediction, predict
+from explorer.certify import Certificate, Prediction, predicting
 from explorer.certify.noise import derived_seed
 from explorer.certify.smoothed import Smoothed, alarm
 from explorer.certify.store import Store
@@ -22,7 +22,7 @@ from explorer.engine.smallest import PROBES, Search, next_eps
 from explorer.engine.tracing import Clock, made_on, picture
 from explorer.evaluation.verdict import round_to_8bit
 
-ATTACKERS = (("pgd", {"loss": "ce"}), ("pgd", {"loss": "margin"}))  # the second where the first did not succeed
+ATTACKERS = (("pgd", {"loss": "ce"}), ("pgd", {"loss": "margin"}))  # the second, if at all, where the first did not succeed
 REL_STEP = 0.15
 WALK, JUDGE, LAST_LOOK = 8, 9, 10  # streams of randomness
 SURE = {"n": 10_000, "alpha": 1e-6}  # PREDICT once more before an alarm is raised
@@ -30,22 +30,39 @@ SURE = {"n": 10_000, "alpha": 1e-6}  # PREDICT once more before an alarm is rais
 
 @dataclass(frozen=True)
 class SmoothedAttack(Hyper):
-    """How the smoothed model is attacked, and how an attacked picture is judged."""
+    """How the smoothed model is attacked, and how an attacked picture is judged. The defaults are the quick look."""
 
     norm: ClassVar[str] = "l2"
+    presets = {
+        "quick": {},
+        "thorough": {"steps": 40, "draws": 16, "n": 500, "width": 0.05, "twice": True},
+    }
 
     steps: int = param(20, "steps", lo=1, hi=200, help="How many times the picture is updated at each eps.")
     draws: int = param(
         8, "draws per step", lo=1, hi=64, help="Noisy copies whose mean probabilities give each gradient."
     )
     n: int = param(
-        500, "draws of a verdict", lo=20, hi=10_000, help="Fresh noisy copies by which PREDICT judges the result."
+        200, "draws of a verdict", lo=20, hi=10_000, help="Fresh noisy copies by which PREDICT judges the result."
     )
-    alpha: float = param(0.001, "failure probability", lo=1e-9, hi=0.499, help="Of each of these verdicts.")
     width: float = param(
-        0.05, "width", lo=0.01, hi=0.5, help="The search ends when the bracket is this narrow, relative to its top."
+        0.1, "width", lo=0.01, hi=0.5, help="The search ends when the bracket is this narrow, relative to its top."
     )
-    eps: float = param(0.5, "first eps", lo=0.01, hi=10.0, unit="pixels", help="Where the search begins, in L2.")
+    twice: bool = param(
+        False, "a second try",
+        help="Where the first attack fails a second one tries, with the margin as its loss; in the end smaller eps are tried again.",
+    )  # fmt: skip
+    eps: float = param(
+        0.5, "first eps", lo=0.01, hi=10.0, unit="pixels", strength=False, help="Where the search begins, in L2."
+    )
+    alpha: float = param(
+        0.001, "failure probability", lo=1e-9, hi=0.499, strength=False, help="Of each of these verdicts."
+    )
+
+    @property
+    def attackers(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """In turn: attack and options."""
+        return ATTACKERS if self.twice else ATTACKERS[:1]
 
 
 @dataclass(frozen=True)
@@ -62,13 +79,23 @@ class SmoothedProbe:
     backwards: int
 
 
+@dataclass(frozen=True)
+class Trying:
+    """What is going on between two probes."""
+
+    eps: float
+    attack: str
+    step: int
+    steps: int  # step = steps: the result is being judged
+
+
 @dataclass(frozen=True, eq=False)
 class SmoothedSearch:
     """All probes so far; `ended` stands in the last one."""
 
     request: CertifyRequest
     settings: SmoothedAttack
-    clean: Prediction  # of the untouched picture: the class that is attacked
+    clean: Prediction | None = None  # of the untouched picture: the class that is attacked; None: not looked at yet
     certificate: Certificate | None = None
     probes: tuple[SmoothedProbe, ...] = ()
     found: np.ndarray | None = None  # (C,H,W) the nearest picture that PREDICT gives another class
@@ -78,6 +105,7 @@ class SmoothedSearch:
     seconds: float = 0.0
     ended: str = ""  # "": not yet; "done", "probes", or "abstained": PREDICT says nothing of the untouched picture
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    trying: Trying | None = None  # between two probes
 
     @property
     def abstentions(self) -> int:
@@ -101,7 +129,7 @@ def attack_smoothed_work(
     certificate: Certificate | None = None,
     kept: Store | None = None,
 ) -> Callable[[], Iterator[SmoothedSearch | None]]:
-    """What to give to `engine.submit(..., deadline=DEADLINE)`: a SmoothedSearch after each eps.
+    """What to give to `engine.submit(..., deadline=DEADLINE)`: a SmoothedSearch after each eps and each step of an attack.
 
     `certificate`: what the attack is held against; None: the one that was kept for this request, if there is one.
     """
@@ -118,34 +146,50 @@ def _attack(
     if certificate is None and (answer := kept.find(question)) is not None:
         certificate = answer.certificate
     hunt = _Hunt(base, x0, request, settings, kept.seed(question))
-    now = SmoothedSearch(request, settings, hunt.judge(x0), certificate)
+    now = SmoothedSearch(request, settings, certificate=certificate)
+    for item in _searched(now, hunt):
+        if isinstance(item, SmoothedSearch):
+            conditions = _conditions(item, hunt, engine, clock) if item.ended and item.probes else {}
+            item = replace(item, seconds=clock.seconds, conditions=conditions)
+        yield clock.stopped(item)
+        clock.go()
+
+
+def _searched(now: SmoothedSearch, hunt: _Hunt) -> Iterator[SmoothedSearch | None]:
+    now = replace(now, clean=(yield from hunt.judge(hunt.x0)))
     if now.clean.label is None:
-        yield clock.stopped(replace(now, ended="abstained", seconds=clock.seconds))
+        yield replace(now, ended="abstained")
         return
     while True:
-        eps = next_eps(now.bracket)
-        ended = "done" if eps is None else "probes" if len(now.probes) >= PROBES else ""
-        if ended:
-            now = replace(now, conditions=_conditions(now, hunt, engine, clock))
-        now = replace(now, ended=ended, seconds=clock.seconds)
-        yield clock.stopped(now)
-        clock.go()
-        if ended:
+        eps = _next(now)
+        now = replace(now, trying=None, ended="done" if eps is None else "probes" if len(now.probes) >= PROBES else "")
+        yield now
+        if now.ended:
             return
         for news in hunt.probe(now.clean.label, eps):
-            if news is None:
-                yield clock.stopped(None)
-                clock.go()
+            if isinstance(news, tuple):
+                now = yield from _with(now, hunt, *news)
             else:
-                now = _with(now, hunt, *news)
+                yield None if news is None else replace(now, trying=news)
 
 
-def _with(now: SmoothedSearch, hunt: _Hunt, probe: SmoothedProbe, x: Tensor) -> SmoothedSearch:
+def _next(now: SmoothedSearch) -> float | None:
+    """The next eps, as a search for the smallest one takes it; without `twice` it ends with the bracket."""
+    bracket, settings = now.bracket, now.settings
+    between = None not in (bracket.held, bracket.fooled)
+    if between and not settings.twice and bracket.fooled.eps - bracket.held.eps <= settings.width * bracket.fooled.eps:
+        return None
+    return next_eps(bracket)
+
+
+def _with(
+    now: SmoothedSearch, hunt: _Hunt, probe: SmoothedProbe, x: Tensor
+) -> Generator[None, None, SmoothedSearch]:
     now = replace(now, probes=(*now.probes, probe))
     if probe.reached and (now.distance is None or probe.distance < now.distance):
         now = replace(now, found=x[0].cpu().numpy(), distance=probe.distance, said=probe.prediction.label)
         if now.certificate is not None and alarm(now.certificate, probe.distance, probe.prediction) is not None:
-            surely = hunt.judge(x, **SURE)  # before anything is said, a harder look
+            surely = yield from hunt.judge(x, **SURE)  # before anything is said, a harder look
             now = replace(now, alarm=now.alarm or alarm(now.certificate, probe.distance, surely))
     return now
 
@@ -158,32 +202,34 @@ class _Hunt:
         self.model = Smoothed(base, request.sigma, settings.draws)
         self._looks = 0
 
-    def judge(self, x: Tensor, n: int | None = None, alpha: float | None = None) -> Prediction:
-        """PREDICT for x (1,C,H,W), on draws that nothing else has seen."""
+    def judge(self, x: Tensor, n: int | None = None, alpha: float | None = None) -> Generator[None, None, Prediction]:
+        """PREDICT for x (1,C,H,W), on draws that nothing else has seen; None after each pass."""
         self._looks += 1
         seed = derived_seed(self.seed, JUDGE, self._looks)
         asked = {"n": n or self.settings.n, "alpha": alpha or self.settings.alpha, "precision": self.request.precision}
-        return predict(self.base, x[0], self.request.sigma, seed=seed, sound=self.request.sound, **asked)
+        for said in predicting(self.base, x[0], self.request.sigma, seed=seed, sound=self.request.sound, **asked):  # noqa: B007
+            yield None
+        return said
 
-    def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | None]:
-        """None between two steps; in the end the probe and its picture (1,C,H,W)."""
+    def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | Trying | None]:
+        """What is being tried; None between two passes; in the end the probe and its picture (1,C,H,W)."""
         goal = Goal.untargeted(torch.tensor([label], device=self.x0.device))
         forwards = backwards = 0
-        for turn, (key, options) in enumerate(ATTACKERS):
-            attack = ATTACKS[key](steps=self.settings.steps, rel_step=REL_STEP, **options)
+        attackers = self.settings.attackers
+        for turn, (key, options) in enumerate(attackers):
+            attack, name = ATTACKS[key](steps=self.settings.steps, rel_step=REL_STEP, **options), _name(key, options)
             rng = seeded(derived_seed(self.seed, WALK, len(ATTACKERS) * self._looks + turn))
-            for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):  # noqa: B007
-                yield None
+            for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):
+                yield Trying(eps, name, step.index, self.settings.steps)
             x = step.x  # the last one: the loss along the way is of a few noisy copies, and its maximum often luck
             if self.request.sound:  # that smoothed model is known exactly at 8-bit pictures only
                 x = round_to_8bit(x)
             forwards += int(step.forwards[0]) * self.settings.draws
             backwards += int(step.backwards[0]) * self.settings.draws
-            prediction = self.judge(x)
+            prediction = yield from self.judge(x)
             reached = prediction.label not in (None, label)
-            if reached or turn == len(ATTACKERS) - 1:
+            if reached or turn == len(attackers) - 1:
                 distance = float(Ball("l2", 1.0).distance(x, self.x0))
-                name = f"{ATTACKS.entry(key).title}, {options['loss']}"
                 probe = SmoothedProbe(
                     eps, reached, prediction.abstained, name, distance, prediction, forwards, backwards
                 )
@@ -191,12 +237,16 @@ class _Hunt:
                 return
 
 
+def _name(key: str, options: Mapping[str, Any]) -> str:
+    return f"{ATTACKS.entry(key).title}, {options['loss']}"
+
+
 def _conditions(now: SmoothedSearch, hunt: _Hunt, engine: Engine, clock: Clock) -> dict[str, Any]:
     return now.settings.to_dict() | {
         "norm": "l2",
         "sigma": now.request.sigma,
         "model": now.request.model,
-        "attacks": [f"{ATTACKS.entry(key).title}, {options['loss']}" for key, options in ATTACKERS],
+        "attacks": [_name(key, options) for key, options in now.settings.attackers],
         "rel_step": REL_STEP,
         "threat": "white-box, adaptive: gradients of the mean probabilities over fresh noisy copies",
         "probes": len(now.probes),

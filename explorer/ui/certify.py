@@ -22,7 +22,7 @@ from explorer.plots import certify as plots
 from explorer.ui import certify_words as words
 from explorer.ui import controls, stage
 from explorer.ui.certify_tables import table
-from explorer.ui.forms import form_for
+from explorer.ui.forms import form_for, preset_row
 from explorer.ui.pictures import to_url
 from explorer.ui.session import engine, session_id, still_open
 
@@ -498,6 +498,9 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
         "The certificate says what **no** attack can do. An attack shows what **one** attack could: here the strongest ones against "
         "a smoothed model, which follow the mean over many noisy copies, at ever smaller distances."
     )
+    with text:
+        preset_row(SmoothedAttack, "certify.by")
+        st.caption(words.effort())
     if ticket is not None and not ticket.finished:
         if press.button("Cancel the attack", icon=":material/stop_circle:", key="certify.attack.cancel", width="stretch"):
             ticket.cancel()
@@ -518,6 +521,8 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
         (st.warning if found else st.info)(sentence, icon=":material/bolt:" if found else ":material/shield:")
     elif ticket is None:
         st.caption("Not attacked yet." if now is not None else "The attack can start when the certificate is there.")
+    if search is not None and polling:
+        st.progress(*words.trying(search))
     if proven is not None or search is not None:
         _axis(proven, search)
     if search is not None and search.found is not None:
@@ -527,7 +532,7 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
     if search is not None and search.conditions:
         st.markdown("\n".join(f"- {sentence}" for sentence in words.search_notes(search)))
     with st.expander("How it is attacked, and all conditions"):
-        form_for(SmoothedAttack, "certify.by")
+        form_for(SmoothedAttack, "certify.by", presets=False)
         if search is not None and search.conditions:
             st.code(json.dumps(dict(search.conditions), indent=1, ensure_ascii=False), language="json")
 

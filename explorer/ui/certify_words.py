@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from explorer.certify import Certificate, Tally
-from explorer.engine.attacking_smoothed import SmoothedSearch
+from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedSearch
 from explorer.engine.certifying import Certifying, CertifyRequest
 from explorer.models import zoo
 from explorer.plots.certify import down
@@ -137,6 +137,28 @@ def scale(radius: float, values: int) -> str:
     )
 
 
+def effort() -> str:
+    """What the quick attack does, what the thorough one does beyond it, and what neither does."""
+    quick, thorough = (SmoothedAttack(**SmoothedAttack.presets[name]) for name in ("quick", "thorough"))
+    return (
+        f"**Quick**: some seconds. {quick.steps} steps, each over {quick.draws} noisy copies, one attack; the distance to within "
+        f"{100 * quick.width:g} %. It may miss nearer attacks that the **thorough** one finds, which takes several times as long: "
+        f"{thorough.steps} steps over {thorough.draws} copies, a second attack where the first fails, smaller distances tried again, "
+        f"to within {100 * thorough.width:g} %. Neither finds all."
+    )
+
+
+def trying(search: SmoothedSearch) -> tuple[float, str]:
+    """How far the attack at one distance is, in [0, 1], and how many distances were tried: how many there will be is not known."""
+    n = len(search.probes)
+    done = f"{n} distance{'' if n == 1 else 's'} tried, {search.seconds:.0f} s of computing"
+    now = search.trying
+    if now is None:
+        return 0.0, f"Looking at the untouched picture. {done}."
+    doing = "is judged by PREDICT" if now.step >= now.steps else f"step {now.step} of {now.steps}"
+    return min(now.step / now.steps, 1.0), f"**Trying L2 {now.eps:.3g}**: {now.attack}, {doing}. {done}."
+
+
 def searched(search: SmoothedSearch, classes: Sequence[str]) -> tuple[bool, str]:
     """Whether an attack was found, and what it means beside the certificate."""
     if search.ended == "abstained":
@@ -149,7 +171,7 @@ def searched(search: SmoothedSearch, classes: Sequence[str]) -> tuple[bool, str]
     if search.distance is None:
         held = search.largest_held
         if held is None:
-            return False, "The first attack is under way."
+            return False, "**The first attack is under way.**"
         return False, f"**No attack succeeded{so_far}**, up to L2 {held:.3g}. That is no proof: another attack might."
     words = f"**Nearest attack{so_far}: L2 {search.distance:.3f}**, where the smoothed model sees {classes[search.said]}."
     if proven:
@@ -181,7 +203,8 @@ def search_notes(search: SmoothedSearch) -> list[str]:
         f"{about['draws']} fresh noisy copies. White-box and adaptive: the attack knows the smoothing.",
         f"Judged by PREDICT on {about['n']} fresh noisy copies, which give another class with probability {about['alpha']:g} at most "
         f"where it is not one. It abstained {search.abstentions} time{'' if search.abstentions == 1 else 's'}; that counts as no success.",
-        "The attack gives an upper bound of the distance to the nearest other answer, the certificate a lower bound.",
+        "The attack gives an upper bound of the distance to the nearest other answer, the certificate a lower bound."
+        + ("" if search.settings.twice else " This was one attack alone, without the second try: a nearer one may well have been missed."),
         f"{about['seconds']:.1f} s on {about['device']}; seed {about['seed']}, which follows from the question.",
     ]
     return lines

@@ -22,17 +22,17 @@ class Scene:
     models: Mapping[str, str]
 
 
-def form_for(cls: type[Hyper], prefix: str, scene: Scene | None = None) -> dict[str, Any]:
+def form_for(cls: type[Hyper], prefix: str, scene: Scene | None = None, *, presets: bool = True) -> dict[str, Any]:
     """One widget a field; returns the chosen values. `prefix` keeps the keys of different classes apart.
 
     What is attacked comes before how hard. A field that matters only with some value of another is drawn only then.
-    Without a `scene`, a mask and models are asked for as text.
+    Without a `scene`, a mask and models are asked for as text. `presets`: with a row of them (`preset_row`).
     """
     remember(cls, prefix)
     what = [p for p in cls.params() if not p.strength]
     values = _widgets(what, prefix, scene)
-    if len({tuple(sorted(p.items())) for p in cls.presets.values()}) > 1:
-        _preset_row(cls, prefix)
+    if presets and len({tuple(sorted(p.items())) for p in cls.presets.values()}) > 1:
+        preset_row(cls, prefix)
     return values | _widgets([p for p in cls.params() if p.strength], prefix, scene)
 
 
@@ -58,7 +58,9 @@ def remember(cls: type[Hyper], prefix: str) -> None:
         st.session_state[key] = st.session_state.get(key, p.default)
 
 
-def _preset_row(cls: type[Hyper], prefix: str) -> None:
+def preset_row(cls: type[Hyper], prefix: str) -> None:
+    """The presets of a form with this prefix, which may stand elsewhere; none is lit where the values are no preset's."""
+    remember(cls, prefix)
     key = f"{prefix}.{PRESET}"
     now = {p.name: st.session_state[f"{prefix}.{p.name}"] for p in cls.params() if p.strength}
     st.session_state[key] = next((name for name in cls.presets if now == _full(cls, name)), None)

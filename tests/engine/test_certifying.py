@@ -183,7 +183,7 @@ def test_a_set_refuses_nonsense(change, said):
         CertifySetRequest(**TINY | change)
 
 
-EASY = SmoothedAttack(steps=3, draws=2, n=40, alpha=0.05, width=0.5, eps=4.0)
+EASY = SmoothedAttack(steps=3, draws=2, n=40, alpha=0.05, width=0.5, twice=True, eps=4.0)
 
 
 def test_the_search_brackets_the_smallest_change(engine, kept):
@@ -202,6 +202,34 @@ def test_the_search_brackets_the_smallest_change(engine, kept):
     assert last.conditions["attacks"] == ["PGD, ce", "PGD, margin"] and last.conditions["norm"] == "l2"
 
 
+def test_the_quick_attack_tries_once_and_says_what_it_is_doing(engine, kept):
+    quick = dataclasses.replace(EASY, twice=False)
+    found = slowed(attack_smoothed_work(engine, CertifyRequest(image=3, **TINY), quick, kept=kept))
+    last = found[-1]
+    if last.ended == "abstained":
+        pytest.skip("the untrained network's vote is undecided here")
+    assert last.ended == "done" and {probe.attack for probe in last.probes} == {"PGD, ce"}
+    assert last.largest_held is not None and last.distance is not None
+    reached, held = (next(p.eps for p in sorted(last.probes, key=lambda p: p.eps) if p.reached), last.largest_held)
+    assert reached - held <= quick.width * reached and held == max(p.eps for p in last.probes if p.eps < reached)
+    told = [item.trying for item in found if item.trying is not None]
+    assert [t.step for t in told[:4]] == [0, 1, 2, 3] and told[0].eps == quick.eps and last.trying is None
+    assert len(told) == len(last.probes) * (quick.steps + 1)
+    assert last.conditions["attacks"] == ["PGD, ce"] and last.conditions["twice"] is False
+
+
+def test_a_verdict_gives_others_their_turn(engine, kept):
+    """Between two items there is one pass, or two: a cancelled attack ends soon, however many copies judge it."""
+    passes = []
+    engine.model("cifar10/tiny").register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    work = attack_smoothed_work(engine, CertifyRequest(image=3, **TINY), dataclasses.replace(EASY, n=2000), kept=kept)()
+    counts = []
+    for _ in range(12):  # the verdict on the untouched picture
+        next(work)
+        counts.append(len(passes))
+    assert max(np.diff([0, *counts])) <= 2 and max(passes) <= 128
+
+
 def test_an_attack_on_a_sound_certificate_is_judged_on_the_grid(engine, kept):
     request = CertifyRequest(image=3, **TINY, sound=True)
     last = slowed(attack_smoothed_work(engine, request, dataclasses.replace(EASY, n=20), kept=kept))[-1]
@@ -215,7 +243,7 @@ def test_a_wrong_certificate_raises_an_alarm(engine, kept, monkeypatch):
     """A certificate of radius 50 for the class that the smoothed network does give the picture."""
     monkeypatch.setattr(attacking, "SURE", {"n": 40, "alpha": 0.05})
     request = CertifyRequest(image=3, **TINY)
-    clean = next(attack_smoothed_work(engine, request, EASY, kept=kept)()).clean
+    clean = next(item for item in attack_smoothed_work(engine, request, EASY, kept=kept)() if item is not None).clean
     if clean.label is None:
         pytest.skip("the untrained network's vote is undecided here")
     made = slowed(certify_work(engine, request, kept))[-1].certificate

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.certify import Certificate, Prediction
 from explorer.certify.smoothing import concluded
-from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch
+from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch, Trying
 from explorer.evaluation import published
 from explorer.evaluation.predicting import OUTCOMES
 from explorer.models import zoo
@@ -131,10 +131,29 @@ def test_the_smoothed_model_is_attacked():
     assert not app.exception
     search = app.session_state["certify.attack"].latest
     assert search.settings == SmoothedAttack(steps=1, draws=1, n=20, width=0.5) and search.ended
+    assert not search.probes or "one attack alone" in texts(app)
     assert search.certificate == app.session_state["certify.ticket"].latest.certificate
     assert ("Nearest attack" in texts(app) or "No attack succeeded" in texts(app)) or search.ended == "abstained"
     press(app, "certify.begin")
     assert app.session_state["certify.attack"] is None  # it belonged to the certificate before
+
+
+def test_the_attack_is_quick_unless_it_is_to_be_thorough():
+    app = finished(open_app(QUICK))
+    effort = app.segmented_control(key="certify.by.preset")
+    assert effort.value == "quick" and "It may miss nearer attacks" in texts(app)
+    effort.set_value("thorough").run()
+    assert app.number_input(key="certify.by.steps").value == SmoothedAttack(**SmoothedAttack.presets["thorough"]).steps
+    assert not app.exception
+
+
+def test_a_running_attack_says_what_it_tries():
+    clean = Prediction(6, 0.0, (500,) + (0,) * 9, 0, 0.25, 500, 0.001, 1, "float32")
+    now = SmoothedSearch(None, SmoothedAttack(), clean, seconds=3.2)
+    assert certify_words.trying(now)[0] == 0 and "untouched picture" in certify_words.trying(now)[1]
+    share, said = certify_words.trying(replace(now, trying=Trying(0.75, "PGD, ce", 5, 20)))
+    assert share == 0.25 and "L2 0.75" in said and "step 5 of 20" in said and "0 distances tried, 3 s" in said
+    assert "is judged" in certify_words.trying(replace(now, trying=Trying(0.75, "PGD, ce", 20, 20)))[1]
 
 
 def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):

@@ -30,3 +30,4 @@ class FashionMlp(Fashion):
     )
 
     epochs: int = param(10, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    weight_decay: float = param(2e-3, "weight decay", lo=0.0, hi=1.0, help="Applied to weights, not to BN and biases.")

@@ -13,7 +13,14 @@ from explorer.plots.theme import class_color, class_shape, series_color
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # of the runs, in their order
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-MEASURES = {"clean": ("solid", "circle"), "robust": ("dash", "square"), "noisy": ("dot", "diamond")}
+MEASURES = {  # of held-out images: dash and marker of their lines
+    "clean": ("solid", "circle"),
+    "robust": ("dash", "square"),
+    "noisy": ("dot", "diamond"),
+    "fgsm": ("dashdot", "cross"),
+    "linf": ("longdash", "triangle-up"),
+    "l2": ("longdashdot", "triangle-down"),
+}
 AXES = {"updates": "update", "epochs": "epochs", "minutes": "minutes of training"}
 POINTS = 800  # of a line at most; a screen shows no more
 TALL, LOW = 300, 210  # pixels

@@ -9,6 +9,7 @@ import streamlit as st
 from explorer.evaluation.tables import markdown, measures
 from explorer.models import zoo
 from explorer.models.zoo import Card
+from explorer.plots.training import MEASURES
 
 
 def overview() -> None:
@@ -42,7 +43,7 @@ def details() -> None:
         st.code(card.command, language="bash", wrap_lines=True)
         st.dataframe(_facts(card), hide_index=True, width="stretch")
     if card.history:
-        series = [key for key in ("clean", "robust", "noisy") if key in card.history[0]]
+        series = [key for key in MEASURES if key in card.history[0]]
         curve = [{"epoch": e["epoch"], **{s: 100 * e[s] for s in series}} for e in card.history]
         with right:
             st.subheader("Held-out accuracy while it was trained", anchor=False)

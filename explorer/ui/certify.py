@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -29,6 +30,7 @@ from explorer.ui.session import engine, session_id, still_open
 ONE, SET = "one picture", "a test set"
 VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: A test set"}
 POLL = 0.5  # seconds between two looks at running work
+PATIENCE = 0.5  # seconds a drawing may wait for the first votes
 STRIDE = 1.2  # how much more draws make a running certificate's figures worth drawing anew
 COPIES = 8  # noisy copies that are shown
 SIGMAS = (0.25, 0.5, 1.0)  # what the chosen sigma is drawn beside
@@ -254,8 +256,17 @@ def watch() -> None:
     st.fragment(_stage, run_every=POLL if polling else None, key="certify.stage")(ticket, polling)
 
 
+def _await_votes(ticket: Ticket[Certifying]) -> None:
+    """Wait a moment for the first votes that count, so that the first drawing can tell a radius."""
+    deadline = time.monotonic() + PATIENCE
+    while not ticket.finished and time.monotonic() < deadline:
+        if (now := ticket.latest) is not None and (now.certificate is not None or (now.tally is not None and now.tally.drawn)):
+            return
+        time.sleep(0.01)
+
+
 def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
-    stage.await_first(ticket)
+    _await_votes(ticket)
     now = ticket.latest
     if now is not None:
         st.caption(words.title(now.request))

@@ -23,7 +23,7 @@ from explorer.plots import certify as plots
 from explorer.ui import certify_words as words
 from explorer.ui import controls, stage
 from explorer.ui.certify_tables import table
-from explorer.ui.forms import form_for, preset_row
+from explorer.ui.forms import form_for, preset_row, remember
 from explorer.ui.pictures import to_url
 from explorer.ui.session import engine, session_id, still_open
 
@@ -510,6 +510,7 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
         "a smoothed model, which follow the mean over many noisy copies, at ever smaller distances."
     )
     with text:
+        remember(SmoothedAttack, "certify.by")
         preset_row(SmoothedAttack, "certify.by")
         st.caption(words.effort())
     if ticket is not None and not ticket.finished:

@@ -59,8 +59,7 @@ def remember(cls: type[Hyper], prefix: str) -> None:
 
 
 def preset_row(cls: type[Hyper], prefix: str) -> None:
-    """The presets of a form with this prefix, which may stand elsewhere; none is lit where the values are no preset's."""
-    remember(cls, prefix)
+    """The presets of a form with this prefix, once its values are there (`remember`); none is lit where they are no preset's."""
     key = f"{prefix}.{PRESET}"
     now = {p.name: st.session_state[f"{prefix}.{p.name}"] for p in cls.params() if p.strength}
     st.session_state[key] = next((name for name in cls.presets if now == _full(cls, name)), None)

@@ -26,6 +26,14 @@ def down(value: float, digits: int) -> str:
     return str(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
 
 
+def _on(color: str) -> str:
+    """White or black, whichever is easier to read on "#rrggbb" (WCAG relative luminance)."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+
+
 def votes(
     selection: np.ndarray,
     estimation: np.ndarray,
@@ -54,6 +62,7 @@ def votes(
         textposition="auto",
         textangle=0,
         textfont={"size": 12},
+        insidetextfont={"color": [_on(class_color(i)) for i in range(len(names))]},
         constraintext="none",
         insidetextanchor="start",
         cliponaxis=False,

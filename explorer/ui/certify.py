@@ -506,8 +506,8 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
     ticket: Ticket[SmoothedSearch] | None = state.get("certify.attack")
     text, press = st.columns([4, 1.6], vertical_alignment="center")
     text.markdown(
-        "The certificate says what **no** attack can do. An attack shows what **one** attack could: here the strongest ones against "
-        "a smoothed model, which follow the mean over many noisy copies, at ever smaller distances."
+        "The certificate says what **no** attack can do. An attack shows what **one** attack could: here those that are made "
+        "against a smoothed model and follow the mean over many noisy copies, at distance after distance."
     )
     with text:
         remember(SmoothedAttack, "certify.by")

@@ -319,11 +319,10 @@ def _say_about_maps(view: _View) -> None:
 
 def _draw(view: _View, maps: tuple[Maps, ...], cloud: Cloud | None) -> None:
     _, method, axes = VIEWS[view.key]
-    missing: list[NoMap] = []
     try:
         grounds = aligned(maps, method, axes)
-    except NoMap as why:
-        missing.append(why)
+    except NoMap:
+        st.info("A UMAP map is missing, so **PCA** is shown. Below the map it can be computed.", icon=":material/arrow_downward:")
         view = _View("pca", view.models, view.maps, view.cloud)
         _, method, axes = VIEWS["pca"]
         grounds = aligned(maps, method, axes)

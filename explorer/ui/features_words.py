@@ -23,7 +23,7 @@ def title(model: str) -> str:
 def number(value: float, digits: int = 2) -> str:
     if math.isinf(value):
         return "∞"
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no "−0.00"
 
 
 def with_interval(found: Interval) -> str:

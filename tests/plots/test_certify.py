@@ -93,3 +93,10 @@ def test_accuracy_over_the_radius_with_bands_and_points():
     np.testing.assert_allclose(by["card"].error_y.array, [10, 10])
     assert "markers" in by["card"].mode and by["here"].line.color != by["card"].line.color
     assert figure.layout.xaxis.title.text == "radius (L2)" and figure.layout.yaxis.title.text == "certified accuracy, %"
+
+
+def test_votes_are_written_in_what_can_be_read_on_their_bars():
+    figure = certify.votes(np.zeros(3, int), np.array([5, 3, 1]), ["a", "b", "c"], None, None, "bound")
+    colors = zip(figure.data[0].marker.color, figure.data[0].insidetextfont.color, strict=True)
+    assert {text for _, text in colors} <= {"#000000", "#ffffff"}
+    assert certify._on("#ffffff") == certify._on("#6b9e86") == "#000000" and certify._on("#000000") == certify._on("#3f5fb0") == "#ffffff"

@@ -16,7 +16,7 @@ from explorer.features import NoMap
 from explorer.features.maps import Maps
 from explorer.models import zoo
 from explorer.plots.theme import CLASS_SHAPES
-from explorer.ui import features, messages
+from explorer.ui import features, features_words, messages
 from explorer.ui.features_map.packing import MAP, SHEET, Ground, Moves, pack, sheet
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
@@ -184,6 +184,7 @@ def test_a_missing_umap_can_be_computed_stopped_and_is_not_waited_for(monkeypatc
     app = finished(open_app({**LINK, "map": "umap"}))
     said = texts(app)
     assert not app.exception and "other weights" in said and "PCA is shown until then" in said and "% of the variance" in said
+    assert "A UMAP map is missing" in said
     app.button(key=f"features.make.{MODEL}").click().run()
     making = slow.of(MODEL)
     try:
@@ -193,6 +194,10 @@ def test_a_missing_umap_can_be_computed_stopped_and_is_not_waited_for(monkeypatc
     finally:
         making.cancel()
     assert "nothing half-made" in texts(app.run())
+
+
+def test_numbers_that_round_to_zero_have_no_sign():
+    assert [features_words.number(v) for v in (-0.004, 0.004, -0.006, 1.5, float("inf"))] == ["0.00", "0.00", "−0.01", "1.50", "∞"]
 
 
 def test_a_model_without_features_is_named_in_one_sentence(monkeypatch):

@@ -96,7 +96,7 @@ def test_clean_alone(cli, tiny):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["evaluate"], "required: name"),
+        (["evaluate"], "needs a model's name, or --reports"),
         (["evaluate", "cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
         (["evaluate", "cifar10/tiny", "--attack", "fsgm"], "Did you mean 'fgsm'?"),
         (["evaluate", "cifar10/tiny", "--set", "steps=3"], "belong to --attack"),

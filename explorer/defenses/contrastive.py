@@ -44,6 +44,7 @@ def logits_and_features(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
 @RECIPES.register(
     "contrastive",
     title="Contrastive, clean pairs",
+    paper="Hadsell et al., CVPR 2006",
     group="in feature space",
     summary="Clean images of one class are drawn together in feature space, other classes pushed away: tidy, not robust.",
 )

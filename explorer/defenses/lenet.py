@@ -48,6 +48,7 @@ class OnLeNet(Recipe):
 @RECIPES.register(
     "lenet",
     title="LeNet",
+    paper="LeCun et al., Proc. IEEE 86, 1998",
     group="small nets",
     summary="The course template's network of 62,006 weights, on clean images; no defence at all.",
 )

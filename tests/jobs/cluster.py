@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -95,7 +96,7 @@ class Cluster:
         for daemon in self._daemons.values():  # first, so that they start nothing more
             daemon.kill()
             daemon.wait()
-        self.wait("end of all jobs", lambda: not [process.kill() for process in self._everything()])
+        self.wait("end of all jobs", lambda: not [_killed(process) for process in self._everything()])
         shutil.rmtree(self.folder)
 
     def start_controller(self, fresh: bool = False) -> None:
@@ -157,6 +158,11 @@ class Cluster:
 
     def _last_words(self) -> str:
         return "\n".join(f"{path.name}: {path.read_text()[-600:]}" for path in sorted(self.folder.glob("*.out")))
+
+
+def _killed(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+        process.kill()
 
 
 def _which(name: str) -> str | None:

@@ -86,7 +86,7 @@ def test_recipes_stand_in_their_groups_with_idea_formula_and_source(store):
     groups = [option.rpartition(" · ")[2] for option in app.selectbox(key="training.recipe").options]
     assert groups == sorted(groups, key=GROUPS.index) and len(groups) == len(RECIPES)
     for entry in RECIPES:
-        assert entry.group in GROUPS and entry.cls.formula and entry.cls.explanation and (entry.paper or entry.key == "baseline")
+        assert entry.group in GROUPS and entry.cls.formula and entry.cls.explanation and (entry.paper or entry.group == "no defence")
         app.selectbox(key="training.recipe").set_value(entry.key).run()
         assert not app.exception
         assert entry.cls.explanation in texts(app) and entry.paper in texts(app)

@@ -138,6 +138,7 @@ def _wait_for_moment(run: Run, moment: str, rng: random.Random, forked: Forked) 
     if not isinstance(pid, Process):
         return False
     records, at = len(_records(run)), time.monotonic() + rng.uniform(0, 1.0)
+    left = set(_half_made(run))  # by a process that was killed
     more = rng.randint(1, UPDATES)
 
     def come() -> bool:
@@ -145,10 +146,15 @@ def _wait_for_moment(run: Run, moment: str, rng: random.Random, forked: Forked) 
             return time.monotonic() >= at
         if moment == MOMENTS[1]:
             return len(_records(run)) >= records + more
-        return any((run.folder / "checkpoints").glob(".*.tmp")) or _half_written(run)
+        return bool(set(_half_made(run)) - left) or _half_written(run)
 
     wait_for(lambda: forked.reap() == 0 or come(), every=0.001)
     return forked.reap() == 1
+
+
+def _half_made(run: Run) -> list[Path]:
+    """What a checkpoint is written into before it gets its name."""
+    return list((run.folder / "checkpoints").glob(".*.tmp"))
 
 
 def _half_written(run: Run) -> bool:

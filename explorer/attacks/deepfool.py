@@ -15,7 +15,7 @@ from explorer.attacks._ascent import check_norm, look
 from explorer.attacks._linear import BEYOND, LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
 from explorer.core import Ball, Goal, Hyper, Step, param
 
-STEEPER = 1.75  # a boundary that would be farther off even if its slope were so many times as steep is not looked at
+STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times as steep is not looked at
 WORTH = 0.001  # an image is drawn back if that shortens its distance by more, and its slopes misled it by more (shares)
 
 
@@ -37,7 +37,7 @@ class DeepFool(Hyper):
     of them; with a target, one. As soon as half of the images in a backward pass would be there for nothing, the others
     are looked at once more by themselves: a forward pass. The last look is one, too, and so is drawing an image back.
     differs: boundaries are looked at one by one, beginning with the one that seems nearest; one that would be farther
-    off than the nearest so far even if its slope were 1.75 times as steep as last seen (as the steepest seen, if it was
+    off than the nearest so far even if its slope were four times as steep as last seen (as the steepest seen, if it was
     not) is left out.
     differs: an image that has arrived, and not just as straight slopes would have it, is drawn back along the last update,
     to where the secant of its lead crosses zero and a tenth of the rest beyond it, if it is fooled there.

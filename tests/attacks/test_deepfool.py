@@ -128,11 +128,11 @@ def test_an_image_far_beyond_the_boundary_is_drawn_back_to_it(trained, monkeypat
 
 
 def test_a_boundary_that_cannot_be_the_nearest_is_not_looked_at(linear):
-    """Class 1 leads the others. Twice its lead is too far off for any slope up to 1.75 times as steep; 1.3 times is not."""
+    """Class 1 is the first. Eight times its lead is too far off for any slope up to four times as steep; 1.3 times is not."""
     weight = torch.zeros(4, 48)
     weight[1, 0], weight[2, 1], weight[3, 2] = 1.0, 1.4, 1.4
-    model = linear(weight, bias=torch.tensor([0.1, -0.5, -0.73, -0.8]))
-    x = torch.full((2, *SHAPE), 0.5)  # leads of 0.1, 0.13 and 0.2
+    model = linear(weight, bias=torch.tensor([0.1, -0.5, -0.73, -1.4]))
+    x = torch.full((2, *SHAPE), 0.5)  # leads of 0.1, 0.13 and 0.8
     steps = walk(DeepFool(), model, x, Goal.untargeted(torch.tensor([0, 0])))
     assert steps[0].backwards.tolist() == [2, 2] and bool(steps[1].reached.all())
     assert steps[1].distance.tolist() == pytest.approx([1.02 * 0.13 / 1.4] * 2, rel=1e-4)
@@ -142,9 +142,9 @@ def test_a_look_without_the_others_is_a_forward_pass(linear):
     """Three of four images need no second boundary: the fourth is looked at by itself."""
     weight = torch.zeros(3, 48)
     weight[1, 0], weight[2, 1] = 1.0, 1.4
-    model = linear(weight, bias=torch.tensor([0.1, -0.5, -0.8]))
-    x = torch.full((4, *SHAPE), 0.5)  # leads of 0.1 and 0.2
-    x[3, 0, 0, 1] = 0.55  # the second becomes 0.13
+    model = linear(weight, bias=torch.tensor([0.1, -0.5, -1.2]))
+    x = torch.full((4, *SHAPE), 0.5)  # leads of 0.1 and 0.6
+    x[3, 0, 0, 1] = 0.5 + 0.47 / 1.4  # the second becomes 0.13
     first, second = walk(DeepFool(), model, x, Goal.untargeted(torch.zeros(4, dtype=torch.int64)))
     assert first.backwards.tolist() == [1, 1, 1, 2] and first.forwards.tolist() == [1, 1, 1, 2]
     assert bool(second.reached.all()) and second.forwards.tolist() == [2, 2, 2, 3]

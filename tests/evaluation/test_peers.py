@@ -52,7 +52,7 @@ def setting(key, norm, **hyper):
         ("mifgsm", {"steps": 10}, 11, 10),
         ("apgd-ce", {"steps": 10}, 11, 10),
         ("square", {"queries": 20, "early_stop": False}, 20, 0),
-        ("deepfool", {}, 2, 2),  # a linear model: one update; two of its five classes can be the nearest
+        ("deepfool", {"classes": 2}, 2, 1),  # a linear model: one update, to the one boundary
     ],
 )
 def test_passes_are_counted_exactly(key, hyper, forwards, backwards, task):

@@ -10,7 +10,7 @@ from explorer.engine.compare import CompareRequest
 from explorer.models import zoo
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
-NAMES = [card.name for card in zoo.cards()]
+NAMES = [card.name for card in zoo.cards() if card.dataset == "cifar10"]
 LINK = {"models": ",".join(NAMES[:2]), "craft": "transfer", "data": "cifar10", "image": "7", "attack": "pgd", "norm": "linf",
         "eps": "0.03", "with": "steps:3", "seed": "5"}  # fmt: skip
 

@@ -401,12 +401,11 @@ PRECISION_WORDS = {"float32": "float32", "bfloat16": "bfloat16 autocast"}  # as 
 
 def precision_of(asked: str, device: torch.device) -> str:
     """auto: bfloat16 where the device computes in it, else float32."""
-    import torch
+    from explorer.core.device import computes_bfloat16
 
     if asked != "auto":
         return asked
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if computes_bfloat16(device) else "float32"
 
 
 def verdict(error: BaseException) -> tuple[str, str]:

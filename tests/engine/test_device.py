@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from explorer.core import InvalidValue
+from explorer.core.device import computes_bfloat16
 from explorer.engine import Engine, choose, describe
+from explorer.jobs.runner import precision_of
 
 
 def test_auto_takes_the_best_there_is(monkeypatch):
@@ -31,6 +33,31 @@ def test_described_for_people(monkeypatch):
     assert "MPS" in describe(torch.device("mps"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     assert describe(torch.device("cuda")) == "NVIDIA H200"
+
+
+CPUS = [
+    ({"avx512_f": True, "avx512_bf16": False}, False),
+    ({"avx512_bf16": True}, True),
+    ({"amx_bf16": True}, True),
+    ({"bf16": True}, True),
+    ({}, False),
+]
+
+
+@pytest.mark.parametrize(("has", "computes"), CPUS)
+def test_bfloat16_is_used_only_where_a_cpu_has_it_in_hardware(has, computes, monkeypatch):
+    """oneDNN accepts it on any CPU with AVX-512 and imitates it, several times slower than float32."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert computes_bfloat16(torch.device("cpu")) == computes
+    assert precision_of("auto", torch.device("cpu")) == ("bfloat16" if computes else "float32")
+    assert precision_of("bfloat16", torch.device("cpu")) == "bfloat16"
+
+
+def test_a_gpu_that_only_imitates_bfloat16_is_not_asked_to(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or False)
+    assert not computes_bfloat16(torch.device("cuda")) and asked == [False]
+    assert not computes_bfloat16(torch.device("mps"))
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", 10**6])

@@ -15,7 +15,8 @@ from explorer.attacks._ascent import check_norm, look
 from explorer.attacks._linear import BEYOND, LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
 from explorer.core import Ball, Goal, Hyper, Step, param
 
-STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times as steep is not looked at
+STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
+CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
 WORTH = 0.001  # an image is drawn back if that shortens its distance by more, and its slopes misled it by more (shares)
 
 
@@ -37,8 +38,8 @@ class DeepFool(Hyper):
     of them; with a target, one. As soon as half of the images in a backward pass would be there for nothing, the others
     are looked at once more by themselves: a forward pass. The last look is one, too, and so is drawing an image back.
     differs: boundaries are looked at one by one, beginning with the one that seems nearest; one that would be farther
-    off than the nearest so far even if its slope were four times as steep as last seen (as the steepest seen, if it was
-    not) is left out.
+    off than the nearest so far even if its slope were twice as steep as last seen (four times as steep as the steepest
+    seen, if it was not) is left out.
     differs: an image that has arrived, and not just as straight slopes would have it, is drawn back along the last update,
     to where the secant of its lead crosses zero and a tenth of the rest beyond it, if it is fooled there.
     differs: the present class is the label, since an image that is not taken for its label has reached the goal at once.
@@ -165,7 +166,8 @@ class DeepFool(Hyper):
         edge, rows = _Edge.nowhere(x), torch.arange(len(x), device=x.device)
         while True:
             expected = lead / _known(sizes)
-            eligible &= edge.lost[:, None] | (expected / STEEPER < edge.length[:, None])
+            least = expected / torch.where(sizes > 0, CHANGED, STEEPER)
+            eligible &= edge.lost[:, None] | (least < edge.length[:, None])
             asking = eligible.any(1)
             if not bool(asking.any()):
                 return edge, sizes

@@ -8,7 +8,6 @@ from explorer.core import Trace
 from explorer.engine.tracing import Result
 
 EXACT = 1e-3  # of one grey level: closer to a whole level than this is called whole
-ROUNDING = 1e-4  # of one percent: what float32 may fall short of a whole one
 
 
 def captions(trace: Trace, result: Result | None = None, stochastic: bool = False) -> list[str]:
@@ -115,8 +114,10 @@ def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
 
 
 def percent(p: float) -> str:
-    """Rounded down: 0.9797 is "97 %", and above 0.999 it is "over 99.9 %", never 100."""
-    return "over 99.9 %" if p > 0.999 else f"{math.floor(100 * p + ROUNDING)} %"
+    """Rounded as the player rounds it: 0.928 is "93 %"; but "over 99 %" or "over 99.9 %", never 100."""
+    if p > 0.995:
+        return "over 99.9 %" if p > 0.999 else "over 99 %"
+    return f"{100 * p:.0f} %"
 
 
 def short(model: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from explorer.attacks import ATTACKS, BLACK_BOX
+from explorer.engine.captions import article
 from explorer.engine.many import Applied, Strip, Tally
 from explorer.ui.verdicts import NORM_NAMES
 
@@ -31,7 +32,7 @@ def headline(strip: Strip) -> str:
     tally, request = strip.tally, strip.request
     if not tally.right:
         return f"**Nothing to attack.** The model is wrong on {_all(tally.n)} before anything is changed."
-    aim = "" if request.target is None else f" into {_a(request.classes[request.target])}"
+    aim = "" if request.target is None else f" into {article(request.classes[request.target])}"
     right = f"{tally.right} picture{_s(tally.right)} that the model got right"
     if not strip.finished:
         step = len(next(iter(strip.curve.values()), ()))
@@ -144,7 +145,3 @@ def _all(n: int) -> str:
 
 def _s(n: int) -> str:
     return "" if n == 1 else "s"
-
-
-def _a(name: str) -> str:
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

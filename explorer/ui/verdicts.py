@@ -7,6 +7,7 @@ import math
 from explorer.attacks import ATTACKS, BLACK_BOX
 from explorer.core import Trace
 from explorer.engine import AttackRequest, Result, eps_text
+from explorer.engine.captions import article, noun
 
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 
@@ -23,13 +24,13 @@ def headline(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool
         return False, f"The result lies outside the allowed distance ({within}) and does not count."
     if reached and bool(trace.reached[0]):
         before = trace.classes[int(trace.predicted[0])]
-        return True, f"**Wrong from the start.** The model takes this {true} for {_a(before)} before anything is changed."
+        return True, f"**Wrong from the start.** The model takes this {noun(true)} for {article(before)} before anything is changed."
     if reached:
-        return True, f"**Fooled.** The model now sees {_a(sees)} instead of {_a(true)}, {within}."
+        return True, f"**Fooled.** The model now sees {article(sees)} instead of {article(true)}, {within}."
     if trace.target is not None:
         wish = trace.classes[trace.target]
-        return False, f"**Not reached.** The model sees {_a(sees)}, not {_a(wish)}, {within}. {NO_PROOF}"
-    return False, f"**Holds.** The model still sees {_a(sees)}, {within}. {NO_PROOF}"
+        return False, f"**Not reached.** The model sees {article(sees)}, not {article(wish)}, {within}. {NO_PROOF}"
+    return False, f"**Holds.** The model still sees {article(sees)}, {within}. {NO_PROOF}"
 
 
 NO_PROOF = "That this walk found nothing is no proof that nothing is there."
@@ -40,10 +41,10 @@ def _smallest(trace: Trace, result: Result, request: AttackRequest) -> tuple[boo
     verdict, true = result.verdict, trace.classes[trace.label]
     sees = trace.classes[int(verdict.predicted[0])]
     if not bool(trace.reached[result.best]):
-        wish = f"anything but {_a(true)}" if trace.target is None else _a(trace.classes[trace.target])
+        wish = f"anything but {article(true)}" if trace.target is None else article(trace.classes[trace.target])
         return False, f"**Nothing found.** No change was found that makes the model see {wish}. {NO_PROOF}"
     if float(verdict.linf[0]) == 0:
-        return True, f"**Nothing to do.** The model sees {_a(sees)} instead of {_a(true)} before any change."
+        return True, f"**Nothing to do.** The model sees {article(sees)} instead of {article(true)} before any change."
     if request.norm == "l2":
         length = f"has length {float(verdict.l2[0]):.3g} (L2)"
     else:
@@ -52,8 +53,8 @@ def _smallest(trace: Trace, result: Result, request: AttackRequest) -> tuple[boo
     if not bool(verdict.inside[0]):
         return False, "The result lies outside the pixel range and does not count."
     if not bool(verdict.reached[0]):
-        return False, f"**Does not hold.** The smallest change found {length}, but on fresh looks the model sees {_a(sees)}."
-    return True, f"**Fooled.** The model now sees {_a(sees)} instead of {_a(true)}. The smallest change found {length}."
+        return False, f"**Does not hold.** The smallest change found {length}, but on fresh looks the model sees {article(sees)}."
+    return True, f"**Fooled.** The model now sees {article(sees)} instead of {article(true)}. The smallest change found {length}."
 
 
 def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bool) -> list[str]:
@@ -93,8 +94,10 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
 def warning(request: AttackRequest, stochastic: bool) -> str | None:
     """What makes the result look stronger than it is, if anything."""
     if stochastic and request.draws == 1:
+        black = ATTACKS.entry(request.attack).group in BLACK_BOX
+        trouble = "the answers it compares differ by luck" if black else "its gradients point at a moving target"
         return (
-            "This model is random, and the attack looked at one draw per step: its gradients point at a moving target. "
+            f"This model is random, and the attack looked at one draw per step: {trouble}. "
             "A model that holds here is not robust yet. Set *draws per step* to 20 for an adaptive attack."
         )
     return None
@@ -126,7 +129,3 @@ def saved(reached: bool, reached_8bit: bool) -> str:
 
 def _floor_levels(linf: float) -> str:
     return f"{linf * 255:.2f}".rstrip("0").rstrip(".")
-
-
-def _a(name: str) -> str:
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

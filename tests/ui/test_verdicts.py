@@ -65,6 +65,12 @@ def test_a_fooled_model_is_named_with_both_classes_and_the_distance(request_):
     assert "a cat instead of a frog" in sentence and "L∞ 8/255" in sentence
 
 
+def test_class_names_stand_in_a_sentence_as_in_the_player(request_):
+    clothes = tuple(name.capitalize() for name in CLASSES)  # as Fashion-MNIST writes them
+    _, sentence = verdicts.headline(dataclasses.replace(trace(), classes=clothes), result(), request_)
+    assert "a cat instead of a frog" in sentence
+
+
 def test_a_picture_that_was_wrong_before_is_no_success_of_the_attack(request_):
     walk = trace()
     before = dataclasses.replace(walk, reached=np.ones(3, bool), logits=np.eye(3, 10, k=5, dtype=np.float32))
@@ -129,7 +135,9 @@ def test_costs_seed_and_zero_gradients_are_told(request_):
 def test_a_random_model_shows_its_share_of_draws_and_warns_of_a_single_one(request_):
     text = "\n".join(verdicts.details(trace(), result(share=0.7, draws=20), request_, stochastic=True))
     assert "of 20 fresh looks at the result, 14 were" in text
-    assert "not robust yet" in verdicts.warning(request_, stochastic=True)
+    doubt = verdicts.warning(request_, stochastic=True)
+    assert "not robust yet" in doubt and "gradients" in doubt
+    assert "gradients" not in verdicts.warning(dataclasses.replace(request_, attack="square"), stochastic=True)
     assert verdicts.warning(dataclasses.replace(request_, hyper={"draws": 20}), stochastic=True) is None
     assert verdicts.warning(request_, stochastic=False) is None
 

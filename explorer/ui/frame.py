@@ -16,6 +16,7 @@ from explorer.ui import controls
 from explorer.ui.session import engine
 
 LOGO = Path(__file__).with_name("logo.svg")
+ICON = Path(__file__).with_name("icon.svg")  # a named one of Streamlit's would be fetched from elsewhere by every browser
 
 WANTED = "wanted page"
 _framed: ContextVar[bool] = ContextVar("framed", default=False)
@@ -36,7 +37,7 @@ def prepare() -> None:
     """Page settings; must be the first thing a run does."""
     _framed.set(True)
     st.set_page_config(
-        page_title="Robustness Explorer", page_icon=":material/shield:", layout="wide", initial_sidebar_state=330
+        page_title="Robustness Explorer", page_icon=ICON, layout="wide", initial_sidebar_state=330
     )
     st.html(_CSS)
     st.logo(LOGO, size="large")

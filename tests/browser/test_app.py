@@ -48,6 +48,14 @@ def test_a_first_attack_is_watched_without_a_click(open_page, url):
     expect(page.get_by_text(re.compile("of the way from frog's centre to"))).to_be_visible()
 
 
+def test_a_visit_asks_nothing_of_other_computers(open_page, url):
+    page, asked = open_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    finished(page)
+    assert asked and [a for a in asked if not a.startswith((url, "data:", "blob:"))] == []
+
+
 def test_another_picture_and_the_button_play_another_walk(open_page, url):
     page = opened(open_page, url)
     page.get_by_role("button", name="Next", exact=True).click()

@@ -587,11 +587,31 @@ class Player {
     stroke(pen, this.curve(0, this.last));
     pen.font = this.ink.font(600, 0.95);
     pen.textAlign = "right";
-    haloed(pen, "above 0: model is right", right - 6, y(0) - 0.55 * this.ink.size, this.ink.muted, this.ink.page);
-    pen.textAlign = "left";
-    pen.fillStyle = this.ink.warn;
-    pen.fillText("below 0: fooled", left + 7, y(0) + 1.25 * this.ink.size);
+    const above = [y(0) - 1.5 * this.ink.size, y(0)];
+    const below = [y(0), y(0) + 1.5 * this.ink.size];
+    this.besideCurve(pen, "above 0: model is right", "right", above, y(0) - 0.55 * this.ink.size, this.ink.muted, this.ink.page);
+    this.besideCurve(pen, "below 0: model is wrong", "left", below, y(0) + 1.25 * this.ink.size, this.ink.warn);
     fit(this.canvas.margin, width, height, this.ratio);
+  }
+
+  /** Words at that end of the chart; at the other one if the curve runs through them here and not there. */
+  besideCurve(pen, words, end, [top, bottom], level, ink, halo) {
+    const [left, right] = [PLOT.left + 7, this.plot.width - PLOT.right - 6];
+    const span = pen.measureText(words).width;
+    const crossed = (from, to) => {
+      const points = this.curve(0, this.last);
+      return points.some(([x, v], i) => {
+        const [u, w] = points[i + 1] ?? [x, v];
+        return x <= to && u >= from && Math.min(v, w) <= bottom && Math.max(v, w) >= top;
+      });
+    };
+    const [here, there] = [crossed(left, left + span), crossed(right - span, right)];
+    const atLeft = end === "left" ? !here || there : !here && there;
+    pen.textAlign = atLeft ? "left" : "right";
+    const x = atLeft ? left : right;
+    if (halo) haloed(pen, words, x, level, ink, halo);
+    pen.fillStyle = ink;
+    pen.fillText(words, x, level);
   }
 
   curve(from, to) {

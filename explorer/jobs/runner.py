@@ -296,8 +296,12 @@ class Life:
                 self.measure(name, device)
             self.patiently(lambda: publish(target, run.store.zoo / recipe.dataset, card))
         best = result.history[result.best_epoch - 1]
-        scores = ", ".join(f"{key} {100 * best[key]:.1f} %" for key in ("clean", "robust", "noisy") if key in best)
-        kept = f"Kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out:,} held-out images."
+        scores = ", ".join(
+            f"{key} {100 * best[key]:.1f} % of {counted(result.held_out, key in recipe.half):,}"
+            for key in ("clean", "robust", "noisy")
+            if key in best
+        )
+        kept = f"Kept epoch {result.best_epoch} of {recipe.epochs}: {scores} held-out images."
         if result.remark:
             kept = f"{result.remark} {kept}"
         self.closing = True
@@ -406,6 +410,11 @@ def precision_of(asked: str, device: torch.device) -> str:
     if asked != "auto":
         return asked
     return "bfloat16" if computes_bfloat16(device) else "float32"
+
+
+def counted(held_out: int | None, half: bool) -> int | None:
+    """Images a measure was made on: all held-out ones, or the first half."""
+    return held_out and (max(held_out // 2, 1) if half else held_out)
 
 
 def verdict(error: BaseException) -> tuple[str, str]:

@@ -144,6 +144,8 @@ def decision(
                 hovertemplate=f"%{{y:.1f}} %, epoch %{{x}}<extra>{classes[k]}, {state}</extra>",
             )
     figure.update_xaxes(title="epoch (0: before the first)", **_whole_numbers(epochs))
+    if len(epochs) == 1:  # else the axis would show epochs that no run has
+        figure.update_xaxes(range=[epochs[0] - 0.5, epochs[0] + 0.5])
     figure.update_yaxes(title="probability (%)", range=[0, 102])
     figure = quiet_layout(figure, dark, height=TALL + 60, dragmode=False, hovermode="closest")
     return figure.update_layout(legend={"y": -0.2})

@@ -68,9 +68,9 @@ def keep() -> None:
 
 
 def headline() -> None:
-    """Recipe, name, smoke run or not, and the button."""
+    """Recipe (long titles need the room), smoke run or not, and the button."""
     state = st.session_state
-    recipe, name, smoke, start = st.columns([3, 3, 1.6, 1.5], vertical_alignment="bottom")
+    recipe, smoke, start = st.columns([5, 1.6, 1.5], vertical_alignment="bottom")
     keys = [e.key for e in sorted(RECIPES, key=lambda e: (_rank(e.group), e.key))]
     recipe.selectbox(
         "Train by this recipe",
@@ -79,15 +79,13 @@ def headline() -> None:
         format_func=lambda k: f"{RECIPES.entry(k).title} · {RECIPES.entry(k).group or 'others'}",
         on_change=_apply_smoke,
     )
-    name.text_input("Call the model", key=TITLE, max_chars=60, placeholder=_own_title(), help=(
-        "What choosers will call it; its name in the zoo is made from this. Empty: the recipe's title with date and time."))  # fmt: skip
     smoke.toggle("Smoke run", key=SMOKE, on_change=_apply_smoke, help=(
         f"A small network on {RECIPES[state[RECIPE]].smoke_images} images: about a minute, only to see that it works."))  # fmt: skip
     start.button("Start", type="primary", icon=":material/play_arrow:", on_click=_start, width="stretch", key="training.start")
 
 
 def panel() -> None:
-    """The recipe's hyper-parameters, and how it is computed."""
+    """What the model is called, the recipe's hyper-parameters, and how it is computed."""
     state = st.session_state
     entry = RECIPES.entry(state[RECIPE])
     st.subheader(entry.title, anchor=False)
@@ -95,6 +93,8 @@ def panel() -> None:
     if store().guard is not None and store().guard.needed:
         st.text_input("Instructor's password", type="password", key=PASSWORD, autocomplete="off", help=(
             "This app can be reached from other computers: starting, cancelling, resuming and deleting runs need it."))  # fmt: skip
+    st.text_input("Call the model", key=TITLE, max_chars=60, placeholder=_own_title(), help=(
+        "What choosers will call it; its name in the zoo is made from this. Empty: the recipe's title with date and time."))  # fmt: skip
     for other in RECIPES:
         remember(other.cls, _prefix(other.key))
     form_for(entry.cls, _prefix(entry.key))

@@ -53,7 +53,8 @@ def _panel(spec: Spec, live: int, working: bool) -> None:
 def told(spec: Spec, cost: Cost, live: int) -> None:
     """An estimate in words, with how it was made."""
     epochs = spec.hyper["epochs"]
-    st.markdown(f"About **{words.duration(cost.total_seconds)}** in all, {words.duration(cost.epoch_seconds)} an epoch of {epochs}")
+    many = f"{epochs} epochs of {words.duration(cost.epoch_seconds)} each" if epochs > 1 else "one epoch"
+    st.markdown(f"About **{words.duration(cost.total_seconds)}** in all: {many}.")
     parts = [f"{cost.images_per_second:,.0f} images per second", f"{1000 * cost.update_seconds:,.0f} ms an update"]
     if cost.memory is not None:
         parts.append(f"{words.size(cost.memory)} of the device's memory")

@@ -15,6 +15,7 @@ from explorer.core import ExplorerError, wilson
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 from explorer.jobs import LIVE, Run, Spec, State
+from explorer.jobs.runner import counted
 from explorer.plots.training import MEASURES, Curves
 
 COLUMNS = ("loss", "learning_rate", "images_per_second", "seconds", "memory")
@@ -245,11 +246,6 @@ class Records:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return found
-
-
-def counted(held_out: int | None, half: bool) -> int | None:
-    """Images a measure was made on: all held-out ones, or the first half."""
-    return held_out and (max(held_out // 2, 1) if half else held_out)
 
 
 def interval(share: float, n: int | None) -> str:

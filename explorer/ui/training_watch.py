@@ -80,10 +80,11 @@ def numbers(run: Seen, now: Standing | None) -> None:
         ("Images per second", f"{now.images_per_second:,.0f}"),
         ("Time left" if live else "Trained for", words.duration(now.left if live else now.seconds)),
         ("Memory, at most", words.size(now.memory)),
-        *((f"Held-out, {measure}", words.percent(value)) for measure, value in now.scores.items()),
     ]
-    for column, (label, value) in zip(st.columns(len(told)), told, strict=True):
-        column.metric(label, value)
+    held_out = [(f"Held-out, {measure}", words.percent(value)) for measure, value in now.scores.items()]
+    for row in (told, held_out):
+        for column, (label, value) in zip(st.columns(len(told)), row, strict=False):
+            column.metric(label, value)
     if told := words.conditions(now, run.half):
         st.caption(told)
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from explorer.jobs.runner import counted
 from explorer.plots.training import MEASURES
-from explorer.ui.training_record import Standing, counted, interval
+from explorer.ui.training_record import Standing, interval
 
 STATUS = {  # status: colour, icon and words of its badge
     "queued": ("gray", "hourglass", "waiting"),
@@ -19,6 +20,14 @@ STATUS = {  # status: colour, icon and words of its badge
     "failed": ("red", "error", "failed"),
     "interrupted": ("orange", "power_off", "interrupted"),
     "unreadable": ("red", "broken_image", "unreadable"),
+}
+
+MEANING = {  # what held-out images go through before each measure; clean needs no word
+    "robust": "under an attack with the steps and the eps of the settings",
+    "noisy": "under the noise that the recipe trains with",
+    "fgsm": "a single step of the attack",
+    "linf": "attacked in Linf alone",
+    "l2": "attacked in L2 alone",
 }
 
 
@@ -88,7 +97,11 @@ def conditions(now: Standing, half: tuple[str, ...]) -> str:
         if measure in now.best:
             told = spread(now.best[measure], now.held_out, measure in half)
             parts.append(f"{measure} {percent(now.best[measure])}" + (f" ({told})" if told else ""))
-    return f"Best so far after epoch {now.best['epoch']:.0f}: {'; '.join(parts)}. In brackets: 95 % interval, held-out images."
+    meant = [f"{measure}: {meaning}" for measure, meaning in MEANING.items() if measure in now.best]
+    return (
+        f"Best so far after epoch {now.best['epoch']:.0f}: {'; '.join(parts)}. In brackets: 95 % interval, held-out images."
+        + (f" Accuracy {'; '.join(meant)}." if meant else "")
+    )
 
 
 def plain(value: Any) -> str:

@@ -103,6 +103,11 @@ def test_one_images_decision_names_its_class_and_those_that_came_near():
     assert "epoch" in figure.layout.xaxis.title.text and "%" in figure.layout.yaxis.title.text
 
 
+def test_before_the_second_epoch_the_axis_shows_no_epoch_that_no_run_has():
+    low, high = training.decision(np.zeros(1), np.full((1, 6), 1 / 6), np.full((1, 6), 1 / 6), CLASSES, 1).layout.xaxis.range
+    assert -1 < low < 0 < high < 1
+
+
 def test_no_sights_make_an_empty_figure():
     assert not training.decision(np.zeros(0), np.zeros((0, 6)), np.zeros((0, 6)), CLASSES, 1).data
 

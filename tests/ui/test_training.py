@@ -152,6 +152,7 @@ def test_each_state_is_told_and_offers_what_can_be_done(store, status, buttons, 
     assert there - {"start", "cost.ask"} == buttons
     assert word in texts(app)
     assert "n = 1,000" in texts(app) and "n = 500" in texts(app)  # robust accuracy is made on half of them
+    assert "robust: under an attack with the steps and the eps of the settings" in texts(app)
 
 
 def test_several_runs_are_overlaid_and_compared(store):
@@ -223,7 +224,7 @@ def test_what_a_run_costs_is_timed_when_asked_and_told_with_its_conditions(store
     app.run()
     assert not app.exception
     said = texts(app)
-    assert "An estimate from 4 timed updates" in said and "an epoch of 3" in said and "held-out scoring included" in said
+    assert "An estimate from 4 timed updates" in said and "in all: 3 epochs of " in said and "held-out scoring included" in said
     app.number_input(key="train.baseline.batch").set_value(16).run()
     assert "Not measured yet" in texts(app)  # it was another run's
 

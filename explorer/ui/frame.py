@@ -14,6 +14,7 @@ from explorer import __version__
 from explorer.core import ExplorerError
 from explorer.ui import controls
 from explorer.ui.session import engine
+from explorer.ui.theme_change import follow_theme
 
 LOGO = Path(__file__).with_name("logo.svg")
 ICON = Path(__file__).with_name("icon.svg")  # a named one of Streamlit's would be fetched from elsewhere by every browser
@@ -73,5 +74,6 @@ def one_sentence_for_errors() -> Iterator[None]:
 
 
 def footer() -> None:
-    """One quiet line: where it runs, and which version."""
+    """One quiet line: where it runs, and which version; and a look whether the page has become light or dark."""
+    follow_theme()
     st.caption(f"Robustness Explorer {__version__} · computing on {engine().description}")

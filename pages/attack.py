@@ -27,7 +27,6 @@ with notes:
             st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
-    if notice := st.session_state.pop("notice", None):
-        st.warning(notice, icon=":material/info:")
+    stage.say_notice()
 stage.watch()
 stage.outcome()

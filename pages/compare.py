@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.core import ExplorerError
-from explorer.ui import compare, controls, frame
+from explorer.ui import compare, controls, frame, stage
 
 frame.inside("compare")
 compare.open_first()
@@ -20,7 +20,6 @@ with notes:
             st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
-    if notice := st.session_state.pop("notice", None):
-        st.warning(notice, icon=":material/info:")
+    stage.say_notice()
 compare.watch()
 compare.outcome()

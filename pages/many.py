@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.core import ExplorerError
-from explorer.ui import controls, frame, many
+from explorer.ui import controls, frame, many, stage
 
 frame.inside("many")
 many.open_page()
@@ -19,8 +19,7 @@ with notes:
             st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
-    if notice := st.session_state.pop("notice", None):
-        st.warning(notice, icon=":material/info:")
+    stage.say_notice()
 many.watch()
 many.outcome()
 many.method()

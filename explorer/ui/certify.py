@@ -237,8 +237,7 @@ def notices(current: Callable[[], Any], is_shown: Callable[[Any], bool]) -> None
             st.info("The settings have changed: press **Certify** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
-    if notice := st.session_state.pop("notice", None):
-        st.warning(notice, icon=":material/info:")
+    stage.say_notice()
 
 
 def is_shown(request: CertifyRequest) -> bool:

@@ -232,16 +232,7 @@ def notices() -> None:
             st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
-    state["features.said"] = state.pop("notice", None)
-    if state["features.said"]:
-        st.warning(state["features.said"], icon=":material/info:")
-
-
-def _draw_anew() -> None:
-    """The whole page, because something has ended; what it said of the reader's last doing stays."""
-    if said := st.session_state.get("features.said"):
-        st.session_state["notice"] = said
-    st.rerun()
+    stage.say_notice()
 
 
 def _maps_ticket(models: tuple[str, ...]) -> Ticket[tuple[Maps, ...]] | None:
@@ -304,7 +295,7 @@ def _stage(view: _View, before: tuple[bool, bool]) -> None:
     else:
         _draw(view, view.maps.latest, view.cloud.latest if view.cloud is not None else None)
     if view.standing != before:
-        _draw_anew()  # draws everything that waits for the end, and without polling
+        stage.draw_anew()  # draws everything that waits for the end, and without polling
 
 
 def _say_about_maps(view: _View) -> None:
@@ -430,7 +421,7 @@ def _missing(name: str, why: str, polling: bool) -> None:
     making: Making | None = maker().of(name)
     state = making.state if making is not None else "none"
     if polling != (state == "running"):
-        _draw_anew()  # to begin looking again and again, or to end it
+        stage.draw_anew()  # to begin looking again and again, or to end it
     with st.container(border=True):
         left, right = st.columns([4, 1.4], vertical_alignment="center")
         if state == "running":

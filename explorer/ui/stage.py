@@ -126,11 +126,26 @@ def say_how_it_stands(ticket: Ticket, polling: bool) -> None:
             icon=":material/hourglass:",
         )
     if ticket.finished and polling:
-        st.rerun()  # draws this stage once more without polling, and everything that waits for the result
+        draw_anew()  # this stage without polling, and everything that waits for the result
     if ticket.state == "failed":
         st.error(ticket.error, icon=":material/error:")
     if ticket.state == "cancelled":
         st.info("Stopped. What was computed until then is shown.", icon=":material/stop_circle:")
+
+
+def say_notice() -> None:
+    """What could not be done as asked: it stands until somebody does something."""
+    state = st.session_state
+    state["said"] = state.pop("notice", None)
+    if state["said"]:
+        st.warning(state["said"], icon=":material/info:")
+
+
+def draw_anew() -> None:
+    """The whole page, because something has begun or ended; what it said of the reader's last doing stays."""
+    if said := st.session_state.get("said"):
+        st.session_state["notice"] = said
+    st.rerun()
 
 
 def await_first(ticket: Ticket) -> None:

@@ -56,6 +56,13 @@ def test_a_visit_asks_nothing_of_other_computers(open_page, url):
     assert asked and [a for a in asked if not a.startswith((url, "data:", "blob:"))] == []
 
 
+def test_why_a_link_could_not_be_followed_stands_until_something_is_done(open_page, url):
+    page = opened(open_page, f"{url}/?data=cifar10&image=2&model=cifar10/baseline&attack=pgd&norm=linf&eps=8")
+    expect(page.get_by_text("The link could not be followed")).to_be_visible()  # the walk played instead has ended
+    page.get_by_role("button", name="Next", exact=True).click()
+    expect(page.get_by_text("The link could not be followed")).to_be_hidden()
+
+
 def test_another_picture_and_the_button_play_another_walk(open_page, url):
     page = opened(open_page, url)
     page.get_by_role("button", name="Next", exact=True).click()

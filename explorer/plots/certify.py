@@ -19,6 +19,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 PROVEN = STATE_COLORS["holds"]
 BROKEN = "#cf2f3a"  # an alarm, nothing else
+TENS = {"dtick": 1, "tickformat": ",d"}  # of a logarithmic axis of draws: whole powers of ten, written out
 
 
 def down(value: float, digits: int) -> str:
@@ -139,7 +140,7 @@ def course(
             text=note, xref="paper", x=0.5, yref="paper", y=0.5, showarrow=False, font={"color": ink.text, "size": 15}
         )
     top = 1.08 * max([*np.asarray(cap, float), certified or 0.0, 1e-9])
-    figure.update_xaxes(title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], dtick=1)
+    figure.update_xaxes(title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], **TENS)
     figure.update_yaxes(title="radius (L2)", range=[0, top])
     return quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.2})
 
@@ -204,7 +205,7 @@ def radius_by_draws(
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
             hovertemplate=f"this picture: {down(radius, 4)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="n, the noisy copies that vote", type="log", dtick=1)
+    figure.update_xaxes(title="n, the noisy copies that vote", type="log", **TENS)
     figure.update_yaxes(title="largest radius there can be (L2)", rangemode="tozero")
     return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.22})
 

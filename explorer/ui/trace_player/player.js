@@ -589,8 +589,9 @@ class Player {
     pen.textAlign = "right";
     const above = [y(0) - 1.5 * this.ink.size, y(0)];
     const below = [y(0), y(0) + 1.5 * this.ink.size];
-    this.besideCurve(pen, "above 0: model is right", "right", above, y(0) - 0.55 * this.ink.size, this.ink.muted, this.ink.page);
-    this.besideCurve(pen, "below 0: model is wrong", "left", below, y(0) + 1.25 * this.ink.size, this.ink.warn);
+    const [kept, lost] = this.walk.label_known ? ["model is right", "model is wrong"] : ["first guess stands", "first guess is gone"];
+    this.besideCurve(pen, `above 0: ${kept}`, "right", above, y(0) - 0.55 * this.ink.size, this.ink.muted, this.ink.page);
+    this.besideCurve(pen, `below 0: ${lost}`, "left", below, y(0) + 1.25 * this.ink.size, this.ink.warn);
     fit(this.canvas.margin, width, height, this.ratio);
   }
 

@@ -76,8 +76,8 @@ def smallest_notes(search: Search) -> list[str]:
 
 
 def _rounded(probe: Probe) -> str:
-    kept = "still holds" if probe.reached_8bit else "does not hold any more"
-    return f"Saved as an 8-bit picture, the result {kept}."
+    kept = "still reaches" if probe.reached_8bit else "no longer reaches"
+    return f"Saved as an 8-bit picture, the result {kept} the goal."
 
 
 def outline_words(found: Slice, request: AttackRequest) -> str:

@@ -163,7 +163,7 @@ def _probes(found: Search) -> None:
         found.held and found.held.eps * scale,
         found.fooled and found.fooled.eps * scale,
         unit=unit,
-        margin_name="lead of the true class (logits)" if untargeted else "what the target lacks (logits)",
+        margin_name="margin of the true class (logits)" if untargeted else "what the target lacks (logits)",
         dark=_dark(),
     )
     st.plotly_chart(figure, key="smallest.figure", theme=None, config=NO_BAR)

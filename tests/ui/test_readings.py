@@ -32,14 +32,14 @@ def text(found):
 def test_the_interval_its_cost_and_its_limits_are_told():
     found = search(probe(8, True), probe(4, False), probe(6, True), probe(5, False), probe(2, False))
     assert readings.smallest(found) == (True, "PGD reaches its goal at **L∞ 6/255** and not at L∞ 5/255.")
-    for part in ("upper bound", "no proof", "still holds", "2 smaller eps were tried", "5 attacks, 205 forward", "2.5 s", "seed 7"):
+    for part in ("upper bound", "no proof", "still reaches the goal", "2 smaller eps were tried", "5 attacks, 205 forward", "2.5 s", "seed 7"):
         assert part in text(found)
     assert "Not monotone" not in text(found)
 
 
 def test_below_one_level_the_8_bit_picture_is_spoken_of():
     found = search(probe(0.5, True, kept=False), probe(0.25, False))
-    assert "Less than one level of an 8-bit picture" in text(found) and "does not hold any more" in text(found)
+    assert "Less than one level of an 8-bit picture" in text(found) and "no longer reaches the goal" in text(found)
 
 
 def test_a_success_below_a_failure_is_reported():

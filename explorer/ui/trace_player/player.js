@@ -586,7 +586,6 @@ class Player {
     pen.lineWidth = 1.5;
     stroke(pen, this.curve(0, this.last));
     pen.font = this.ink.font(600, 0.95);
-    pen.textAlign = "right";
     const above = [y(0) - 1.5 * this.ink.size, y(0)];
     const below = [y(0), y(0) + 1.5 * this.ink.size];
     const [kept, lost] = this.walk.label_known ? ["model is right", "model is wrong"] : ["first guess stands", "first guess is gone"];

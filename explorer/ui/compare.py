@@ -354,7 +354,7 @@ def conditions(comparison: Comparison, request: CompareRequest) -> str:
     guess = "" if label else " Nobody said what the picture shows: each model is turned away from its own first guess."
     return (
         f"Same picture, {entry.title}, {verdicts.NORM_NAMES[attack.norm]}, {size}{_effort(attack)}, "
-        f"seed {attack.seed}, in every lane; {comparison.seconds:.2g} s on {engine().description}. One picture shows how an "
+        f"seed {attack.seed}, in every lane; {verdicts.seconds(comparison.seconds)} on {engine().description}. One picture shows how an "
         f"attack goes, not how robust a model is: the Models page has the shares of many.{guess}"
     )
 
@@ -370,9 +370,9 @@ def _full_conditions(lane: Lane) -> None:
     trace = lane.snapshot.trace
     if lane.is_transfer:
         st.caption(f"Made on {lane.source}: the script is that model's. Then ask this one: `model(outcome.x)`.")
-        st.code(dataclasses.replace(lane.request, model=lane.source).to_python(trace.label), language="python")
+        st.code(dataclasses.replace(lane.request, model=lane.source).to_python(trace.label), language="python", wrap_lines=True)
     else:
-        st.code(lane.request.to_python(trace.label), language="python")
+        st.code(lane.request.to_python(trace.label), language="python", wrap_lines=True)
     st.code(json.dumps(lane.snapshot.result.conditions, indent=1, ensure_ascii=False), language="json")
 
 

@@ -12,6 +12,7 @@ from explorer.engine.featurespace import Cloud, Lane
 from explorer.features import OFF_MAP, FeatureMap, K
 from explorer.features.measures import DETECTORS, Clusters, Interval
 from explorer.models import zoo
+from explorer.ui.verdicts import seconds
 
 DASH = "–"
 
@@ -244,5 +245,5 @@ def notes(cloud: Cloud) -> list[str]:
     )
     if spent:
         kind = cloud.lanes[0].conditions["threat"].capitalize()
-        lines.append(f"{kind}, each model by itself; {spent}; {cloud.seconds:.2g} s of computing.")
+        lines.append(f"{kind}, each model by itself; {spent}; {seconds(cloud.seconds)} of computing.")
     return lines

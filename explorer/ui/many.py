@@ -391,7 +391,7 @@ def outcome() -> None:
     st.subheader("What was measured", anchor=False)
     st.markdown("\n".join(f"- {line}" for line in tallies.details(now)))
     with st.expander("All conditions, and the same attack as Python"):
-        st.code(now.request.to_python(tuple(now.rows[now.right].tolist())), language="python")
+        st.code(now.request.to_python(tuple(now.rows[now.right].tolist())), language="python", wrap_lines=True)
         st.code(json.dumps(dict(now.conditions), indent=1, ensure_ascii=False), language="json")
     if now.shared is None and now.tally.right:
         _others(now)

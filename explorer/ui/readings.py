@@ -12,7 +12,7 @@ from explorer.engine.slices import Slice
 from explorer.engine.smallest import Probe, Search
 from explorer.models import zoo
 from explorer.plots.slices import CUT
-from explorer.ui.verdicts import NO_PROOF, NORM_NAMES
+from explorer.ui.verdicts import NO_PROOF, NORM_NAMES, seconds
 
 
 def eps_words(norm: str, eps: float) -> str:
@@ -69,7 +69,7 @@ def smallest_notes(search: Search) -> list[str]:
             f"{request.draws} draw{'' if request.draws == 1 else 's'}, so the two may disagree."
         )
     lines.append(
-        f"{len(search.probes)} attacks, {search.passes:,} forward and backward passes, {search.seconds:.2g} s on "
+        f"{len(search.probes)} attacks, {search.passes:,} forward and backward passes, {seconds(search.seconds)} on "
         f"{search.device}; seed {request.seed} in each."
     )
     return lines
@@ -116,7 +116,7 @@ def slice_notes(found: Slice, request: AttackRequest) -> list[str]:
         )
     if found.ended == "time":
         lines.append("The time for one computation was over: the finest points are missing.")
-    lines.append(f"{found.passes:,} forward passes, {found.seconds:.2g} s on {found.device}.")
+    lines.append(f"{found.passes:,} forward passes, {seconds(found.seconds)} on {found.device}.")
     return lines
 
 

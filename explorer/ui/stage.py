@@ -191,7 +191,7 @@ def _result(ticket: Ticket[Snapshot], request: AttackRequest) -> None:
         (st.warning if pattern.flag else st.info)(pattern.words, icon=":material/visibility_off:" if pattern.flag else None)
     st.markdown("\n".join(f"- {line}" for line in verdicts.details(trace, result, request, stochastic)))
     with st.expander("All conditions, and the same attack as Python"):
-        st.code(request.to_python(trace.label), language="python")
+        st.code(request.to_python(trace.label), language="python", wrap_lines=True)
         st.code(json.dumps(result.conditions, indent=1, ensure_ascii=False), language="json")
     if request.is_upload:
         st.caption("The address bar cannot carry your own picture: a link to this walk works only for sample pictures.")

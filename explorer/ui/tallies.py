@@ -7,7 +7,7 @@ import numpy as np
 from explorer.attacks import ATTACKS, BLACK_BOX
 from explorer.engine.captions import article
 from explorer.engine.many import Applied, Strip, Tally
-from explorer.ui.verdicts import NORM_NAMES
+from explorer.ui.verdicts import NORM_NAMES, seconds
 
 NO_PROOF = "That a picture holds means that this attack did not fool the model there, not that none could."
 
@@ -109,7 +109,7 @@ def details(strip: Strip) -> list[str]:
     black = ATTACKS.entry(request.attack).group in BLACK_BOX
     kind = "Black-box: the attack saw only the model's answers" if black else "White-box: the attack used the model's gradients"
     spent = f"{about['forwards']:,} forward and {about['backwards']:,} backward passes for {tally.right} pictures"
-    lines.append(f"{kind}; {spent} ({about['seconds']:.2g} s on {about['device']}), seed {request.seed}.")
+    lines.append(f"{kind}; {spent} ({seconds(about['seconds'])} on {about['device']}), seed {request.seed}.")
     return lines
 
 
@@ -135,7 +135,7 @@ def applied_details(applied: Applied) -> list[str]:
         f"in it. {wrong} of them were wrong before any change and are left out of the shares.",
         f"All three lie in the same ball ({size}) around each picture: the change, uniform noise drawn anew for each "
         "picture, and the change with its pixels moved to random places.",
-        f"Verdicts on fresh looks; {applied.conditions['seconds']:.2g} s on {applied.conditions['device']}.",
+        f"Verdicts on fresh looks; {seconds(applied.conditions['seconds'])} on {applied.conditions['device']}.",
     ]
 
 

@@ -286,4 +286,4 @@ def _save(export: Export) -> None:
             "`numpy.load` reads them without pickle. A picture is rounded to 8 bits: for measuring, take the arrays."
         )
     st.markdown("**As Python.** Run beside the saved arrays, it makes the walk again and compares, bit for bit.")
-    st.code(export.script(), language="python")
+    st.code(export.script(), language="python", wrap_lines=True)

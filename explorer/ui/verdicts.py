@@ -80,7 +80,7 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
             f"At {about['stalled_share']:.0%} of the visited points the gradient was zero or not finite; "
             "there the attack took a random step."
         )
-    where = f"({about['seconds']:.2g} s on {about['device']}), seed {request.seed}."
+    where = f"({seconds(about['seconds'])} on {about['device']}), seed {request.seed}."
     if ATTACKS.entry(request.attack).group in BLACK_BOX:
         lines.append(f"Black-box: the attack saw only this model's answers, in {about['forwards']:,} forward passes {where}")
     else:
@@ -129,3 +129,8 @@ def saved(reached: bool, reached_8bit: bool) -> str:
 
 def _floor_levels(linf: float) -> str:
     return f"{linf * 255:.2f}".rstrip("0").rstrip(".")
+
+
+def seconds(value: float) -> str:
+    """Two digits, or whole seconds: "0.42 s", "116 s"."""
+    return f"{value:.2g} s" if value < 99.5 else f"{value:,.0f} s"

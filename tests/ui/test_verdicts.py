@@ -142,6 +142,11 @@ def test_a_random_model_shows_its_share_of_draws_and_warns_of_a_single_one(reque
     assert verdicts.warning(request_, stochastic=False) is None
 
 
+@pytest.mark.parametrize(("value", "says"), [(0.418, "0.42 s"), (4.06, "4.1 s"), (99.4, "99 s"), (99.7, "100 s"), (1234.5, "1,234 s")])
+def test_seconds_are_never_written_in_powers_of_ten(value, says):
+    assert verdicts.seconds(value) == says
+
+
 def test_an_attack_on_several_models_tells_weights_and_reach(request_):
     rows = [
         {"name": "this model", "weight": 0.25, "loss": 1.0, "reached": True},

@@ -32,7 +32,8 @@ def text(found):
 def test_the_interval_its_cost_and_its_limits_are_told():
     found = search(probe(8, True), probe(4, False), probe(6, True), probe(5, False), probe(2, False))
     assert readings.smallest(found) == (True, "PGD reaches its goal at **L∞ 6/255** and not at L∞ 5/255.")
-    for part in ("upper bound", "no proof", "still reaches the goal", "2 smaller eps were tried", "5 attacks, 205 forward", "2.5 s", "seed 7"):
+    parts = ("upper bound", "no proof", "still reaches the goal", "2 smaller eps were tried", "5 attacks, 205 forward", "2.5 s", "seed 7")
+    for part in parts:
         assert part in text(found)
     assert "Not monotone" not in text(found)
 

@@ -232,12 +232,14 @@ def cancel() -> None:
 
 def notices(current: Callable[[], Any], is_shown: Callable[[Any], bool]) -> None:
     """Above what is shown: that it is no longer what the controls say, and what could not be done."""
+    wrong = ""
     try:
         if not is_shown(current()):
             st.info("The settings have changed: press **Certify** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
-        st.error(str(error), icon=":material/error:")
-    stage.say_notice()
+        wrong = str(error)
+        st.error(wrong, icon=":material/error:")
+    stage.say_notice(wrong)
 
 
 def is_shown(request: CertifyRequest) -> bool:

@@ -231,7 +231,7 @@ def outcome() -> None:
     st.subheader("What happened", anchor=False)
     comparison = ticket.latest
     if comparison is None or any(lane.snapshot.result is None for lane in comparison.lanes):
-        st.caption("The verdicts come when all walks have ended.")
+        st.caption("No verdicts: not all walks got to their end." if ticket.finished else "The verdicts come when all walks have ended.")
         return
     request: CompareRequest = st.session_state[SHOWN]
     st.markdown(summary(comparison, request))

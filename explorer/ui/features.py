@@ -226,13 +226,15 @@ def notices() -> None:
     """What stands above the maps: that the settings differ from what is shown, and what went wrong."""
     state = st.session_state
     shown: CloudRequest | None = state["features.shown"]
+    wrong = ""
     try:
         request = current_request()
         if shown is not None and not stage.same_walk(shown, request):
             st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
-        st.error(str(error), icon=":material/error:")
-    stage.say_notice()
+        wrong = str(error)
+        st.error(wrong, icon=":material/error:")
+    stage.say_notice(wrong)
 
 
 def _maps_ticket(models: tuple[str, ...]) -> Ticket[tuple[Maps, ...]] | None:
@@ -348,10 +350,11 @@ def _say_about_attack(ticket: Ticket[Cloud]) -> None:
     if not ticket.finished:
         waiting = f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Choosing the pictures."
         st.caption(waiting if cloud is None else words.progress(cloud))
+    kept = "What was computed until then is shown; nothing is measured."
     if ticket.state == "failed":
-        st.error(ticket.error, icon=":material/error:")
+        st.error(ticket.error if cloud is None else f"{ticket.error} {kept}", icon=":material/error:")
     if ticket.state == "cancelled":
-        st.info("Stopped. What was computed until then is shown; nothing is measured.", icon=":material/stop_circle:")
+        st.info(f"Stopped. {kept}", icon=":material/stop_circle:")
 
 
 def _ground(view: _View, maps: Sequence[Maps], at: int, ground: FeatureMap) -> Ground:

@@ -133,11 +133,11 @@ def say_how_it_stands(ticket: Ticket, polling: bool) -> None:
         st.info("Stopped. What was computed until then is shown.", icon=":material/stop_circle:")
 
 
-def say_notice() -> None:
-    """What could not be done as asked: it stands until somebody does something."""
+def say_notice(already: str = "") -> None:
+    """What could not be done as asked, unless that is said `already`: it stands until somebody does something."""
     state = st.session_state
     state["said"] = state.pop("notice", None)
-    if state["said"]:
+    if state["said"] and state["said"] != already:
         st.warning(state["said"], icon=":material/info:")
 
 
@@ -180,7 +180,7 @@ def _result(ticket: Ticket[Snapshot], request: AttackRequest) -> None:
     st.subheader("What happened", anchor=False)
     snapshot = ticket.latest
     if snapshot is None or snapshot.result is None:
-        st.caption("The verdict comes when the attack has ended.")
+        st.caption("No verdict: the attack did not get to its end." if ticket.finished else "The verdict comes when the attack has ended.")
         return
     trace, result, stochastic = snapshot.trace, snapshot.result, zoo.card(request.model).stochastic
     reached, sentence = verdicts.headline(trace, result, request)

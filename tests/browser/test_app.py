@@ -160,6 +160,7 @@ def test_cancel_keeps_what_was_computed(open_page, url):
     expect(page.locator(".caption")).to_contain_text("steps", timeout=MINUTE)
     cancel.click()
     expect(page.get_by_text("Stopped. What was computed until then is shown.")).to_be_visible(timeout=5000)
+    expect(page.get_by_text("No verdict: the attack did not get to its end.")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [1280, 1920])

@@ -3,6 +3,7 @@
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,6 +143,14 @@ def test_a_linked_cloud_is_attacked_and_measured_on_both_models():
     assert app.query_params["count"] == "3" and app.query_params["beside"] == BESIDE
     app.slider(key="features.count").set_value(2).run()
     assert "settings have changed" in texts(app)
+
+
+def test_an_attack_that_ran_out_of_time_says_what_is_shown():
+    app = finished(open_app({**LINK, **ATTACKED}))
+    cloud = app.session_state["features.ticket"].latest
+    app.session_state["features.ticket"] = SimpleNamespace(latest=cloud, finished=True, state="failed", error="Out of time.", position=0)
+    app.run()
+    assert not app.exception and "Out of time. What was computed until then is shown; nothing is measured." in texts(app)
 
 
 def test_one_picture_in_three_dimensions_has_no_interval():

@@ -222,6 +222,7 @@ class Cloud {
   }
 
   release() {
+    if (this.dragging) this.restyle(); // the names find their places
     this.dragging = null;
     for (const lane of this.lanes) lane.chart.dataset.turning = "false";
   }
@@ -296,7 +297,7 @@ class Cloud {
     this.$("[data-show=regions]").hidden = !lanes.some((lane) => lane.regions);
     for (const name of ["arrows", "paths"]) this.$(`[data-show=${name}]`).hidden = !moves;
     write(this.$(".key"), moves
-      ? "○ before the attack   ● now, as the class the model sees"
+      ? `○ before the attack   ● now, as the class the model sees${dims === 3 ? "; drag to turn" : ""}`
       : dims === 3 ? "drag to turn; point at a mark to see its picture" : "point at a mark to see its picture; double-click to enlarge");
     lanes.forEach((lane, k) => {
       const own = this.lanes[k];
@@ -456,26 +457,45 @@ class Cloud {
     pen.restore();
   }
 
-  drawAxes(k, pen) {
-    const { middle, radius } = this.lanes[k].view;
+  /** Where the three axes end on the canvas, and their names there: {name,tip,x,y,w,h}; `from` is where they meet. */
+  axesOf(k, pen) {
+    const { width, height, view } = this.lanes[k];
+    const { middle, radius } = view;
     const { axes } = this.data.lanes[k];
     const ends = axes.map((_, j) => middle.map((v, i) => v + (i === j ? 0.72 * radius : 0)));
     const spots = this.placed(k, new Float32Array([...middle, ...ends.flat()]));
-    pen.strokeStyle = this.ink.muted;
-    pen.lineWidth = 1.5;
-    pen.font = this.ink.font(600, 0.95);
-    pen.textBaseline = "middle";
-    axes.forEach((name, j) => {
-      const [x, y] = [spots[2 * j + 2], spots[2 * j + 3]];
-      stroke(pen, [[spots[0], spots[1]], [x, y]]);
-      const half = pen.measureText(name).width / 2 + 4;
-      pen.textAlign = "center";
-      const at = clamp(x, PAD.left + half, this.lanes[k].width - PAD.right - half);
-      haloed(pen, name, at, clamp(y + (y < spots[1] ? -11 : 12), 18, this.lanes[k].height - PAD.bottom - 12), this.ink.muted, this.ink.page);
+    const [from, ...tips] = [0, 1, 2, 3].map((i) => [spots[2 * i], spots[2 * i + 1]]);
+    pen.font = this.axisFont;
+    const names = axes.map((name, j) => {
+      const [x, y] = tips[j];
+      const w = pen.measureText(name).width + 8;
+      const beside = y + (y < from[1] ? -11 : 12);
+      return {
+        name, tip: tips[j], w, h: 1.3 * this.ink.size,
+        x: clamp(x, PAD.left + w / 2, width - PAD.right - w / 2), y: clamp(beside, 18, height - PAD.bottom - 12),
+      };
     });
+    return { from, names };
   }
 
-  /** Where the classes' names stand: near their centres, on a flat map none over another. */
+  get axisFont() {
+    return this.ink.font(600, 0.95);
+  }
+
+  drawAxes(k, pen) {
+    const { from, names } = this.axesOf(k, pen);
+    pen.strokeStyle = this.ink.muted;
+    pen.lineWidth = 1.5;
+    pen.font = this.axisFont;
+    pen.textBaseline = "middle";
+    pen.textAlign = "center";
+    for (const { name, tip, x, y } of names) {
+      stroke(pen, [from, tip]);
+      haloed(pen, name, x, y, this.ink.muted, this.ink.page);
+    }
+  }
+
+  /** Where the classes' names stand: near their centres; none over another, nor over an axis's, unless the map is being turned. */
   namesOf(k) {
     const { classes, dims } = this.data;
     const { width, height, centres, front } = this.lanes[k];
@@ -486,7 +506,9 @@ class Cloud {
       name, k: c, cx: centres[2 * c], cy: centres[2 * c + 1], x: centres[2 * c], y: centres[2 * c + 1] - 1.25 * this.ink.size,
       w: pen.measureText(name).width + 10, h: 1.35 * this.ink.size,
     })).filter((l) => l.cx > frame.left && l.cx < frame.right && l.cy > frame.top && l.cy < frame.bottom);
-    return dims === 2 ? spread(labels, labels.map((l) => ({ x: l.cx, y: l.cy, w: 16, h: 16 })), frame) : labels;
+    if (dims === 3 && this.dragging) return labels; // pushed apart they would jump while it turns
+    const marks = labels.map((l) => ({ x: l.cx, y: l.cy, w: 16, h: 16 }));
+    return spread(labels, dims === 3 ? [...marks, ...this.axesOf(k, pen).names] : marks, frame);
   }
 
   drawCentres(k, pen, centres) {

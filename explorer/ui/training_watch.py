@@ -196,7 +196,8 @@ def facts(run: Seen) -> None:
         left, right = st.columns(2, gap="large")
         if run.spec is not None:
             told = run.spec.to_dict()
-            hyper = told.pop("hyper")
+            labels = _labels([run])
+            hyper = {labels.get(name, name): value for name, value in told.pop("hyper").items()}
             left.dataframe(_table(hyper), hide_index=True, width="stretch")
             right.dataframe(_table(told), hide_index=True, width="stretch")
         right.dataframe(_table(run.run.environment or {"environment": "not recorded yet"}), hide_index=True, width="stretch")
@@ -206,6 +207,11 @@ def _table(values: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"": name.replace("_", " "), "value": words.plain(value)} for name, value in values.items() if value is not None]
 
 
+def _labels(runs: Sequence[Seen]) -> dict[str, str]:
+    """What the form calls the hyper-parameters of these runs' recipes, by name."""
+    return {p.name: p.label for run in runs if run.recipe is not None for p in run.recipe.params()}
+
+
 # Several
 
 
@@ -213,7 +219,8 @@ def comparison(runs: Sequence[Seen]) -> None:
     """What differs between the runs on show, and what came out, as a table."""
     st.subheader("Compared", anchor=False)
     hypers = {run.id: ({"recipe": run.spec.recipe} | run.spec.hyper if run.spec is not None else {}) for run in runs}
-    rows = [(name.replace("_", " "), [row[run.id] for run in runs]) for name, row in words.differing(hypers).items()]
+    labels = _labels(runs)
+    rows = [(labels.get(name, name), [row[run.id] for run in runs]) for name, row in words.differing(hypers).items()]
     found = {run.id: record_of(run).standing() for run in runs}
     rows.append(("**status**", [words.badge(run.state.status) for run in runs]))
     for name, tell in RESULTS.items():

@@ -156,12 +156,13 @@ def test_each_state_is_told_and_offers_what_can_be_done(store, status, buttons, 
 
 
 def test_several_runs_are_overlaid_and_compared(store):
-    a = made_up(store, "finished", seed=1, hyper={"eps": 4 / 255})
+    a = made_up(store, "finished", seed=1, hyper={"eps": 4 / 255, "lr": 0.05})
     b = made_up(store, "cancelled", seed=2, done=3)
     app = open_app(run=f"{a.id},{b.id}")
     assert not app.exception
     said = texts(app)
     assert "| eps | 0.01569 | 0.03137 |" in said and "Compared" in said
+    assert "| peak learning rate | 0.05 | 0.1 |" in said  # as the form calls it
     assert "| momentum |" not in said  # it is the same
     app.checkbox(key=f"training.show.{b.id}").set_value(False).run()
     assert "Compared" not in texts(app) and a.id in str(app.query_params["run"])

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from explorer.core import ExplorerError
 from explorer.ui import controls, frame, stage
 
 frame.inside("attack")
@@ -22,11 +21,6 @@ with st.sidebar:
     controls.attack_panel()
 notes = st.container()  # always there, so that the stage below keeps its place
 with notes:
-    try:
-        if not stage.is_shown(controls.current_request()):
-            st.info("The settings have changed: press **Attack** to play them.", icon=":material/arrow_upward:")
-    except ExplorerError as error:
-        st.error(str(error), icon=":material/error:")
-    stage.say_notice()
+    stage.say_settings(lambda: stage.is_shown(controls.current_request()), "play")
 stage.watch()
 stage.outcome()

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from explorer.core import ExplorerError
 from explorer.ui import controls, frame, many, stage
 
 frame.inside("many")
@@ -14,12 +13,7 @@ with st.sidebar:
     controls.attack_panel()
 notes = st.container()  # always there, so that what is below keeps its place
 with notes:
-    try:
-        if not many.is_shown(many.current_request()):
-            st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
-    except ExplorerError as error:
-        st.error(str(error), icon=":material/error:")
-    stage.say_notice()
+    stage.say_settings(lambda: many.is_shown(many.current_request()), "try")
 many.watch()
 many.outcome()
 many.method()

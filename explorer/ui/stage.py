@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -131,6 +132,18 @@ def say_how_it_stands(ticket: Ticket, polling: bool) -> None:
         st.error(ticket.error, icon=":material/error:")
     if ticket.state == "cancelled":
         st.info("Stopped. What was computed until then is shown.", icon=":material/stop_circle:")
+
+
+def say_settings(are_shown: Callable[[], bool], act: str) -> None:
+    """Above what is on show: that the controls ask for something else by now, or for what cannot be; and the notice."""
+    wrong = ""
+    try:
+        if not are_shown():
+            st.info(f"The settings have changed: press **Attack** to {act} them.", icon=":material/arrow_upward:")
+    except ExplorerError as error:
+        wrong = str(error)
+        st.error(wrong, icon=":material/error:")
+    say_notice(already=wrong)
 
 
 def say_notice(already: str = "") -> None:

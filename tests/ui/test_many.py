@@ -80,6 +80,8 @@ def test_chosen_by_hand():
     assert app.radio(key="many.pick").value == "hand" and "stand for no others" in texts(app)
     press(app, "None")
     assert "No picture is chosen yet" in texts(app)
+    press(app, "Attack")
+    assert texts(app).count("No picture is chosen yet") == 1  # said once, however often it is asked for
 
 
 def test_the_class_drawn_from_cannot_be_wished_for():

@@ -41,7 +41,8 @@ def details() -> None:
         st.subheader("How it was made", anchor=False)
         st.markdown(card.summary)
         st.code(card.command, language="bash", wrap_lines=True)
-        st.dataframe(_facts(card), hide_index=True, width="stretch")
+        widths = {"": st.column_config.TextColumn(width="small"), "value": st.column_config.TextColumn(width="large")}
+        st.dataframe(_facts(card), hide_index=True, width="stretch", height="content", column_config=widths)
     if card.history:
         series = [key for key in MEASURES if key in card.history[0]]
         curve = [{"epoch": e["epoch"], **{s: 100 * e[s] for s in series}} for e in card.history]

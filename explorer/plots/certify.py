@@ -114,7 +114,7 @@ def course(
     ink = inks(dark)
     figure = go.Figure()
     figure.add_scatter(
-        x=steps, y=cap, mode="lines", name="if all draws agreed", line={"color": ink.quiet, "width": 1.5, "dash": "dot"},
+        x=steps, y=cap, mode="lines", name="if all agreed", line={"color": ink.quiet, "width": 1.5, "dash": "dot"},
         hovertemplate="%{x:,} draws that all agree: radius %{y:.3f}<extra></extra>",
     )  # fmt: skip
     seen = ~np.isnan(np.asarray(radius, float))

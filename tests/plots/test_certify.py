@@ -32,7 +32,7 @@ def test_the_radius_firms_up_below_what_the_draws_could_reach():
     figure = certify.course(drawn, radius, np.array([10, 1000]), np.array([0.0, 0.6]), 1000, 0.31239)
     by = by_name(figure)
     assert list(by["so far"].x) == [100, 1000] and list(by["so far"].customdata) == ["0.2000", "0.2999"]
-    assert list(by["if all draws agreed"].y) == [0.0, 0.6]
+    assert list(by["if all agreed"].y) == [0.0, 0.6]
     assert list(by["the certificate"].x) == [1000] and "0.3123" in by["the certificate"].hovertemplate
     nothing = certify.course(np.zeros(0), np.zeros(0), np.array([10, 1000]), np.array([0.0, 0.6]), 1000, None, "abstains")
     assert [note.text for note in nothing.layout.annotations] == ["abstains"] and not figure.layout.annotations

@@ -16,6 +16,7 @@ from explorer.attacks._linear import LEAST, Sight, crossing, leads, likeliest, n
 from explorer.core import Ball, Goal, Hyper, Step, param
 
 FRAMES = 120  # of all updates about this many are yielded
+ROUNDING = 1e-5  # a margin smaller than this part of the largest logit may be gone when the image is looked at again
 START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
 
 
@@ -45,6 +46,7 @@ class FAB(Hyper):
     differs: the step back is a candidate, too, where it still reaches the goal; an image that is not taken for its label
     has reached the goal at once; with a target, each update goes to the boundary between it and the best other class.
     differs: the final search goes a tenth of the rest of the way beyond the crossing, where a step could just miss it.
+    differs: a point whose margin could be rounding replaces no other: looked at in another batch it may not be fooled.
     differs: an update moves at least 1e-6 a pixel, so that a tie is left; where all slopes are exactly zero or not finite
     (Step.stalled), or the point would stay, it is a random step.
     """
@@ -218,7 +220,8 @@ class _Work:
         self.forwards = self.forwards.index_add(0, rows, torch.full_like(rows, self.attack.draws))
         far = self.ball.distance(x, self.x0[rows])  # float64, so perhaps not on the model's device
         inside, far = (far <= self.ball.eps).to(x.device), far.float().to(x.device)
-        nearer = inside & self.goal.rows(rows).reached(logits) & (far < self.best_distance[rows])
+        goal, first = self.goal.rows(rows), self.best_distance[rows].isinf()
+        nearer = inside & (far < self.best_distance[rows]) & (clear(goal, logits) | goal.reached(logits) & first)
         at, kept = rows[inside], rows[nearer]
         self.x, self.logits = self.x.index_copy(0, at, x[inside]), self.logits.index_copy(0, at, logits[inside])
         self.best = self.best.index_copy(0, kept, x[nearer])
@@ -269,8 +272,8 @@ class _Work:
         below, above = self.clean_margin[rows], goal.margin(self.best_logits[rows])
         for _ in range(self.attack.search_steps if len(rows) else 0):
             x = (low + crossing(below, above) * (high - low)).clamp(0, 1)
-            margin = goal.margin(self.look(x, rows, sloped=False).logits)
-            beyond = margin > 0
+            logits = self.look(x, rows, sloped=False).logits
+            margin, beyond = goal.margin(logits), clear(goal, logits)
             low, high = (torch.where(side.view(-1, 1, 1, 1), x, end) for side, end in ((~beyond, low), (beyond, high)))
             below, above = torch.where(beyond, below, margin), torch.where(beyond, margin, above)
         self.show_best()
@@ -345,6 +348,11 @@ class _Run:
         if bool(stuck.any()):
             ahead = torch.where(stuck.view(-1, 1, 1, 1), (flat.x + nudge(flat.x, work.rng)).clamp(0, 1), ahead)
         return ahead
+
+
+def clear(goal: Goal, logits: Tensor) -> Tensor:
+    """(n,) bool: the goal is reached by more than rounding could take away."""
+    return goal.margin(logits) > ROUNDING * logits.abs().amax(1)
 
 
 def length(d: Tensor, norm: str) -> Tensor:

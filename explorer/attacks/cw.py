@@ -80,7 +80,7 @@ class CW(Hyper):
     lr: float = param(0.01, "learning rate", lo=0.0001, hi=1.0, step=0.005, help="Adam's step, in the tanh variable.")
     first_c: float = param(0.1, "first c", lo=1e-6, hi=1e6, step=0.1, help="The first weight of the penalty.")
     slides: int = param(
-        12, "slides", lo=0, hi=100, help="Steps along the boundary toward the image, after the searches."
+        8, "slides", lo=0, hi=100, help="Steps along the boundary toward the image, after the searches."
     )
     halvings: int = param(10, "halvings", lo=0, hi=30, help="Bisection steps to the boundary at the end.")
     draws: int = param(

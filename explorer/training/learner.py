@@ -149,9 +149,7 @@ class Learner:
 
     def _step(self, loss: Tensor, share: float, rate: float) -> float:
         state = self.state
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.zero_grad(set_to_none=True)
+        state.descent.clear()
         if self.ranks.world == 1:
             loss.backward()
             mean = float(loss.detach())
@@ -161,7 +159,7 @@ class Learner:
             asked = self.should_stop is not None and self.should_stop()
             mean, stops = sum_gradients(state.model.parameters(), [float(loss.detach()), float(asked)], self.ranks)
             self._stop_agreed = stops > 0
-        state.optimizer.step()
+        state.descent.step(rate)
         state.averaged.update()
         return mean
 

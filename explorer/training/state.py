@@ -11,6 +11,7 @@ from torch import Tensor
 from explorer.core import Classifier, seeded
 from explorer.defenses._recipe import Recipe
 from explorer.training.averaging import Averaged
+from explorer.training.descent import Descent
 
 NUMBERS = ("epoch", "index", "ordered", "running", "seconds", "epoch_seconds", "history", "best_epoch", "best_score")
 
@@ -26,8 +27,7 @@ class RunState:
         self.averaged = Averaged(model, recipe.ema)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         free = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        self.descent = Descent([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
         self.rng = seeded(recipe.seed + 1, device)
         self.ordered = False  # this epoch's order has been drawn
         self.order_rng = self.rng.get_state()  # the generator's state before it was
@@ -67,10 +67,7 @@ class RunState:
         kept = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         kept |= {f"average.{key}": value for key, value in self.averaged.model.state_dict().items()}
         kept |= {f"best.{key}": value for key, value in self.best.items()}
-        for index, parameter in enumerate(self._parameters()):
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                kept[f"momentum.{index}"] = momentum
+        kept |= {f"momentum.{index}": value for index, value in enumerate(self.descent.momenta) if value is not None}
         kept |= {f"carried.{key}": value for key, value in self.carried.items()}
         return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng, "batch_rng": self.batch_rng}
 
@@ -86,12 +83,9 @@ class RunState:
         self.model.load_state_dict(part("model."))
         self.averaged.model.load_state_dict(part("average."))
         self.best = part("best.")
-        parameters = self._parameters()
         for index, momentum in part("momentum.").items():
-            parameter = parameters[int(index)]
-            self.optimizer.state[parameter]["momentum_buffer"] = momentum.contiguous(
-                memory_format=torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
-            )
+            layout = torch.channels_last if momentum.ndim == 4 else torch.contiguous_format
+            self.descent.momenta[int(index)] = momentum.contiguous(memory_format=layout)
         self.rng.set_state(tensors["rng"])
         self.order_rng = tensors["order_rng"]
         self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch
@@ -100,6 +94,3 @@ class RunState:
         self.averaged.updates = facts["averaged"]
         for name in NUMBERS:
             setattr(self, name, facts[name])
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]

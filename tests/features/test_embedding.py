@@ -205,7 +205,9 @@ def test_refuses_too_few_points_and_points_that_are_not_finite(no_umap, referenc
         ground.place(few.features)
 
 
-def test_the_shipped_maps_belong_to_their_models_and_need_no_umap_learn():
+def test_the_shipped_maps_belong_to_their_models_and_need_no_umap_learn(monkeypatch):
+    for module in ("umap", "numba"):
+        monkeypatch.setitem(sys.modules, module, None)  # whoever imports it fails; another test may have imported it before
     for card in zoo.cards():
         if not places(card.name, card.sha256)[0].is_file():
             continue
@@ -218,4 +220,3 @@ def test_the_shipped_maps_belong_to_their_models_and_need_no_umap_learn():
         assert ground.facts["trustworthiness"] > 0.8
     walk = walkway(ground, reference.features[:41], int(reference.labels[0]))
     assert walk.method == "UMAP" and walk.path.shape == (41, 2) and walk.points.shape == (2000, 2)
-    assert "umap" not in sys.modules and "numba" not in sys.modules

@@ -21,7 +21,7 @@ from explorer.defenses._recipe import Recipe
 from explorer.evaluation.bench import load_average, seconds
 from explorer.training.augment import Augmented
 from explorer.training.export import hardware_of
-from explorer.training.images import TrainingImages
+from explorer.training.images import HeldOut, TrainingImages
 from explorer.training.learner import Learner, build
 from explorer.training.loop import EVERY, RunLoop
 from explorer.training.records import Records
@@ -154,4 +154,4 @@ def _images(recipe: Recipe, updates: int, device: torch.device) -> TrainingImage
     spec, rng, n = dataset(recipe.dataset), seeded(0), recipe.batch * updates
     pixels = torch.randint(0, 256, (n, *spec.shape), generator=rng, dtype=torch.uint8).to(device)
     labels = torch.arange(n, device=device) % len(spec.classes)
-    return TrainingImages(Augmented(pixels), labels, pixels[:8].float() / 255, labels[:8])
+    return TrainingImages(Augmented(pixels), labels, HeldOut(pixels, torch.arange(8), device), labels[:8])

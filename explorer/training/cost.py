@@ -14,7 +14,7 @@ from explorer.core import Cancelled, seeded
 from explorer.data import dataset
 from explorer.defenses._recipe import Recipe
 from explorer.training.augment import Augmented
-from explorer.training.images import HELD_OUT, TrainingImages
+from explorer.training.images import HELD_OUT, HeldOut, TrainingImages
 from explorer.training.learner import Learner, Stop
 from explorer.training.memory import peak_memory
 
@@ -99,7 +99,8 @@ def _scoring(learner: Learner, limit: int | None) -> float:
 
 def _random_images(recipe: Recipe, device: torch.device) -> TrainingImages:
     spec, rng = dataset(recipe.dataset), seeded(0)
-    pixels = torch.randint(0, 256, (recipe.batch, *spec.shape), generator=rng, dtype=torch.uint8).to(device)
-    held = torch.rand((SCORED, *spec.shape), generator=rng).to(device)
+    pixels, scored = (
+        torch.randint(0, 256, (n, *spec.shape), generator=rng, dtype=torch.uint8).to(device) for n in (recipe.batch, SCORED)
+    )
     labels = [torch.arange(n, device=device) % len(spec.classes) for n in (recipe.batch, SCORED)]
-    return TrainingImages(Augmented(pixels), labels[0], held, labels[1])
+    return TrainingImages(Augmented(pixels), labels[0], HeldOut(scored, torch.arange(SCORED), device), labels[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,8 +21,31 @@ class TrainingImages:
 
     trained: Augmented | Unchanged  # of (N,C,H,W) uint8
     labels: Tensor  # (N,) int64
-    held_x: Tensor  # (M,C,H,W) float32 in [0,1]
+    held_x: HeldOut  # (M,C,H,W) float32 in [0,1]
     held_y: Tensor  # (M,) int64
+
+
+class HeldOut:
+    """The images held out, (M,C,H,W) float32 in [0,1] on the run's device; decoded once they are asked for.
+
+    A run watches a few of them from its start on, and needs the others at the end of its first epoch.
+    """
+
+    def __init__(self, pixels: Tensor | Arriving, rows: Tensor, device: torch.device):
+        self._pixels, self._rows, self._device = pixels, rows, device
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """(B,C,H,W) those at `rows` (B,), or in a slice."""
+        found = self._rows[rows.cpu() if isinstance(rows, Tensor) else rows]
+        return (self._pixels[found].float() / 255).to(self._device)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """All of them; kept from then on."""
+        return self[:]
 
 
 class Coming:
@@ -58,11 +82,10 @@ def split(
     held, used = order[:HELD_OUT], order[HELD_OUT:]
     if limit is not None:
         held, used = held[: max(limit // 4, 1)], used[:limit]
-    held_x = (pixels[held].float() / 255).to(device)
     if isinstance(pixels, Arriving) and limit is None:
         trained = Coming(pixels, used, device)
     else:
         trained = pixels[used].to(device)
     return TrainingImages(
-        (Augmented if augment else Unchanged)(trained), labels[used].to(device), held_x, labels[held].to(device)
+        (Augmented if augment else Unchanged)(trained), labels[used].to(device), HeldOut(pixels, held, device), labels[held].to(device)
     )

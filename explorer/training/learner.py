@@ -174,7 +174,7 @@ class Learner:
         if self.ranks.is_first:
             model, rng = self.state.averaged.model.eval(), seeded(self.recipe.seed, self.device)
             with self._autocast(), self._stoppable(model):
-                scores = [self.recipe.score(model, self.images.held_x, self.images.held_y, rng)]
+                scores = [self.recipe.score(model, self.images.held_x.whole, self.images.held_y, rng)]
         return self.ranks.gather(scores)[0]
 
     def sight(self) -> Sight:

@@ -10,6 +10,7 @@ from explorer.attacks._ascent import in_eval_mode
 from explorer.core import Classifier, randomness, seeded
 from explorer.data.loading import balanced
 from explorer.defenses._recipe import Recipe
+from explorer.training.images import HeldOut
 from explorer.training.sights import DRAWS, Sight
 
 WATCHED = 8  # images, of different classes as far as there are
@@ -18,7 +19,7 @@ WATCHED = 8  # images, of different classes as far as there are
 class Watched:
     """The images to watch, chosen once: the same for every run on the same held-out images."""
 
-    def __init__(self, x: Tensor, y: Tensor):
+    def __init__(self, x: HeldOut, y: Tensor):
         rows = balanced(y.cpu(), min(WATCHED, len(y)), seed=0).to(y.device)
         self.x, self.y = x[rows], y[rows]
 

@@ -29,7 +29,7 @@ RECIPE, SMOKE, TITLE = "training.recipe", "training.smoke", "training.title"
 DEVICE, PRECISION, PROCESSES = "training.device", "training.precision", "training.processes"
 PASSWORD, CLOSE, ALL = "training.password", "training.close", "training.all"
 SHOWN = "training.shown"  # ids of the runs on show, in the order in which they were chosen
-PULSE = 0.5  # seconds between two looks at a run that has yet to record something
+PULSE = 0.25  # seconds between two looks at a run that has yet to record something, or to stop
 STEADY = 3.0  # seconds between two looks at runs that record all the time: each draws the page anew
 QUIET = 5.0  # seconds between two looks whether somebody else has begun something
 AT_MOST = 6  # runs overlaid; more could not be told apart
@@ -366,6 +366,8 @@ def _close_up(chosen: Sequence[Seen]) -> None:
     training_watch.curves(chosen)
     if len(chosen) > 1:
         training_watch.comparison(chosen)
+    if _begins(seen):  # what is below makes the browser work, while the run needs the processor for its first update
+        return
     if seen.run.sights():
         st.subheader("What its loss sees" if len(chosen) == 1 else f"What the loss of {seen.title} sees", anchor=False)
         training_watch.images(seen)
@@ -418,9 +420,15 @@ def _message(seen: Seen) -> None:
 def _pulse(runs: Sequence[Seen], chosen: Sequence[Seen]) -> None:
     """Draws nothing; draws the page anew when something has changed. Runs that have ended are not looked at."""
     live = [seen for seen in runs if seen.live]
-    beginning = any(seen.live and training_watch.record_of(seen).standing() is None for seen in chosen)
-    pause = PULSE if beginning else STEADY if live else QUIET
+    soon = any(_begins(seen) or (seen.live and seen.run.stopping) for seen in chosen)
+    pause = PULSE if soon else STEADY if live else QUIET
     st.fragment(_look_again, run_every=pause, key="training.pulse")(_signs(live, chosen), live, chosen)
+
+
+def _begins(seen: Seen) -> bool:
+    """Whether its first record is a matter of seconds. A run that waits for its turn says so."""
+    waits = seen.state.status == "queued" and bool(seen.state.message)
+    return seen.live and not waits and training_watch.record_of(seen).standing() is None
 
 
 def _look_again(before: tuple[Any, ...], live: Sequence[Seen], chosen: Sequence[Seen]) -> None:
@@ -446,8 +454,9 @@ def _signs(live: Sequence[Seen], chosen: Sequence[Seen]) -> tuple[Any, ...]:
         folder = seen.run.folder
         names = ["state.json", "metrics.jsonl", "cancel"]
         if seen.id in on_show:
-            names += ["sights", "log.txt"]
             signs.append(seen.run.state.message)
+            if not _begins(seen):
+                names += ["sights", "log.txt"]
         signs += [_sign(folder / name) for name in names]
     return tuple(signs)
 

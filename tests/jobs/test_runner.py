@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -164,6 +166,31 @@ def test_the_state_is_written_on_a_full_disk_too(run, monkeypatch):
     monkeypatch.setattr("explorer.jobs.store.write_atomically", no_room)
     run.update(status="paused")
     assert run.state.status == "paused"
+
+
+STEPS_BEHIND = """
+import os, sys, threading, types
+from explorer.jobs import runner
+over = threading.Event()
+threading.Thread(target=over.wait, daemon=True).start()
+life = runner.Life(None)
+life.show, life._began = None, None
+life.behind = sys.argv[1] == "behind"
+now = types.SimpleNamespace(update=1, updates=4, epoch=0, epochs=1, held_out=None)
+life._progress(now)
+threads = [int(t) for t in os.listdir("/proc/self/task")] if os.path.isdir("/proc/self/task") else [0]
+print(len(threads), {os.getpriority(os.PRIO_PROCESS, t) for t in threads})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="this system has no niceness")
+@pytest.mark.parametrize("how", ["behind", "in front"])
+def test_a_run_in_the_background_lets_others_go_first_once_it_is_under_way(how):
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    done = subprocess.run([sys.executable, "-c", STEPS_BEHIND, how], capture_output=True, text=True, check=False)
+    count, levels = done.stdout.split(maxsplit=1)
+    assert int(count) >= (2 if sys.platform == "linux" else 1), done.stderr
+    assert levels.strip() == str({max(own, runner.BEHIND) if how == "behind" else own})
 
 
 def test_what_is_no_run_s_folder_is_refused(tmp_path, capsys):

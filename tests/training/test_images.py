@@ -10,6 +10,7 @@ import torch
 
 from explorer.data import Arriving, raw
 from explorer.training import train
+from explorer.training.watched import WATCHED
 from tests.training.runs import numbers, small, weights
 
 PIXELS, LABELS, _ = raw("cifar10", "test", "sample")
@@ -39,13 +40,14 @@ def arriving(monkeypatch):
 def test_a_run_begins_before_all_are_there_and_is_the_same_run(tmp_path, arriving, monkeypatch):
     made, may_go_on = arriving
     recipe = small("baseline", batch=250)
-    there, alone = [], []
+    there, alone, decoded = [], [], []
 
     def progress(now):
         (pixels,) = made
         there.append(pixels.whole is not None)
         if now.update == 1:
             alone.append(pixels._thread)
+            decoded.append(int(pixels._there.sum()))
         if now.update == 2:
             may_go_on.set()
             pixels._thread.join()
@@ -53,6 +55,7 @@ def test_a_run_begins_before_all_are_there_and_is_the_same_run(tmp_path, arrivin
     result = train(recipe, tmp_path / "arriving", bf16=False, progress=progress)
     assert there[:2] == [False, False] and all(there[2:]) and len(there) > 4
     assert alone == [None]
+    assert decoded == [250 + WATCHED]  # of those held out, only the ones watched from the start on
 
     with monkeypatch.context() as patch:
         patch.setattr("explorer.training.loop.as_needed", whole)

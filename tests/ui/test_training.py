@@ -19,7 +19,7 @@ from explorer.training.metrics import newest
 from explorer.ui import session, training, training_watch, training_words
 from explorer.ui.training_record import Record, Seen, interval
 
-from .made_up_runs import made_up, record
+from .made_up_runs import made_up, record, sights
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 
@@ -371,6 +371,25 @@ def test_a_change_on_disk_is_seen_and_rest_is_not(store):
     before = training._signs(live, live)
     made_up(store, "finished", done=0)
     assert training._signs(live, live) != before  # somebody else's
+
+
+@pytest.mark.parametrize(("message", "soon"), [("Reads the training images.", True), ("Waits for cpu: run a comes first.", False)])
+def test_until_its_first_record_a_run_has_the_processor_to_itself(store, message, soon):
+    """Its images and its log are drawn then, and looked at; one that waits in the queue can show them."""
+    run = made_up(store, "running" if soon else "queued", done=0, process=here(), device="cpu", message=message)
+    sights(run, 0, np.random.default_rng(0), 0.0)
+    session.store.clear()
+    live = [Seen.of(run)]
+    assert training._begins(live[0]) is soon
+    app, before = open_app(), training._signs(live, live)
+    assert not app.exception and message in texts(app)
+    assert ("What its loss sees" in texts(app)) is not soon
+    with open(run.folder / "log.txt", "a") as log:
+        log.write("A line.\n")
+    assert (training._signs(live, live) == before) is soon
+    record(run, 6, 0.1, 0, robust=False)
+    assert training._signs(live, live) != before and not training._begins(live[0])
+    assert "What its loss sees" in texts(app.run())
 
 
 def test_runs_that_have_ended_are_not_looked_at(store, monkeypatch):

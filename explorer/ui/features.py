@@ -314,8 +314,9 @@ def _draw(view: _View, maps: tuple[Maps, ...], cloud: Cloud | None) -> None:
     _, method, axes = VIEWS[view.key]
     try:
         grounds = aligned(maps, method, axes)
-    except NoMap:
-        st.info("A UMAP map is missing, so **PCA** is shown. Below the map it can be computed.", icon=":material/arrow_downward:")
+    except NoMap as error:
+        why = "A UMAP map is missing" if error.reason == "missing" else str(error).partition(":")[0].rstrip(".")
+        st.info(f"{why}, so **PCA** is shown. Below the map it can be computed.", icon=":material/arrow_downward:")
         view = _View("pca", view.models, view.maps, view.cloud)
         _, method, axes = VIEWS["pca"]
         grounds = aligned(maps, method, axes)

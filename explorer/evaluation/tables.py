@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from explorer.attacks import ATTACKS
 from explorer.core import USUAL_EPS
 from explorer.features.measures import DETECTORS
 from explorer.models.zoo import Card
@@ -68,7 +69,7 @@ def measures(card: Card) -> str:
 
 
 def _what(measure: Mapping[str, Any]) -> str:
-    """ "adaptive: pgd, 20 steps, 16 draws a step, L∞ 8/255"."""
+    """ "adaptive: PGD, 20 steps, 16 draws a step, L∞ 8/255"."""
     if measure["kind"] == "certified":
         return f"certified at L2 {measure['eps']:g}, sigma {measure['sigma']:g}"
     if measure["kind"] == "predict":
@@ -82,7 +83,7 @@ def _what(measure: Mapping[str, Any]) -> str:
 
 def _attack(measure: Mapping[str, Any]) -> str:
     hyper = measure["hyper"]
-    parts = [measure["attack"]]
+    parts = [" + ".join(ATTACKS.entry(key).title if key in ATTACKS else key for key in measure["attack"].split("+"))]
     parts += [f"{hyper[name]} {name}" for name in ("steps", "queries") if name in hyper]
     if measure.get("knows_detector"):
         parts.append("evading it")

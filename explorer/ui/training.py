@@ -388,7 +388,7 @@ def _head(seen: Seen) -> None:
     elif status == "finished" and seen.state.model:
         first.button("Attack this model", type="primary", icon=":material/bolt:", key="training.attack", width="stretch",
                      on_click=_attack, args=(seen.state.model,))  # fmt: skip
-    elif seen.spec is not None and status != "finished":
+    elif seen.spec is not None and status not in ("finished", "unreadable"):
         first.button("Resume", icon=":material/resume:", key="training.resume", width="stretch",
                      on_click=_act, args=("resume", seen.id), help="Goes on from the last checkpoint.")  # fmt: skip
     if seen.recipe is not None:

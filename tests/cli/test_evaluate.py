@@ -147,7 +147,7 @@ def test_detection_goes_into_the_card_beside_the_accuracies(cli, tiny, tiny_fold
     assert all(0 <= m["low"] <= m["auc"] <= m["high"] <= 1 and m["n"] <= m["clean"] <= 40 for m in found)
     assert [("not adaptive" in m["note"]) for m in found] == [True, True, False]
     assert "detection: AUC " in cli("models", "cifar10/tiny").out
-    assert "far from its class's centre; pgd, 2 steps, evading it" in cli("models", "cifar10/tiny", "--markdown").out
+    assert "far from its class's centre; PGD, 2 steps, evading it" in cli("models", "cifar10/tiny", "--markdown").out
 
 
 @pytest.mark.parametrize("words", [("--set", "steps=2"), ("--eps", "0.1"), ("--norm", "l2")])

@@ -55,7 +55,7 @@ def test_the_measures_stand_beside_each_other_in_the_card_and_its_table(models):
     assert len(card.measures) == len(found) == len(write_measures("cifar10/random", found).measures)
     lines = tables.measures(card).splitlines()
     assert len(lines) == 2 + len(found)
-    assert any("expected winners, no draw" in line and "pgd, 50 steps, L∞ 8/255" in line for line in lines)
+    assert any("expected winners, no draw" in line and "PGD, 50 steps, L∞ 8/255" in line for line in lines)
     assert any("5 queries, 20 draws a step" in line for line in lines)
     fixed = next(m for m in found if m.kind == "fixed draw")
     assert fixed.accuracy is not None and tables.headlines(card)["PGD, L∞ 8/255"].endswith(("n=6", "adaptive**"))

@@ -310,6 +310,7 @@ def test_an_unreadable_run_is_told_and_can_be_deleted(store, name):
     (run.folder / name).write_text("{")
     app = open_app()
     assert not app.exception and "unreadable" in texts(app) and name in texts(app)
+    assert "training.resume" not in [b.key for b in app.button]
     press(app, "training.delete")
     assert not app.exception and not run.folder.exists()
 

@@ -18,9 +18,12 @@ from streamlit.delta_generator import DeltaGenerator
 from explorer.attacks import ATTACKS, GROUPS
 from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError, Hyper, InvalidValue
 from explorer.data import DATASETS, dataset, load, read_upload
+from explorer.defenses import GROUPS as RECIPE_GROUPS
+from explorer.defenses import RECIPES
 from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
 from explorer.models import zoo
+from explorer.models.zoo import Card
 from explorer.ui.forms import Scene, form_for, remember, set_form
 from explorer.ui.gallery import Thumb, gallery
 from explorer.ui.pictures import to_png, to_url
@@ -213,8 +216,18 @@ def attack_row(
 
 
 def model_titles() -> dict[str, str]:
-    """Name and title of each model made for the chosen dataset."""
-    return {card.name: card.title for card in zoo.cards() if card.dataset == st.session_state["dataset"]}
+    """Name and title of each model made for the chosen dataset, family by family."""
+    return {card.name: card.title for card in families() if card.dataset == st.session_state["dataset"]}
+
+
+def families() -> list[Card]:
+    """The zoo's cards in the order in which the Training page groups their recipes; those of no recipe come last."""
+
+    def place(card: Card) -> int:
+        group = RECIPES.entry(card.recipe).group if card.recipe in RECIPES else ""
+        return RECIPE_GROUPS.index(group) if group in RECIPE_GROUPS else len(RECIPE_GROUPS)
+
+    return sorted(zoo.cards(), key=place)  # inside a family by name
 
 
 def _attacks() -> list[str]:

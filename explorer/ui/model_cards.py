@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from explorer.evaluation.tables import markdown, measures
-from explorer.models import zoo
 from explorer.models.zoo import Card
 from explorer.plots.training import MEASURES
+from explorer.ui import controls
 
 
 def overview() -> None:
@@ -20,12 +20,12 @@ def overview() -> None:
         "right **and** no attack within the stated distance changed that. In brackets: the 95 % interval. "
         "*Not adaptive*: the attack saw one draw of a random model per step, which flatters the model."
     )
-    st.markdown(markdown(zoo.cards()))
+    st.markdown(markdown(controls.families()))
 
 
 def details() -> None:
     """One card, whole."""
-    cards = {card.name: card for card in zoo.cards()}
+    cards = {card.name: card for card in controls.families()}
     chosen = st.selectbox("Look at one model", list(cards), format_func=lambda name: f"{cards[name].title} ({name})")
     if chosen is None:
         return

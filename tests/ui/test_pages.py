@@ -7,8 +7,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attacks import ATTACKS, BLACK_BOX, GROUPS
+from explorer.defenses import GROUPS as RECIPE_GROUPS
+from explorer.defenses import RECIPES
 from explorer.engine import Ticket
 from explorer.models import zoo
+from explorer.ui import controls
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
@@ -85,6 +88,15 @@ def test_choosing_an_attack_offers_its_norms_only(played):
 def test_the_chooser_names_the_groups_in_their_order(played):
     shown = [option.rpartition(" · ")[2] for option in played.selectbox(key="attack").options]
     assert shown == sorted(shown, key=GROUPS.index) and {entry.group for entry in ATTACKS} == set(shown)
+
+
+def test_the_models_stand_in_their_families(played):
+    cards = {card.title: card for card in zoo.cards() if card.dataset == "cifar10"}
+    offered = [cards[title] for title in played.selectbox(key="model").options]
+    groups = [RECIPES.entry(card.recipe).group for card in offered]
+    assert len(offered) == len(cards) and groups == sorted(groups, key=RECIPE_GROUPS.index)
+    assert groups[0] == "no defence" and len(set(groups)) > 3
+    assert [card.name for card in controls.families() if card.dataset == "cifar10"] == [card.name for card in offered]
 
 
 def test_changed_settings_are_announced_and_played_on_the_button(played):

@@ -1,4 +1,7 @@
-"""Who may use the device now: one worker advances everybody's work in turn, one item at a time.
+"""Who may use the device now: one worker advances everybody's work in turn, for a moment at a time.
+
+A turn is long enough for a usual attack on one picture: of a class that attacks at once, the first need not wait for
+the last. What takes longer gives way to the others after each turn.
 
 Work is a function that returns an iterator. Each item is a whole answer so far (the newest replaces the one before);
 None is no news but a chance for others. Between any two items the work may be closed, so that a cancel or a closed tab
@@ -39,6 +42,7 @@ QUEUE = 64  # jobs of all sessions together
 DEADLINE = 120.0  # seconds of computing for one job; waiting for others does not count
 MODELS = 16  # kept in memory
 UPLOADS = 64  # pictures kept for the requests that name them
+TURN = 0.3  # seconds of computing in a row for one job, if others wait
 LOOK_AROUND = 0.25  # seconds between two looks at who is still there
 
 _log = logging.getLogger(__name__)
@@ -104,6 +108,11 @@ class Ticket(Generic[T]):
         with self._news:
             return self._news.wait_for(lambda: self.finished, timeout)
 
+    def wait_for(self, seen: Callable[[T], bool], timeout: float) -> bool:
+        """True once there is an item that `seen` accepts, or the work has finished; False if `timeout` seconds pass first."""
+        with self._news:
+            return self._news.wait_for(lambda: self.finished or (self._latest is not None and seen(self._latest)), timeout)
+
     def events(self) -> Iterator[T]:
         """Items as they come; a slow reader misses some but never the last. Raises what made the work fail or stop."""
         seen = 0
@@ -145,6 +154,7 @@ class _Job:
     spent: float = 0.0  # seconds of computing
     context: contextvars.Context = field(default_factory=contextvars.Context)  # a leaked block harms this job only
     looked: float = 0.0  # when `alive` was asked last
+    turn: float = 0.0  # seconds of computing since its turn began
 
     def __post_init__(self) -> None:
         self.context.run(wanted.set, self.is_wanted)
@@ -370,13 +380,17 @@ class Engine:
                 self._end(job, "cancelled")
 
     def _next(self) -> _Job | None:
-        """The first job of the session whose turn it is; that session goes to the end."""
+        """The first job of the session whose turn it is; when its turn is over, that session goes to the end."""
         with self._turn:
             if not self._lines:
                 return None
             session = next(iter(self._lines))
-            self._lines.move_to_end(session)
-            return self._lines[session][0]
+            job = self._lines[session][0]
+            if 0.0 < job.turn >= TURN and len(self._lines) > 1:
+                job.turn = 0.0
+                self._lines.move_to_end(session)
+                job = self._lines[next(iter(self._lines))][0]
+            return job
 
     def _advance(self, job: _Job) -> None:
         if not _is_alive(job):
@@ -390,7 +404,9 @@ class Engine:
                 over, item = job.context.run(job.step)
         except (Exception, SystemExit) as error:
             failure, memory = _explained(error)
-        job.spent += time.monotonic() - began
+        took = time.monotonic() - began
+        job.spent += took
+        job.turn += took
         if failure is None and not over and job.spent > job.deadline:
             failure = Failed(
                 f"Stopped after {job.deadline:g} s of computing: fewer steps, restarts or draws finish in time."
@@ -418,9 +434,12 @@ class Engine:
         with self._turn:
             line = self._lines.get(job.ticket.session)
             if line is not None and job in line:
+                had_turns = line[0] is job
                 line.remove(job)
                 if not line:
                     del self._lines[job.ticket.session]
+                elif had_turns:  # the session's next work waits for the others' turns
+                    self._lines.move_to_end(job.ticket.session)
         job.ticket._finish(state, failure)
 
 

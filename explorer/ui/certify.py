@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -25,7 +24,7 @@ from explorer.ui import controls, stage
 from explorer.ui.certify_tables import table
 from explorer.ui.forms import form_for, preset_row, remember
 from explorer.ui.pictures import to_url
-from explorer.ui.session import engine, session_id, still_open
+from explorer.ui.session import between_looks, engine, session_id, still_open
 
 ONE, SET = "one picture", "a test set"
 VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: A test set"}
@@ -254,16 +253,12 @@ def watch() -> None:
     request: CertifyRequest = st.session_state["certify.shown"]
     stage.set_link({} if request.one.is_upload else request.to_query())
     polling = not ticket.finished
-    st.fragment(_stage, run_every=POLL if polling else None, key="certify.stage")(ticket, polling)
+    st.fragment(_stage, run_every=between_looks(POLL) if polling else None, key="certify.stage")(ticket, polling)
 
 
 def _await_votes(ticket: Ticket[Certifying]) -> None:
     """Wait a moment for the first votes that count, so that the first drawing can tell a radius."""
-    deadline = time.monotonic() + PATIENCE
-    while not ticket.finished and time.monotonic() < deadline:
-        if (now := ticket.latest) is not None and (now.certificate is not None or (now.tally is not None and now.tally.drawn)):
-            return
-        time.sleep(0.01)
+    ticket.wait_for(lambda now: now.certificate is not None or bool(now.tally is not None and now.tally.drawn), PATIENCE)
 
 
 def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
@@ -499,7 +494,7 @@ def _attack_section(request: CertifyRequest, now: Certifying | None) -> None:
     st.subheader("Proof and attack on one axis", anchor=False)
     ticket: Ticket[SmoothedSearch] | None = st.session_state.get("certify.attack")
     polling = ticket is not None and not ticket.finished
-    st.fragment(_attack, run_every=POLL if polling else None, key="certify.attacked")(request, now, polling)
+    st.fragment(_attack, run_every=between_looks(POLL) if polling else None, key="certify.attacked")(request, now, polling)
 
 
 def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> None:

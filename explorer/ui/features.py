@@ -21,7 +21,7 @@ from explorer.plots import features as plots
 from explorer.ui import controls, frame, stage
 from explorer.ui import features_words as words
 from explorer.ui.features_map import Ground, Moves, features_map, thumbnails
-from explorer.ui.session import engine, session_id, still_open
+from explorer.ui.session import between_looks, engine, session_id, still_open
 
 POLL = 0.6  # seconds between two looks at a running attack
 MAP_POLL = 1.0  # ... at a map that is being computed
@@ -285,7 +285,7 @@ def watch() -> None:
         link["beside"] = models[1]
     stage.set_link(link | ({} if key == "pca" else {"map": key}))
     standing = view.standing
-    st.fragment(_stage, run_every=None if all(standing) else POLL, key="features.stage")(view, standing)
+    st.fragment(_stage, run_every=None if all(standing) else between_looks(POLL), key="features.stage")(view, standing)
 
 
 def _stage(view: _View, before: tuple[bool, bool]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 import streamlit as st
@@ -12,6 +13,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from explorer.core import InvalidValue
 from explorer.engine import Engine
 from explorer.jobs import Guard, Store
+
+LONGEST = 2.0  # seconds between two looks, however many wait
 
 
 @st.cache_resource(show_spinner=False)
@@ -30,6 +33,29 @@ def engine() -> Engine:
 def store() -> Store:
     """The training runs, guarded as an app on this address must be."""
     return Store(guard=Guard(st.config.get_option("server.address")))
+
+
+def between_looks(seconds: float) -> float:
+    """Seconds between two looks of a page at its work: `seconds`, and more for each other session that waits for its own.
+
+    A class that looks as often as one person would leave the device's worker no processor to finish anything.
+    """
+    return min(seconds * max(engine().sessions, 1), max(seconds, LONGEST))
+
+
+@st.cache_resource(show_spinner=False)
+def _audiences() -> dict[str, dict[str, float]]:
+    return {}
+
+
+def audience(of: str, within: float) -> int:
+    """How many sessions have said in the last `within` seconds, as this one does now, that they watch this."""
+    now, seen = time.monotonic(), _audiences().setdefault(of, {})
+    seen[session_id()] = now
+    for session, at in list(seen.items()):
+        if now - at > within:
+            seen.pop(session, None)
+    return len(seen)
 
 
 def session_id() -> str:

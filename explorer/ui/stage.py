@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 
 import streamlit as st
@@ -16,7 +15,7 @@ from explorer.engine.tracing import drawn
 from explorer.features import NoMap
 from explorer.models import zoo
 from explorer.ui import controls, masking, tools, verdicts
-from explorer.ui.session import engine, session_id, still_open
+from explorer.ui.session import between_looks, engine, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
 POLL = 0.15  # seconds between two looks at a running attack
@@ -77,7 +76,7 @@ def watch() -> None:
     shown: AttackRequest = st.session_state["shown"]
     set_link({} if shown.is_upload else shown.to_query())  # an upload has no link
     polling = not ticket.finished
-    st.fragment(_stage, run_every=POLL if polling else None, key="stage")(ticket, polling)
+    st.fragment(_stage, run_every=between_looks(POLL) if polling else None, key="stage")(ticket, polling)
 
 
 def set_link(wanted: dict[str, str]) -> None:
@@ -163,9 +162,7 @@ def draw_anew() -> None:
 
 def await_first(ticket: Ticket) -> None:
     """Wait a moment for the first item, so that a page does not flicker."""
-    deadline = time.monotonic() + PATIENCE
-    while ticket.latest is None and not ticket.finished and time.monotonic() < deadline:
-        time.sleep(0.01)
+    ticket.wait_for(lambda item: True, PATIENCE)
 
 
 def outcome() -> None:

@@ -22,7 +22,7 @@ from explorer.models import zoo
 from explorer.ui import controls, frame, stage, training_cost, training_watch
 from explorer.ui import training_words as words
 from explorer.ui.forms import form_for, remember, set_form
-from explorer.ui.session import session_id, store
+from explorer.ui.session import audience, session_id, store
 from explorer.ui.training_record import Seen
 
 RECIPE, SMOKE, TITLE = "training.recipe", "training.smoke", "training.title"
@@ -32,6 +32,7 @@ SHOWN = "training.shown"  # ids of the runs on show, in the order in which they 
 PULSE = 0.25  # seconds between two looks at a run that has yet to record something, or to stop
 STEADY = 3.0  # seconds between two looks at runs that record all the time: each draws the page anew
 QUIET = 5.0  # seconds between two looks whether somebody else has begun something
+EASY = 6  # pages that may look so often; with more, each looks less often
 AT_MOST = 6  # runs overlaid; more could not be told apart
 ROWS = 6  # runs listed at first
 FIRST = "baseline"
@@ -421,7 +422,8 @@ def _pulse(runs: Sequence[Seen], chosen: Sequence[Seen]) -> None:
     """Draws nothing; draws the page anew when something has changed. Runs that have ended are not looked at."""
     live = [seen for seen in runs if seen.live]
     soon = any(_begins(seen) or (seen.live and seen.run.stopping) for seen in chosen)
-    pause = PULSE if soon else STEADY if live else QUIET
+    crowd = max(1.0, audience("training", within=20 * STEADY) / EASY)
+    pause = PULSE * crowd if soon else STEADY * crowd if live else QUIET
     st.fragment(_look_again, run_every=pause, key="training.pulse")(_signs(live, chosen), live, chosen)
 
 

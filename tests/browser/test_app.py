@@ -1,5 +1,6 @@
 """The app in a real browser: the first view, an attack, a refused upload, dragging, a closed tab, two themes."""
 
+import asyncio
 import re
 import time
 from pathlib import Path
@@ -8,6 +9,8 @@ from urllib.parse import parse_qs, urlparse
 import psutil
 import pytest
 from playwright.sync_api import Page, expect
+
+from .classroom import student
 
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
@@ -133,6 +136,18 @@ def _in_silence(page: Page, sent: list, seconds: float = 1.5) -> None:
         if len(sent) == before:
             return
     raise AssertionError(f"the page never rests: {sent[-3:]}")
+
+
+def test_a_class_that_opens_the_app_at_once_is_answered(url):
+    """Thirty students are `classroom.py`; before pages looked less often when many waited, they got nothing in two minutes."""
+    students = [student(url, image) for image in range(12)]
+
+    async def lesson():
+        await asyncio.gather(*(one.attend() for one in students))
+
+    asyncio.run(lesson())
+    assert not [one.complaint for one in students if one.complaint]
+    assert all(one.answered < 45 and one.looks < 40 for one in students), [(one.answered, one.looks) for one in students]
 
 
 def test_a_closed_tab_stops_its_attack(open_page, url):

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -73,17 +74,22 @@ def test_events_end_with_the_last_item_however_slow_the_reader(engine):
     assert seen[-1] == 299 and seen == sorted(set(seen))
 
 
-def test_sessions_take_turns_and_each_keeps_its_own_order(engine, gate):
+def logged(log, name, n, pause=0.001):
+    """Work of n items that writes its name before each."""
+
+    def work():
+        for i in range(n):
+            log.append(name)
+            time.sleep(pause)
+            yield i
+
+    return work
+
+
+def test_sessions_take_turns_and_each_keeps_its_own_order(engine, gate, monkeypatch):
+    monkeypatch.setattr(room, "TURN", 0.0005)  # every item is longer
     log = []
-
-    def work(name, n):
-        def run():
-            for i in range(n):
-                log.append(name)
-                yield i
-
-        return run
-
+    work = partial(logged, log)
     flood = [engine.submit("flood", work(f"flood{k}", 30)) for k in range(3)]
     others = [engine.submit(name, work(name, 5)) for name in ("a", "b")]
     assert [t.position for t in flood] == [0, 1, 2] and all(t.state == "queued" for t in flood)
@@ -94,6 +100,33 @@ def test_sessions_take_turns_and_each_keeps_its_own_order(engine, gate):
     assert log[:15] == ["flood0", "a", "b"] * 5
     assert log[15:] == ["flood0"] * 25 + ["flood1"] * 30 + ["flood2"] * 30
     assert engine.sessions == 0
+
+
+def test_a_short_job_is_done_in_one_turn_and_the_first_need_not_wait_for_the_last(engine, gate):
+    log, names = [], [f"student {k}" for k in range(6)]
+    tickets = [engine.submit(name, logged(log, name, 10)) for name in names]
+    gate.set()
+    for ticket in tickets:
+        assert ticket.wait(SOON)
+    assert log == [name for name in names for _ in range(10)]
+
+
+def test_whose_job_has_ended_waits_for_the_others_with_the_next(engine, gate):
+    log = []
+    tickets = [engine.submit("flood", logged(log, f"flood{k}", 3)) for k in range(3)]
+    tickets.append(engine.submit("student", logged(log, "student", 3)))
+    gate.set()
+    for ticket in tickets:
+        assert ticket.wait(SOON)
+    assert log == ["flood0"] * 3 + ["student"] * 3 + ["flood1"] * 3 + ["flood2"] * 3
+
+
+def test_an_item_that_is_waited_for(engine):
+    tickets = [engine.submit("me", lambda: (time.sleep(0.01) or i for i in range(50))), engine.submit("you", forever())]
+    assert tickets[0].wait_for(lambda item: item >= 20, SOON) and tickets[0].latest >= 20
+    assert not tickets[1].wait_for(lambda item: item > 0, 0.05)
+    tickets[1].cancel()
+    assert tickets[1].wait_for(lambda item: item > 0, SOON) and tickets[1].finished
 
 
 def test_a_flooder_does_not_make_the_others_wait(make_engine):

@@ -11,6 +11,13 @@ if "image" not in st.session_state:
     stage.start(request)  # the page opens with an attack being played
     if complaint:
         st.session_state["notice"] = complaint
+elif stage.gone_back():  # to an earlier walk, or forward again
+    request, complaint = controls.first_request()
+    if not stage.is_shown(request):
+        controls.show(request)
+        stage.start(request)
+    if complaint:
+        st.session_state["notice"] = complaint
 elif "ticket" not in st.session_state:
     stage.begin()  # another page has been here first: what was chosen there
 

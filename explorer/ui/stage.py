@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError, Walkway
@@ -42,6 +43,12 @@ def begin() -> None:
         start(controls.current_request())
     except ExplorerError as error:
         st.session_state["notice"] = str(error)
+
+
+def gone_back() -> bool:
+    """Whether the page is drawn because somebody went back or forward in the browser's history, to another link."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation and bool(st.query_params.to_dict())
 
 
 def running() -> bool:

@@ -74,6 +74,12 @@ def test_another_picture_and_the_button_play_another_walk(open_page, url):
     expect(page.get_by_text("The settings have changed")).to_be_hidden()
     finished(page)
     assert parse_qs(urlparse(page.url).query)["image"] == ["318"]
+    page.go_back()
+    expect(page.get_by_text("instead of a frog")).to_be_visible(timeout=MINUTE)
+    assert parse_qs(urlparse(page.url).query)["image"] == ["317"]
+    page.go_forward()
+    expect(page.get_by_text("instead of an automobile")).to_be_visible(timeout=MINUTE)
+    assert parse_qs(urlparse(page.url).query)["image"] == ["318"]
 
 
 def test_choices_and_link_survive_a_look_at_another_page(open_page, url):

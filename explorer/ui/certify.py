@@ -45,9 +45,13 @@ GREY = 0.5  # "unchanged" in the picture of a change
 def open_page() -> None:
     """A first visit: what the link asks for, else a default, and it runs at once. Later visits find what was there."""
     state = st.session_state
-    if "certify.shown" in state:
+    back = stage.gone_back()
+    if "certify.shown" in state and not back:
         return
     query = st.query_params.to_dict()
+    if back and query.get("view") == "set":
+        state["certify.view"] = SET
+        return
     request = None
     if query.get("view") != "set" and {"data", "model"} & query.keys():
         try:
@@ -58,6 +62,8 @@ def open_page() -> None:
             state["notice"], request = f"The link could not be followed. {error}", None
     if request is None:
         request = _default()
+    if back and is_shown(request):
+        return
     show(request)
     if query.get("view") == "set":
         state["certify.view"], state["certify.shown"] = SET, None  # one picture's is made when it is looked at

@@ -53,7 +53,8 @@ _CSS = """
 def open_first() -> None:
     """The page opens with a comparison being played: the link's, else what another page chose, else a good one."""
     state = st.session_state
-    if TICKET in state:
+    back = stage.gone_back()
+    if TICKET in state and not back:
         return
     query = st.query_params.to_dict()
     if not query and "image" in state:
@@ -61,6 +62,8 @@ def open_first() -> None:
         begin()
         return
     request, complaint = _first_request(query)
+    if back and is_shown(request):
+        return
     controls.show(request.attack)
     state["models"], state["craft"] = list(request.models), request.source or EACH
     start(request)

@@ -39,13 +39,16 @@ GREY = 0.5  # "unchanged" in the picture of a change
 def open_page() -> None:
     """A first visit: what the link asks for, else the settings of the other pages, and it runs at once."""
     state = st.session_state
-    if "many.shown" in state:
+    back = stage.gone_back()
+    if "many.shown" in state and not back:
         return
     query = st.query_params.to_dict()
     try:
         request = ManyRequest.from_query(query).within() if {"data", "model"} & query.keys() else _default()
     except ExplorerError as error:
         state["notice"], request = f"The link could not be followed. {error}", _default()
+    if back and is_shown(request):
+        return
     controls.show(request.one)
     state["many.pick"], state["many.count"] = request.pick, request.count
     state["many.of"] = controls.EVERY if request.of is None else request.classes[request.of]

@@ -531,6 +531,8 @@ def main(argv: list[str] | None = None, work: Callable[[Life], Any] = Life.work)
 def in_background(life: Life) -> Any:
     """The work of a run that nobody waits for in a terminal."""
     life.behind = life.run.spec.place == "local"
+    if life.behind and not life.first:
+        step_behind()  # the first of several tells when the work is under way; the others wait for it anyway
     return life.work()
 
 

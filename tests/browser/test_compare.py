@@ -19,8 +19,8 @@ def test_a_transfer_is_watched_in_step_and_the_link_survives_another_page(open_p
     expect(verdict).to_be_visible(timeout=MINUTE)
     expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=MINUTE)  # every look has been answered
     source, shown = page.locator(".player").all()
-    expect(source.locator(".title")).to_have_text("Baseline · source, white-box")
-    expect(shown.locator(".title")).to_contain_text("transfer from Baseline")
+    expect(source.locator(".title")).to_have_text("Baseline · source, white-box", timeout=MINUTE)
+    expect(shown.locator(".title")).to_contain_text("transfer from Baseline", timeout=MINUTE)
     assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
 
     before = len(sent)

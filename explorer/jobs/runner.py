@@ -422,7 +422,7 @@ def counted(held_out: int | None, half: bool) -> int | None:
 
 
 def step_behind() -> None:
-    """Give all threads of this process a lower priority: a page then waits for its attack hardly longer than without it."""
+    """Give all threads of this process a lower priority: an attack on a page then waits for this run far less."""
     import psutil
 
     if psutil.WINDOWS:

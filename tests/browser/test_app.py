@@ -146,7 +146,7 @@ def _in_silence(page: Page, sent: list, seconds: float = 1.5) -> None:
 
 
 def test_a_class_that_opens_the_app_at_once_is_answered(url):
-    """Thirty students are `classroom.py`; before pages looked less often when many waited, they got nothing in two minutes."""
+    """Thirty students are `classroom.py`; before pages looked less often when many waited, one of them was answered in two minutes."""
     students = [student(url, image) for image in range(12)]
 
     async def lesson():

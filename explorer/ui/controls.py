@@ -221,11 +221,11 @@ def model_titles() -> dict[str, str]:
 
 
 def families() -> list[Card]:
-    """The zoo's cards in the order in which the Training page groups their recipes; those of no recipe come last."""
+    """The zoo's cards, each dataset's as the Training page groups their recipes; those of no recipe come last."""
 
-    def place(card: Card) -> int:
+    def place(card: Card) -> tuple[str, int]:
         group = RECIPES.entry(card.recipe).group if card.recipe in RECIPES else ""
-        return RECIPE_GROUPS.index(group) if group in RECIPE_GROUPS else len(RECIPE_GROUPS)
+        return card.dataset, RECIPE_GROUPS.index(group) if group in RECIPE_GROUPS else len(RECIPE_GROUPS)
 
     return sorted(zoo.cards(), key=place)  # inside a family by name
 

@@ -24,7 +24,7 @@ from explorer.ui import controls, stage
 from explorer.ui.certify_tables import table
 from explorer.ui.forms import form_for, preset_row, remember
 from explorer.ui.pictures import to_url
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 
 ONE, SET = "one picture", "a test set"
 VIEWS = {ONE: ":material/image: One picture", SET: ":material/ssid_chart: A test set"}
@@ -259,7 +259,7 @@ def watch() -> None:
     request: CertifyRequest = st.session_state["certify.shown"]
     stage.set_link({} if request.one.is_upload else request.to_query())
     polling = not ticket.finished
-    st.fragment(_stage, run_every=between_looks(POLL) if polling else None, key="certify.stage")(ticket, polling)
+    look_again(_stage, ticket, polling, every=POLL if polling else None, key="certify.stage")
 
 
 def _await_votes(ticket: Ticket[Certifying]) -> None:
@@ -500,7 +500,7 @@ def _attack_section(request: CertifyRequest, now: Certifying | None) -> None:
     st.subheader("Proof and attack on one axis", anchor=False)
     ticket: Ticket[SmoothedSearch] | None = st.session_state.get("certify.attack")
     polling = ticket is not None and not ticket.finished
-    st.fragment(_attack, run_every=between_looks(POLL) if polling else None, key="certify.attacked")(request, now, polling)
+    look_again(_attack, request, now, polling, every=POLL if polling else None, key="certify.attacked")
 
 
 def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> None:

@@ -20,7 +20,7 @@ from explorer.models.zoo import Card
 from explorer.plots import certify as plots
 from explorer.ui import certify, certify_tables, controls, stage, tallies
 from explorer.ui import certify_words as words
-from explorer.ui.session import between_looks, engine
+from explorer.ui.session import engine, look_again
 from explorer.ui.training_words import duration
 
 POLL = 1.0  # seconds between two looks at running work
@@ -144,7 +144,7 @@ def watch() -> None:
     sets = st.session_state["certify.sets"]
     stage.set_link(to_query(sets[-1][0]) if sets else {"view": "set"})
     polling = _running() is not None
-    st.fragment(_stage, run_every=between_looks(POLL) if polling else None, key="certify.set.stage")(polling)
+    look_again(_stage, polling, every=POLL if polling else None, key="certify.set.stage")
 
 
 def _stage(polling: bool) -> None:

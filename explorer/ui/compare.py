@@ -14,7 +14,7 @@ from explorer.engine.captions import article, noun, percent
 from explorer.engine.compare import EACH, FEWEST, MOST, TRANSFER, CompareRequest, Comparison, Lane, compare_work
 from explorer.models import zoo
 from explorer.ui import controls, stage, verdicts
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
 FAVOURITES = ("cifar10/baseline", "cifar10/pgd-linf", "cifar10/lwta")  # shown first: they fall at different steps
@@ -194,7 +194,7 @@ def watch() -> None:
     stage.set_link({} if shown.attack.is_upload else shown.to_query())  # an upload has no link
     polling = not ticket.finished
     pause = min(len(shown.models) * stage.POLL + shown.frames * TRAVEL, LONGEST)  # all walks travel whole each time
-    st.fragment(_lanes, run_every=between_looks(pause) if polling else None, key="compare stage")(ticket, polling)
+    look_again(_lanes, ticket, polling, every=pause if polling else None, key="compare stage")
 
 
 def _lanes(ticket: Ticket[Comparison], polling: bool) -> None:

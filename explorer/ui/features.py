@@ -21,7 +21,7 @@ from explorer.plots import features as plots
 from explorer.ui import controls, frame, stage
 from explorer.ui import features_words as words
 from explorer.ui.features_map import Ground, Moves, features_map, thumbnails
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 
 POLL = 0.6  # seconds between two looks at a running attack
 MAP_POLL = 1.0  # ... at a map that is being computed
@@ -285,7 +285,7 @@ def watch() -> None:
         link["beside"] = models[1]
     stage.set_link(link | ({} if key == "pca" else {"map": key}))
     standing = view.standing
-    st.fragment(_stage, run_every=None if all(standing) else between_looks(POLL), key="features.stage")(view, standing)
+    look_again(_stage, view, standing, every=None if all(standing) else POLL, key="features.stage")
 
 
 def _stage(view: _View, before: tuple[bool, bool]) -> None:
@@ -417,8 +417,8 @@ def missing_maps() -> None:
         except NoMap as why:
             making = maker().of(maps.name)
             polling = making is not None and making.state == "running"
-            watched = st.fragment(_missing, run_every=MAP_POLL if polling else None, key=f"features.missing.{maps.name}")
-            watched(maps.name, str(why), polling)
+            every, key = MAP_POLL if polling else None, f"features.missing.{maps.name}"
+            look_again(_missing, maps.name, str(why), polling, every=every, key=key)
 
 
 def _missing(name: str, why: str, polling: bool) -> None:

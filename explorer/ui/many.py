@@ -19,7 +19,7 @@ from explorer.plots import many as plots
 from explorer.ui import controls, frame, stage, tallies, verdicts
 from explorer.ui.gallery import gallery
 from explorer.ui.pictures import to_url
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 from explorer.ui.strip import Card, strip
 
 POLL = 0.8  # seconds between two looks at a running batch: each sends all its pictures
@@ -210,7 +210,7 @@ def watch() -> None:
         return
     stage.set_link(st.session_state["many.shown"].to_query())
     polling = not ticket.finished
-    st.fragment(_stage, run_every=between_looks(POLL) if polling else None, key="many.stage")(ticket, polling)
+    look_again(_stage, ticket, polling, every=POLL if polling else None, key="many.stage")
 
 
 def _stage(ticket: Ticket[Strip], polling: bool) -> None:
@@ -413,7 +413,7 @@ def _others(now: Strip) -> None:
     ticket: Ticket[Applied] | None = state["many.applied"]
     if ticket is not None:
         polling = not ticket.finished
-        st.fragment(_applied, run_every=between_looks(POLL) if polling else None, key="many.others")(now, ticket, polling)
+        look_again(_applied, now, ticket, polling, every=POLL if polling else None, key="many.others")
 
 
 def _apply_row(now: Strip) -> None:

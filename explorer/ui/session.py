@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime import exists, get_instance
@@ -33,6 +34,21 @@ def engine() -> Engine:
 def store() -> Store:
     """The training runs, guarded as an app on this address must be."""
     return Store(guard=Guard(st.config.get_option("server.address")))
+
+
+def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, key: str) -> None:
+    """`draw(*arguments)` as a part of the page (a fragment) that draws itself anew `every` so many seconds; None: it stands.
+
+    A look that was due meets the page's own drawing now and then, and Streamlit then loses a part of it. Hence two things:
+
+    - The part stands in a container of its own. A look that begins before the page's drawing has been sent drops the part from
+      it; the browser removes the part for a moment, and what follows would move up into its place and be overwritten by it.
+    - A part that stands has another name than one that looks again. A late look at what has ended is then refused; allowed, it
+      could take the place of the page's drawing between its end and its sending, and what was not sent yet would be lost.
+    """
+    name = key if every is not None else f"{key} at rest"
+    with st.container():
+        st.fragment(draw, run_every=between_looks(every) if every is not None else None, key=name)(*arguments)
 
 
 def between_looks(seconds: float) -> float:

@@ -16,7 +16,7 @@ from explorer.engine.tracing import drawn
 from explorer.features import NoMap
 from explorer.models import zoo
 from explorer.ui import controls, masking, tools, verdicts
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
 POLL = 0.15  # seconds between two looks at a running attack
@@ -83,7 +83,7 @@ def watch() -> None:
     shown: AttackRequest = st.session_state["shown"]
     set_link({} if shown.is_upload else shown.to_query())  # an upload has no link
     polling = not ticket.finished
-    st.fragment(_stage, run_every=between_looks(POLL) if polling else None, key="stage")(ticket, polling)
+    look_again(_stage, ticket, polling, every=POLL if polling else None, key="stage")
 
 
 def set_link(wanted: dict[str, str]) -> None:

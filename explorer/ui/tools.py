@@ -18,7 +18,7 @@ from explorer.models import zoo
 from explorer.plots import slices as slice_figures
 from explorer.plots import smallest as smallest_figure
 from explorer.ui import readings, verdicts
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 
 SMALLEST, SLICE, SAVE = "smallest eps", "slice", "save"
 LABELS = {
@@ -50,7 +50,7 @@ def show(snapshot: Snapshot, request: AttackRequest, play: Callable[[AttackReque
     st.subheader("Look further", anchor=False)
     st.segmented_control("Tools", list(LABELS), key="tool", format_func=LABELS.get, label_visibility="collapsed")
     working = any(not ticket.finished for ticket in _tickets(kept))
-    st.fragment(_panel, run_every=between_looks(POLL) if working else None, key="tools panel")(kept, snapshot, request, play, working)
+    look_again(_panel, kept, snapshot, request, play, working, every=POLL if working else None, key="tools panel")
 
 
 def _tickets(kept: dict[str, Any]) -> Iterator[Ticket]:

@@ -22,7 +22,7 @@ from explorer.models import zoo
 from explorer.ui import controls, frame, stage, training_cost, training_watch
 from explorer.ui import training_words as words
 from explorer.ui.forms import form_for, remember, set_form
-from explorer.ui.session import audience, session_id, store
+from explorer.ui.session import audience, look_again, session_id, store
 from explorer.ui.training_record import Seen
 
 RECIPE, SMOKE, TITLE = "training.recipe", "training.smoke", "training.title"
@@ -424,7 +424,7 @@ def _pulse(runs: Sequence[Seen], chosen: Sequence[Seen]) -> None:
     soon = any(_begins(seen) or (seen.live and seen.run.stopping) for seen in chosen)
     crowd = max(1.0, audience("training", within=20 * STEADY) / EASY)
     pause = PULSE * crowd if soon else STEADY * crowd if live else QUIET
-    st.fragment(_look_again, run_every=pause, key="training.pulse")(_signs(live, chosen), live, chosen)
+    look_again(_draw_if_changed, _signs(live, chosen), live, chosen, every=pause, key="training.pulse")
 
 
 def _begins(seen: Seen) -> bool:
@@ -433,7 +433,7 @@ def _begins(seen: Seen) -> bool:
     return seen.live and not waits and training_watch.record_of(seen).standing() is None
 
 
-def _look_again(before: tuple[Any, ...], live: Sequence[Seen], chosen: Sequence[Seen]) -> None:
+def _draw_if_changed(before: tuple[Any, ...], live: Sequence[Seen], chosen: Sequence[Seen]) -> None:
     if frame.WANTED in st.session_state or _signs(live, chosen) != before:
         st.rerun()
     state = st.session_state

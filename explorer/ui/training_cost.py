@@ -15,7 +15,7 @@ from explorer.jobs import Spec
 from explorer.jobs.runner import precision_of
 from explorer.training import Cost, estimate
 from explorer.ui import training_words as words
-from explorer.ui.session import between_looks, engine, session_id, still_open
+from explorer.ui.session import engine, look_again, session_id, still_open
 
 ASKED = "training.cost"  # (what was asked for, its ticket)
 POLL = 0.5  # seconds between two looks at a running estimate
@@ -26,7 +26,7 @@ def show(spec: Spec, live: int) -> None:
     state = st.session_state
     asked, ticket = state.get(ASKED, (None, None))
     working = asked == _key(spec) and ticket is not None and not ticket.finished
-    st.fragment(_panel, run_every=between_looks(POLL) if working else None, key="training.cost panel")(spec, live, working)
+    look_again(_panel, spec, live, working, every=POLL if working else None, key="training.cost panel")
 
 
 def _panel(spec: Spec, live: int, working: bool) -> None:

@@ -1,6 +1,7 @@
 """The one engine that all sessions share."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from explorer.core import InvalidValue
 from explorer.ui import session
@@ -45,3 +46,25 @@ def test_an_audience_is_who_looked_lately(monkeypatch):
     assert session.audience("x", within=10) == 2 and session.audience("y", within=10) == 1
     now[0] = 111.0
     assert session.audience("x", within=10) == 1
+
+
+def _page() -> None:
+    import streamlit as st
+
+    from explorer.ui.session import look_again
+
+    look_again(st.text, "looked at", every=0.5 if st.toggle("under way", True) else None, key="part")
+    st.text("what follows")
+
+
+def test_a_part_that_looks_again_has_a_place_of_its_own_and_another_name_at_rest(monkeypatch):
+    named = []
+    real = session.st.fragment
+    monkeypatch.setattr(session.st, "fragment", lambda draw, **options: named.append(options) or real(draw, **options))
+    page = AppTest.from_function(_page).run()
+    _, part, after = page.main.children.values()
+    assert part.type == "flex_container" and after.value == "what follows"  # its place stays, whatever becomes of the part
+    assert [child.type for child in part.children.values()] == ["flex_container"]  # the part's own, which Streamlit may drop
+    page.toggle[0].set_value(False).run()
+    assert [text.value for text in page.text] == ["looked at", "what follows"]
+    assert [options["run_every"] for options in named] == [0.5, None] and named[0]["key"] != named[1]["key"]

@@ -61,7 +61,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--clean", action="store_true", help="clean accuracy alone, on all test images unless --n is given")
     what.add_argument("--adaptive", action="store_true", help="what a stochastic model must stand before it is called robust")
     what.add_argument("--detection", action="store_true", help="can attacked images be told from clean ones by their features?")
-    what.add_argument("--reports-settings", action="store_true", help="what the reports' tables ask of this model")
+    what.add_argument(
+        "--reports-settings", action="store_true", help="what the reports' tables ask of this model; with --write, what its card lacks"
+    )
     what.add_argument("--reports", action="store_true", help="without a model: the reports' tables beside what the cards hold")
     what.add_argument("--attack", help="one attack; `python -m explorer attack --list` shows them")
     parser.add_argument("--norm", help="of the attack: linf or l2 (default: linf, where the attack has it)")
@@ -111,7 +113,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
             work = partial(adaptive_measures, card.name, device=device, **asked)
         elif options.reports_settings:
             few = {"n": n} if n or card.dataset == "fashion_mnist" else {}
-            asked = {"bf16": bf16, **shared, **few}
+            asked = {"bf16": bf16, "held": card if options.write else None, **shared, **few}
             work = partial(settings_measures, card.name, device=device, **asked)
         elif options.detection:
             norm = options.norm or "linf"

@@ -23,7 +23,7 @@ def test_the_tables_are_printed_and_written(cli, tiny, tmp_path):
     assert page.out.startswith("# The reports' tables beside ours") and "| FGSM, L∞ 0.01, trained on PGD images | 68.74 |" in page.out
 
 
-def test_what_the_tables_ask_of_a_model_enters_its_card_and_the_table(cli, tiny, monkeypatch):
+def test_what_the_tables_ask_of_a_model_enters_its_card_and_the_table(cli, tiny, tmp_path, monkeypatch):
     asks = (reports.Ask("cifar10/tiny"), reports.fgsm("cifar10/tiny", 0.01))
     rows = (reports.Row("natural", "10.0", asks[:1]), reports.Row("attacked", "5", asks[1:]))
     table = reports.Table("t", "A table", reports.published.SLIDES, rows)
@@ -33,6 +33,10 @@ def test_what_the_tables_ask_of_a_model_enters_its_card_and_the_table(cli, tiny,
     assert [(m["kind"], m["n"], m["eps"]) for m in zoo.card("cifar10/tiny").measures] == [("clean", 2000, None), ("white-box", 20, 0.01)]
     (found,) = reports.result(zoo.cards())
     assert all(row["ours"][0]["value"] is not None for row in found["rows"])
+    again = cli("evaluate", "cifar10/tiny", "--reports-settings", "--n", "20", "--write", "--json", tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text("utf-8"))["measures"] == [] and again.code == 0  # the card lacks nothing
+    more = cli("evaluate", "cifar10/tiny", "--reports-settings", "--n", "30", "--write", "--json", tmp_path / "more.json")
+    assert [m["n"] for m in json.loads((tmp_path / "more.json").read_text("utf-8"))["measures"]] == [30] and more.code == 0
 
 
 @pytest.mark.parametrize(

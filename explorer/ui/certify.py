@@ -59,7 +59,7 @@ def open_page() -> None:
             if request.one.is_upload:
                 engine().upload(request.image)  # raises if that picture is not here
         except ExplorerError as error:
-            state["notice"], request = f"The link could not be followed. {error}", None
+            state["notice"], request = controls.not_followed(error), None
     if request is None:
         request = _default()
     if back and is_shown(request):

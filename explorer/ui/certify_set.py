@@ -44,7 +44,7 @@ def open_page() -> None:
     try:
         request = CertifySetRequest(**from_link(query, _LINK, needed=("data", "model")))
     except ExplorerError as error:
-        state["notice"] = f"The link could not be followed. {error}"
+        state["notice"] = controls.not_followed(error)
         return
     for name in ("model", "sigma", "n0", "alpha", "sound", "count"):
         state[f"certify.{name}"] = getattr(request, name)

@@ -81,7 +81,7 @@ def _first_request(query: dict[str, str]) -> tuple[CompareRequest, str | None]:
                 engine().upload(request.attack.image)  # raises if that picture is not here
             return request, None
         except ExplorerError as error:
-            complaint = f"The link could not be followed. {error}"
+            complaint = controls.not_followed(error)
     attack = controls.default_request()
     return CompareRequest(attack, tuple(_usual_models(attack.dataset))), complaint
 

@@ -50,7 +50,12 @@ def first_request() -> tuple[AttackRequest, str | None]:
             engine().upload(request.image)  # raises if that picture is not here
         return request, None
     except ExplorerError as error:
-        return default_request(), f"The link could not be followed. {error}"
+        return default_request(), not_followed(error)
+
+
+def not_followed(error: ExplorerError) -> str:
+    """What a page says of a link that names what is not there or cannot be."""
+    return f"The link could not be followed: {error}"
 
 
 def default_request() -> AttackRequest:

@@ -51,7 +51,7 @@ def open_page() -> None:
             raise InvalidValue(f"map must be one of {', '.join(VIEWS)}; got {view!r}.")
         request = CloudRequest.from_query(query).within()
     except ExplorerError as error:
-        state["notice"] = f"The link could not be followed. {error}"
+        state["notice"] = controls.not_followed(error)
         _show_default()
         return
     controls.show(request.one)

@@ -46,7 +46,7 @@ def open_page() -> None:
     try:
         request = ManyRequest.from_query(query).within() if {"data", "model"} & query.keys() else _default()
     except ExplorerError as error:
-        state["notice"], request = f"The link could not be followed. {error}", _default()
+        state["notice"], request = controls.not_followed(error), _default()
     if back and is_shown(request):
         return
     controls.show(request.one)

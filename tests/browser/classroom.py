@@ -26,7 +26,7 @@ from websockets.asyncio.client import ClientConnection, connect
 LINK = {"data": "cifar10", "model": "cifar10/pgd-linf", "attack": "pgd", "norm": "linf", "eps": "8/255"}
 PAGES = {  # what the student of this number opens, and what stands on a page that is done
     "attack": (lambda at: LINK | {"image": at}, b"White-box: the attack used"),
-    "compare": (lambda at: LINK | {"image": at, "model": "cifar10/baseline,cifar10/pgd-linf"}, b"in every lane"),
+    "compare": (lambda at: LINK | {"image": at, "models": "cifar10/baseline,cifar10/pgd-linf"}, b"in every lane"),
     "many": (lambda at: LINK | {"seed": at}, b"What was measured"),
     "features": (lambda at: {"data": "cifar10", "model": f"cifar10/{('baseline', 'pgd-linf', 'trades')[at % 3]}"}, b"Silhouette"),
     "certify": (lambda at: {"data": "cifar10", "image": at}, b"Not attacked yet"),

@@ -15,7 +15,8 @@ from explorer.core import InvalidValue
 from explorer.engine import Engine
 from explorer.jobs import Guard, Store
 
-LONGEST = 2.0  # seconds between two looks, however many wait
+LONGEST = 2.0  # seconds between two looks that cost next to nothing, however many wait
+SHARE = 0.3  # of a processor core that all looks together may take
 
 
 @st.cache_resource(show_spinner=False)
@@ -46,17 +47,30 @@ def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, 
     - A part that stands has another name than one that looks again. A late look at what has ended is then refused; allowed, it
       could take the place of the page's drawing between its end and its sending, and what was not sent yet would be lost.
     """
+    def look(*arguments: Any) -> None:
+        began = time.thread_time()
+        draw(*arguments)
+        _costs()[key] = time.thread_time() - began
+
     name = key if every is not None else f"{key} at rest"
     with st.container():
-        st.fragment(draw, run_every=between_looks(every) if every is not None else None, key=name)(*arguments)
+        st.fragment(look, run_every=between_looks(every, _costs().get(key, 0.0)) if every is not None else None, key=name)(*arguments)
 
 
-def between_looks(seconds: float) -> float:
+@st.cache_resource(show_spinner=False)
+def _costs() -> dict[str, float]:
+    """Processor time of the last look of each kind, in seconds: what this computer takes to draw it."""
+    return {}
+
+
+def between_looks(seconds: float, cost: float = 0.0) -> float:
     """Seconds between two looks of a page at its work: `seconds`, and more for each other session that waits for its own.
 
-    A class that looks as often as one person would leave the device's worker no processor to finish anything.
+    A class that looks as often as one person would leave the device's worker no processor to finish anything. `cost`: what
+    a look takes; dear ones are further apart, so that those of all sessions together leave most of the processor free.
     """
-    return min(seconds * max(engine().sessions, 1), max(seconds, LONGEST))
+    waiting = max(engine().sessions, 1)
+    return max(min(seconds * waiting, max(seconds, LONGEST)), cost * waiting / SHARE if waiting > 1 else 0.0)
 
 
 @st.cache_resource(show_spinner=False)

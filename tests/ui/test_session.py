@@ -34,6 +34,20 @@ def test_many_who_wait_look_less_often(fresh, monkeypatch):
     assert session.between_looks(0.15) == pytest.approx(0.6)
     waiting[0] = 30
     assert session.between_looks(0.15) == session.LONGEST and session.between_looks(3.0) == 3.0
+    assert session.between_looks(0.15, cost=0.05) == pytest.approx(30 * 0.05 / session.SHARE)  # dear to draw
+    waiting[0] = 1
+    assert session.between_looks(0.15, cost=0.05) == 0.15  # nobody else waits
+
+
+def test_what_a_look_costs_is_measured(fresh):
+    def page():
+        from explorer.ui.session import look_again
+
+        look_again(lambda: sum(range(300_000)), every=0.5, key="dear")
+
+    session._costs.clear()
+    AppTest.from_function(page).run()
+    assert 0 < session._costs()["dear"] < 1
 
 
 def test_an_audience_is_who_looked_lately(monkeypatch):

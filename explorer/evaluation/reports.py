@@ -26,6 +26,7 @@ from explorer.models import zoo
 from explorer.models.zoo import Card
 
 LINF, L2 = USUAL_EPS["linf"], USUAL_EPS["l2"]
+FEW = 2000  # test images
 Attacks = tuple[tuple[str, Mapping[str, Any]], ...]
 
 
@@ -280,11 +281,12 @@ def settings_measures(
     progress: StageProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Measure | BoundaryMeasure]:
-    """Measure exactly the cells that the reports' tables ask of `name`, clean on all test images, attacks on n of them.
+    """Measure exactly the cells that the reports' tables ask of `name`: clean on all test images, attacks on n of them.
 
-    Cells that `held` has a measure for, on as many images or more, are left out. For Fashion-MNIST n None means all (it is
-    cheap, and nothing is left out). Certified accuracies are `certify`'s. Raises InvalidValue where no table asks for
-    anything, and what `standard_measures` raises.
+    A stochastic model, whose clean accuracy takes many draws of each image, is measured clean on `FEW` of them. Cells that
+    `held` has a measure for, on as many images or more, are left out. For Fashion-MNIST n None means all (it is cheap, and
+    nothing is left out). Certified accuracies are `certify`'s. Raises InvalidValue where no table asks for anything, and
+    what `standard_measures` raises.
     """
     about = zoo.card(name)
     shared = {"batch": batch, "ranks": ranks, "should_stop": should_stop}
@@ -298,7 +300,7 @@ def settings_measures(
         raise InvalidValue(f"no report's table asks for an accuracy of {name} under attack or without.")
     model = zoo.load(name, device)
     for ask in asks:
-        size = None if ask.kind == "clean" else n
+        size = n if ask.kind != "clean" else FEW if model.stochastic else None
         images = load(about.dataset, "test", size, data_seed, source)
         if held is not None and (kept := ask.find({name: held})) is not None and kept["n"] >= len(images):
             continue

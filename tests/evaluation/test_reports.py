@@ -1,6 +1,7 @@
 """The reports' tables beside ours: which measure becomes which cell, and that the page in the docs is what the cards say."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,6 +96,17 @@ def test_only_models_of_the_tables_have_report_settings(monkeypatch):
     monkeypatch.setattr(zoo, "card", lambda name: card(name))
     with pytest.raises(InvalidValue, match="no report"):
         list(settings_measures("cifar10/nobody"))
+
+
+@pytest.mark.parametrize(("stochastic", "images"), [(True, 2000), (False, 10_000)])
+def test_a_stochastic_model_is_measured_clean_on_fewer_images(monkeypatch, stochastic, images):
+    monkeypatch.setattr(zoo, "card", lambda name: card(name))
+    monkeypatch.setattr(zoo, "load", lambda name, device: SimpleNamespace(stochastic=stochastic))
+    monkeypatch.setattr(reports, "wanted", lambda name: [Ask(name)])
+    monkeypatch.setattr(reports, "load", lambda dataset, split, size, *rest: range(size or 10_000))
+    monkeypatch.setattr(reports, "clean_accuracy", lambda model, images, *, chosen, **rest: (len(images), chosen))
+    ((n, chosen),) = settings_measures("cifar10/somebody")
+    assert n == images and f"{images:,}" in chosen
 
 
 def test_the_page_in_the_docs_is_what_the_cards_say():

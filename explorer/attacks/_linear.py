@@ -31,9 +31,7 @@ class Sight:
 
         Unless there are `more` to come, what the pass has left in memory is freed.
         """
-        rise = torch.zeros_like(self.logits).scatter(1, rival[:, None], 1.0)
-        rise = rise.scatter(1, goal.labels[:, None], -1.0) * (-1.0 if goal.is_targeted else 1.0)
-        rise = rise.repeat_interleave(self._draws, dim=0) / self._draws
+        rise = against(self.logits, goal, rival).repeat_interleave(self._draws, dim=0) / self._draws
         return torch.autograd.grad(self._every, self._leaf, rise, retain_graph=more)[0]
 
     def slopes(self, goal: Goal, rivals: Tensor) -> Tensor:
@@ -46,6 +44,12 @@ def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:
     """(n,R) the `count` classes, if there are so many, with the largest logits among all but the goal's."""
     others = logits.scatter(1, goal.labels[:, None], float("-inf"))
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def against(logits: Tensor, goal: Goal, rival: Tensor) -> Tensor:
+    """(n,K) what raises each image's `rival` (n,) against the label (with a target: the reverse), by one logit each."""
+    rise = torch.zeros_like(logits).scatter(1, rival[:, None], 1.0).scatter(1, goal.labels[:, None], -1.0)
+    return -rise if goal.is_targeted else rise
 
 
 def leads(logits: Tensor, goal: Goal, rivals: Tensor) -> Tensor:

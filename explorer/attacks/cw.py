@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, dead, look, revived
-from explorer.attacks._linear import Sight, likeliest
+from explorer.attacks._linear import Sight, against, leads, likeliest, nearest
 from explorer.core import Ball, Goal, Hyper, Step, param, randomness
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
 STILL = 1.0  # / steps: it does not if the objective fell by less than this share
 SHORTER = 0.999  # a search that leaves more than this share of the distance was idle
-IDLE = 1  # so many idle searches in a row, and the image is done with searching
+ANY = -1  # no class is asked for: the likeliest wrong one is
+RIVALS = 9  # among so many of the likeliest wrong classes an image looks for a nearer one when a search was idle
 WIDER = 0.9  # tanh of w at a white pixel (-WIDER at a black one), so that there is a slope
 BEYOND = 0.001  # of the clean margin: so far beyond the boundary a slide aims
 LAST = 0.1  # to this share the step shrinks within a search, once the distance is known
@@ -44,10 +45,13 @@ class CW(Hyper):
     and a bisection between the image and it ends at the boundary.
     Cost: one forward and one backward pass for each update of an image that still moves (no backward pass where every
     image of the batch has succeeded for the moment) and for each slide, one forward pass for the first look and each
-    halving.
+    halving, and once a forward and up to 9 backward passes to look for another class.
     Of all updates about 120 are yielded, and every search's best point so far; Step.reached means a margin above kappa.
-    differs: an image leaves a search by itself when its objective stands still, not when that of the batch does; and it
-    is done with searching when one search has not shortened its distance by a thousandth.
+    differs: an image leaves a search by itself when its objective stands still, not when that of the batch does.
+    differs: the penalty follows the likeliest wrong class, which need not be the nearest. An image that a search has not
+    brought nearer by a thousandth therefore turns, without a target, to the class whose boundary is nearest by the slopes at
+    the image (as DeepFool estimates it, among the 9 likeliest) if that is nearer than what was found: its penalty asks for
+    that class from there on, until a search is idle again. Without such a class it is done with searching.
     differs: the tanh is widened to [-1/18, 19/18] and cut at [0, 1], so that x(w0) is the image, and black and white
     pixels have a slope (the authors scale by 0.999999, where it is a millionth).
     differs: once an image has a result, Adam's step is no longer than what a typical pixel changed by, and shrinks.
@@ -95,7 +99,8 @@ class CW(Hyper):
     @property
     def expected_passes(self) -> int:
         """Forward and backward passes of one image at most."""
-        return (1 + 2 * self.searches * self.steps + 2 * self.slides + self.halvings) * self.draws
+        turn = 1 + RIVALS if self.searches > 1 else 0
+        return (1 + 2 * self.searches * self.steps + turn + 2 * self.slides + self.halvings) * self.draws
 
     @property
     def _every(self) -> int:
@@ -128,6 +133,8 @@ class CW(Hyper):
                     yield work.step(work.index + self._shown - update // self._every + after)
                 work.leave(update)
             work.end()
+            if search + 1 < self.searches:
+                work.turn(model, rng)
             yield work.step(work.index + after)
         work.begin_slides()
         for left in reversed(range(self.slides if len(work.rows) else 0)):
@@ -150,7 +157,10 @@ class _Work:
         self.found = self.clean_margin > attack.kappa  # (N,) ever
         self.best_distance = torch.where(self.found, 0.0, torch.full((n,), math.inf, device=device))
         self.c = torch.full((n,), attack.first_c, device=device)
-        self.idle = torch.zeros_like(self.found, dtype=torch.int64)  # searches in a row that brought nothing
+        self.idle = torch.zeros_like(self.found)  # the last search brought nothing
+        self.toward = torch.full_like(goal.labels, ANY)  # the class that the penalty asks for
+        self.looked = torch.zeros_like(self.found)  # at the slopes of other classes
+        self.promised = torch.full_like(logits, math.inf)  # (N,K) how far classes not tried yet are, by their slopes
         self.low, self.high = torch.zeros(n, device=device), torch.full((n,), math.inf, device=device)
         self.forwards = torch.full((n,), attack.draws, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
@@ -175,10 +185,10 @@ class _Work:
         )
 
     def begin(self, search: int) -> None:
-        """A new search for all images that could come nearer: all anew but c and the step's length."""
+        """A new search for all images that could come nearer: all anew but c, its class and the step's length."""
         if search == self.attack.searches - 1 >= 9:
             self.c = torch.where(self.high.isfinite(), self.high, self.c)
-        self.rows = going = ((self.best_distance > 0) & (self.idle < IDLE)).nonzero()[:, 0]
+        self.rows = going = ((self.best_distance > 0) & ~self.idle).nonzero()[:, 0]
         self.distance_before = self.best_distance.clone()
         self.w = torch.atanh(WIDER * (2 * self.x0[going] - 1))
         self.mean, self.square = torch.zeros_like(self.w), torch.zeros_like(self.w)
@@ -195,12 +205,13 @@ class _Work:
         tanh = torch.tanh(self.w)
         x0 = self.x0[rows]
         x = ((tanh / WIDER + 1) / 2).clamp(0, 1) if update else x0  # at first the same but for rounding
-        logits, penalty, gradient = _look(model, x, goal, kappa, self.attack.draws, rng)
+        toward = self.toward[rows]
+        logits, penalty, gradient = _look(model, x, goal, toward, kappa, self.attack.draws, rng)
         self._spend(self.forwards, "forwards")
         change = x - x0
         square = change.square().flatten(1).sum(1)
-        success = goal.margin(logits) > kappa
-        self._keep(rows, x, logits, success, square.sqrt())
+        self.succeeded[rows] |= _margin(logits, goal, _rival(logits, goal, toward)) > kappa
+        self._keep(rows, x, logits, goal.margin(logits) > kappa, square.sqrt())
         self.x, self.logits = self.x.index_copy(0, rows, x), self.logits.index_copy(0, rows, logits)
         self.lowest = torch.minimum(self.lowest, square + self.c[rows] * penalty)
         slope = 2 * change
@@ -220,7 +231,6 @@ class _Work:
         self.w = (self.w - lr * mean / (square.sqrt() + TINY)).clamp(-edge, edge)
 
     def _keep(self, rows: Tensor, x: Tensor, logits: Tensor, success: Tensor, distance: Tensor) -> None:
-        self.succeeded[rows] |= success
         nearer = success & (distance < self.best_distance[rows])
         if bool(nearer.any()):
             at = rows[nearer]
@@ -239,12 +249,37 @@ class _Work:
 
     def end(self) -> None:
         """The next c of each image; show the best so far."""
-        idle = self.distance_before.isfinite() & (self.best_distance > SHORTER * self.distance_before)
-        self.idle = torch.where(idle, self.idle + 1, 0)
+        self.idle = self.distance_before.isfinite() & (self.best_distance > SHORTER * self.distance_before)
         self.high = torch.where(self.succeeded, torch.minimum(self.high, self.c), self.high)
         self.low = torch.where(self.succeeded, self.low, torch.maximum(self.low, self.c))
         self.c = torch.where(self.high.isfinite(), (self.low + self.high) / 2, self.c * 10)
         self._show()
+
+    def turn(self, model: nn.Module, rng: torch.Generator) -> None:
+        """Images whose search was idle turn to the class that is nearest by the slopes at the image, of those not tried yet,
+        if that is nearer than what was found: from the last c that succeeded, with new bounds.
+        """
+        if self.goal.is_targeted:
+            return
+        self.rows = new = (self.idle & ~self.looked).nonzero()[:, 0]
+        if len(new):
+            self.looked[new] = True
+            goal = self.goal.rows(new)
+            seen = Sight(model, self.x0[new], self.attack.draws, rng)
+            self._spend(self.forwards, "forwards")
+            rivals = likeliest(seen.logits, goal, RIVALS)  # (n,R)
+            lengths = nearest(leads(seen.logits, goal, rivals) + self.attack.kappa, seen.slopes(goal, rivals), "l2").lengths
+            self._spend(self.backwards, "backwards", rivals.shape[1])
+            tried = rivals == likeliest(self.best_logits[new], goal, 1)
+            lengths = lengths.masked_fill(tried, math.inf).to(self.promised.dtype)
+            self.promised[new] = self.promised[new].scatter(1, rivals, lengths)
+        length, nearer = self.promised.min(1)
+        turns = self.idle & (length < self.best_distance)
+        self.idle &= ~turns
+        self.toward = torch.where(turns, nearer, self.toward)
+        self.promised[turns, nearer[turns]] = math.inf
+        self.c = torch.where(turns, self.high, self.c)
+        self.low, self.high = self.low.masked_fill(turns, 0.0), self.high.masked_fill(turns, math.inf)
 
     def _show(self) -> None:
         """The best where there is one, else the last point looked at."""
@@ -297,23 +332,35 @@ class _Work:
             low, high = torch.where(success, low, middle), torch.where(success, middle, high)
         self._show()
 
-    def _spend(self, passes: Tensor, name: str) -> None:
-        setattr(self, name, passes.index_add(0, self.rows, torch.full_like(self.rows, self.attack.draws)))
+    def _spend(self, passes: Tensor, name: str, times: int = 1) -> None:
+        setattr(self, name, passes.index_add(0, self.rows, torch.full_like(self.rows, times * self.attack.draws)))
+
+
+def _rival(logits: Tensor, goal: Goal, toward: Tensor) -> Tensor:
+    """(n,) the class that is to beat the label (with a target: to be beaten): that of `toward`, or the likeliest for ANY."""
+    return torch.where(toward == ANY, likeliest(logits, goal, 1)[:, 0], toward)
+
+
+def _margin(logits: Tensor, goal: Goal, rival: Tensor) -> Tensor:
+    """(n,) Goal.margin with this rival."""
+    return -leads(logits, goal, rival[:, None])[:, 0]
 
 
 def _look(
-    model: nn.Module, x: Tensor, goal: Goal, kappa: float, draws: int, rng: torch.Generator
+    model: nn.Module, x: Tensor, goal: Goal, toward: Tensor, kappa: float, draws: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Mean logits (n,K), mean penalty (n,) over the draws, and its gradient (n,C,H,W); None where all have succeeded."""
     with torch.enable_grad(), randomness(rng):
         leaf = x.detach().requires_grad_(True)
         every = model(leaf.repeat_interleave(draws, dim=0)).float()
         logits, many = every.detach(), goal.repeated(draws)
-        penalty = (kappa - many.margin(logits)).clamp(min=0)
+        rival = _rival(logits, many, toward.repeat_interleave(draws))
+        margin = _margin(logits, many, rival)
         # A tie is not yet a success: the slope ends beyond it.
-        needed = many.margin(logits) <= kappa
+        needed = margin <= kappa
         gradient = None
         if bool(needed.any()):
-            fall = -many.pull(logits, "margin") * needed[:, None] / draws
+            fall = -against(logits, many, rival) * needed[:, None] / draws
             (gradient,) = torch.autograd.grad(every, leaf, fall)
+    penalty = (kappa - margin).clamp(min=0)
     return logits.view(len(x), draws, -1).mean(1), penalty.view(-1, draws).mean(1), gradient

@@ -36,11 +36,15 @@ WHO = {"many": "many pictures", "picture": "one picture"}
 
 
 def open_page() -> None:
-    """A first visit: what the link asks for, else the settings of the other pages; nothing is attacked unasked."""
+    """A first visit, or a step in the browser's history: what the link asks for, else the settings of the other pages.
+
+    Nothing is attacked unasked.
+    """
     state = st.session_state
-    if "features.run" in state:
+    if "features.run" not in state:
+        state["features.run"], state["features.ticket"], state["features.shown"], state["features.maps"] = 0, None, None, None
+    elif not stage.gone_back():
         return
-    state["features.run"], state["features.ticket"], state["features.shown"], state["features.maps"] = 0, None, None, None
     query = st.query_params.to_dict()
     if not {"data", "model"} & query.keys():
         _show_default()
@@ -63,7 +67,9 @@ def open_page() -> None:
     state["features.rows"] = request.rows if request.count > 1 else ()
     if request.pick != "hand" and {"count", "class", "pick"} & query.keys():
         _show_choice(request)
-    if {"attack", "rows", "count"} & query.keys():  # else the link names a map alone
+    if not {"attack", "rows", "count"} & query.keys():  # the link names a map alone
+        _end()
+    elif state["features.shown"] is None or not stage.same_walk(state["features.shown"], request):
         _start(request)
 
 
@@ -200,12 +206,19 @@ def begin() -> None:
         st.session_state["notice"] = str(error)
 
 
-def _start(request: CloudRequest) -> None:
+def _end() -> None:
+    """No attack is on show."""
     state = st.session_state
     if state["features.ticket"] is not None:
         state["features.ticket"].cancel()
+    state["features.shown"], state["features.ticket"] = None, None
+
+
+def _start(request: CloudRequest) -> None:
+    state = st.session_state
+    _end()
     state["features.run"] += 1
-    state["features.shown"], state["features.ticket"] = request, None
+    state["features.shown"] = request
     try:
         state["features.ticket"] = engine().submit(session_id(), cloud_work(engine(), request), alive=still_open())
     except ExplorerError as error:

@@ -60,3 +60,20 @@ def test_a_linked_cloud_is_watched_on_two_maps(open_page, serve):
     assert not wrong
     source = (ROOT / "explorer/ui/features_map/map.js").read_text("utf-8") + (ROOT / "explorer/ui/drawing.js").read_text("utf-8")
     assert "innerHTML" not in source and not re.search(r"setStateValue|setTriggerValue", source)
+
+
+def test_back_and_forward_bring_the_map_alone_and_the_cloud_again(open_page, serve):
+    page = open_page(f"{serve(ROOT / 'app.py', env={'EXPLORER_THREADS': '1'})}/features?data=cifar10&model=cifar10/pgd-linf")
+    cloud = page.locator(".cloud")
+    expect(page.get_by_role("columnheader", name="Before any attack")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Attack", exact=True).click()
+    measured = page.get_by_role("heading", name="What was measured")
+    expect(measured).to_be_visible(timeout=MINUTE)
+    assert "attack" in parse_qs(urlparse(page.url).query)
+    page.go_back()
+    expect(measured).to_be_hidden(timeout=MINUTE)
+    expect(cloud).to_have_attribute("data-frames", "1", timeout=MINUTE)
+    assert "attack" not in parse_qs(urlparse(page.url).query)
+    page.go_forward()
+    expect(measured).to_be_visible(timeout=MINUTE)
+    assert "attack" in parse_qs(urlparse(page.url).query)

@@ -70,3 +70,28 @@ class Fgsm(FineTuned, Withstanding):
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         scores = super().score(model, x, y, rng)
         return scores | {"score": scores["fgsm"]}
+
+
+@RECIPES.register(
+    "fgsm-0.01",
+    title="FGSM training at eps 0.01",
+    paper="arXiv:1412.6572",
+    group="adversarial training",
+    summary="The same training in a ball too small to collapse in: much stays right on clean images, little at 8/255.",
+)
+@dataclass(frozen=True)
+class SmallFgsm(Fgsm):
+    """As Fgsm, with eps 0.01 (2.55/255): the smaller of the two radii of the course slides."""
+
+    explanation: ClassVar[str] = (
+        r"One step from the picture itself, always of full length, without noise: the training that collapses in a wide ball. In "
+        r"this small one the loss is nearly straight from the picture to the ball's edge, so that the one step is close to the "
+        r"worst that an attacker can do there, and PGD finds hardly more. What it learns to withstand is as small as the ball."
+    )
+
+    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    start: str = param(
+        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
+    eps: float = param(0.01, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")

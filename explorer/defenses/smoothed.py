@@ -110,6 +110,45 @@ class Gaussian025(Noisy):
     pass
 
 
+@RECIPES.register(
+    "gaussian-0.5",
+    title="Gaussian noise, sigma 0.5",
+    paper="arXiv:1902.02918",
+    group="smoothing",
+    summary="Noise training under more noise: more of the noisy images are right than after consistency regularisation.",
+)
+@dataclass(frozen=True)
+class Gaussian050(Noisy):
+    epochs: int = param(10, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
+    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
+    sigma: float = param(
+        0.5, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
+    )
+    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
+    start: str = param(
+        "cifar10/gaussian-0.25-wide", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+
+
+@RECIPES.register(
+    "gaussian-1.0",
+    title="Gaussian noise, sigma 1.0",
+    paper="arXiv:1902.02918",
+    group="smoothing",
+    summary="Noise training under very much noise: a person hardly sees what is on the noisy images.",
+)
+@dataclass(frozen=True)
+class Gaussian100(Gaussian050):
+    epochs: int = param(7, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    sigma: float = param(
+        1.0, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
+    )
+    start: str = param(
+        "cifar10/gaussian-0.5", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    )
+
+
 @dataclass(frozen=True)
 class Consistent(Noisy):
     """Two noisy copies; from the weights of a network trained under less noise."""

@@ -69,11 +69,12 @@ def standard_measures(
 ) -> Iterator[Measure]:
     """Measure the zoo's model `name` on test images, one Measure after another.
 
-    Every model: clean. The base of a smoothed classifier: under its noise (its certificate is another measure).
-    Any other: FGSM and PGD-50 with 3 restarts at Linf 8/255, PGD-50 with 3 restarts at L2 0.5; a deterministic one also
-    APGD-CE and then APGD-T on what that left, at Linf 8/255. A stochastic one in addition: clean with one draw; the same
-    attacks with less steps, averaged over draws; and images made on other models (None: all deterministic ones of its
-    dataset). Within one number an image leaves as soon as it is fooled; each number is that of its own attacks.
+    Every model: clean; FGSM and PGD-50 with 3 restarts at Linf 8/255, PGD-50 with 3 restarts at L2 0.5; a deterministic
+    one also APGD-CE and then APGD-T on what that left, at Linf 8/255. The base of a smoothed classifier: under its noise,
+    too; the attacks are on the network by itself, without noise, and its certificate is another measure. A stochastic one in
+    addition: clean with one draw; the same attacks with less steps, averaged over draws; and images made on other models
+    (None: all deterministic ones of its dataset). Within one number an image leaves as soon as it is fooled; each number is
+    that of its own attacks.
 
     clean_n, n, averaged_n: test images for the clean measures, the attacks, and the averaged attack (None: all there
     are); a smaller number takes the first of a larger one's. Not `thorough`: PGD without further restarts, no APGD, and of
@@ -86,16 +87,15 @@ def standard_measures(
         jobs.append(("clean, one draw", clean_n, partial(clean_accuracy, model, draws=1)))
     if about.sigma is not None:
         jobs.append((f"noise of sigma {about.sigma:g}", clean_n, partial(noisy_accuracy, model, sigma=about.sigma)))
-    else:
-        for label, attacks, ball in _plain(model.stochastic, thorough):
-            jobs.append((label, n, partial(attacked, model, attacks, ball, bf16=bf16)))
-        if model.stochastic:
-            for label, attacks, ball in AVERAGED if thorough else (DRAWN_PGD,):
-                jobs.append((label, averaged_n, partial(attacked, model, attacks, ball, bf16=bf16)))
-            label, attacks, ball = TRANSFER
-            for other in _sources(about) if transfer_from is None else transfer_from:
-                made = {"craft_on": zoo.load(other, device), "source_model": other}
-                jobs.append((f"{label}, made on {other}", n, partial(attacked, model, attacks, ball, bf16=bf16, **made)))
+    for label, attacks, ball in _plain(model.stochastic, thorough):
+        jobs.append((label, n, partial(attacked, model, attacks, ball, bf16=bf16)))
+    if model.stochastic:
+        for label, attacks, ball in AVERAGED if thorough else (DRAWN_PGD,):
+            jobs.append((label, averaged_n, partial(attacked, model, attacks, ball, bf16=bf16)))
+        label, attacks, ball = TRANSFER
+        for other in _sources(about) if transfer_from is None else transfer_from:
+            made = {"craft_on": zoo.load(other, device), "source_model": other}
+            jobs.append((f"{label}, made on {other}", n, partial(attacked, model, attacks, ball, bf16=bf16, **made)))
     for label, size, work in jobs:
         images = load(about.dataset, "test", size, data_seed, source)
         drawn = f"evenly from all classes, drawn with seed {data_seed}"

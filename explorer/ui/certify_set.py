@@ -178,9 +178,9 @@ def _stage(polling: bool) -> None:
         st.html(_numbers(sets, cards if with_cards else []))
         st.caption(
             "All in % but the radius, with 95 % intervals (none where all pictures agree). Noisy copies: how often the network "
-            "itself is right about one. r: certified right at this radius. Average radius: 0 where the answer is wrong or missing. A "
-            "few pictures with large radii weigh much in it, and a model that is good at easy pictures alone can raise it: look at "
-            "the whole curve."
+            "itself is right about one. r: certified right at this radius; few copies reach none that is large, which makes the "
+            "average radius small, too. Average radius: 0 where the answer is wrong or missing. A few pictures with large radii "
+            "weigh much in it, and a model that is good at easy pictures alone can raise it: look at the whole curve."
         )
     if tickets:
         stage.say_how_it_stands(tickets[-1], polling)
@@ -228,7 +228,7 @@ def _cards() -> list[Card]:
 
 def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
     """One row a set: what the network does without noise, on noisy copies, what is certified, and the average radius."""
-    rows = [["Model", "Pictures", "No noise", "Noisy copies", *(f"r = {r:g}" for r in SHOWN), "Average radius", "Abstains"]]
+    rows = [["Model", "Pictures × copies", "No noise", "Noisy copies", *(f"r = {r:g}" for r in SHOWN), "Average radius", "Abstains"]]
     for now in sets:
         right, total = now.natural
         noisy, acr = now.noisy, now.acr
@@ -236,13 +236,13 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
         cells = [_share(right / total, *wilson(right, total)), _share(noisy.value, noisy.low, noisy.high), *certified]
         mean = plots.down(acr.value, 3) + (f" [{acr.low:.3f} to {acr.high:.3f}]" if acr.low < acr.high else "")
         title = certify_tables.called(zoo.card(now.request.model), now.request.sigma)
-        rows.append([title, f"{len(now.certificates)}, here", *cells, mean, str(now.tally["abstained"])])
+        rows.append([title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.tally["abstained"])])
     for card in cards:
         for sigma, measures in certify_tables.certified(card).items():
             certified = (certify_tables.cell(measures, radius) for radius in SHOWN)
             cells = [_of_card(card, "clean", None), _of_card(card, "noisy", sigma), *certified]
             facts = certify_tables.average_radius(measures[0])
-            rows.append([certify_tables.called(card, sigma), f"{measures[0]['n']}, card", *cells, *facts])
+            rows.append([certify_tables.called(card, sigma), f"{measures[0]['n']} × {measures[0]['draws']:,}, card", *cells, *facts])
     return certify_tables.table(rows)
 
 

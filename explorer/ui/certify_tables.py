@@ -60,10 +60,11 @@ _NOTED = re.compile(r"average certified radius ([0-9.]+), ([0-9]+) abstentions")
 
 
 def curves(cards: Iterable[Card]) -> list[Curve]:
-    """What the cards know, as points."""
+    """What the cards know, as points, as far as the number of draws can reach."""
     found = []
     for card in cards:
         for sigma, rows in certified(card).items():
+            rows = [m for m in rows if _within_reach(m, m["eps"])]
             columns = ([m[name] for m in rows] for name in ("eps", "accuracy", "low", "high"))
             found.append(Curve(f"{called(card, sigma)}: card, n={rows[0]['n']}", *columns, n=rows[0]["n"], points=True))
     return found
@@ -96,11 +97,14 @@ def radii_table(cards: Sequence[Card]) -> str:
 
 def cell(measures: Measures, radius: float) -> str:
     """The certified accuracy at a radius in %, with its interval; 0 beyond what the number of draws can reach at all."""
-    for m in measures:
-        if m["eps"] == radius:
-            return share(m)
-    m = measures[0]
-    return "0 [out of reach]" if largest_radius(m["sigma"], m["draws"], m["alpha"]) < radius else NOT_MEASURED
+    if not _within_reach(measures[0], radius):
+        return "0 [out of reach]"
+    return next((share(m) for m in measures if m["eps"] == radius), NOT_MEASURED)
+
+
+def _within_reach(measure: Mapping[str, Any], radius: float) -> bool:
+    """Whether any image at all can be certified at this radius with the measure's number of draws."""
+    return radius <= largest_radius(measure["sigma"], measure["draws"], measure["alpha"])
 
 
 def share(m: Mapping[str, Any]) -> str:

@@ -93,7 +93,14 @@ def test_a_stochastic_model_three_ways(models):
 
 def test_the_base_of_a_smoothed_classifier(models):
     measures = list(standard_measures("cifar10/noisy", **SIZES))
-    assert [(m.kind, m.sigma) for m in measures] == [("clean", None), ("noisy", 0.25)]
+    assert [(m.kind, m.attack, m.sigma) for m in measures] == [
+        ("clean", None, None),
+        ("noisy", None, 0.25),
+        ("white-box", "fgsm", None),
+        ("white-box", "pgd", None),
+        ("white-box", "pgd", None),
+        ("white-box", "apgd-ce+apgd-t", None),
+    ]
 
 
 def test_measures_enter_the_card_and_replace_their_elders(models):

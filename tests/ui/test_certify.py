@@ -182,7 +182,7 @@ def test_a_set_is_certified_beside_the_cards():
     assert not app.exception and "Certified accuracy" in texts(app)
     ((_, ticket),) = app.session_state["certify.sets"]
     assert len(ticket.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
-    assert "10, here" in texts(app) and "500, card" in texts(app)
+    assert "10 × 20, here" in texts(app) and "500 × 10,000, card" in texts(app)
     finished_set(press(app, "certify.set.ordinary"))
     assert [asked.model for asked, _ in app.session_state["certify.sets"]] == [MODEL, "cifar10/baseline"]
     assert "Measured here: **Baseline**" in texts(app)
@@ -275,6 +275,9 @@ def test_ours_stand_beside_the_published_numbers_and_come_from_the_cards():
     ours = next(row for row in rows if row[:2] == ["0.25", "ours, Gaussian noise, sigma 0.25"])
     assert ours[2] == "60.0 56.0 to 64.0" and ours[4] == "not measured"  # at 0.75
     assert ours[5:] == ["0 out of reach"] * 3  # n 10,000 cannot certify 1.0 and more at this sigma
+    zeros = certify_tables.curves([card_with([(0.25, 0.6), (0.5, 0.39), (1.0, 0.0), (1.25, 0.0)])])
+    assert list(zeros[0].radius) == [0.25, 0.5]  # a 0 that no picture could have missed is no point
+    assert certify_tables.cell(card_with([(1.0, 0.0)]).measures, 1.0) == "0 [out of reach]"
     assert ["0.5", "ours", *["not measured"] * 6] in rows
     assert ["0.25", "Report", "55", "40", "26", "0", "0", "0"] in rows
     assert ["1", "Cohen et al.", "39", "34", "28", "22", "17", "14"] in rows

@@ -157,6 +157,7 @@ class _Work:
         self.found = self.clean_margin > attack.kappa  # (N,) ever
         self.best_distance = torch.where(self.found, 0.0, torch.full((n,), math.inf, device=device))
         self.c = torch.full((n,), attack.first_c, device=device)
+        self.worked = self.c  # the last that succeeded
         self.idle = torch.zeros_like(self.found)  # the last search brought nothing
         self.toward = torch.full_like(goal.labels, ANY)  # the class that the penalty asks for
         self.looked = torch.zeros_like(self.found)  # at the slopes of other classes
@@ -250,6 +251,7 @@ class _Work:
     def end(self) -> None:
         """The next c of each image; show the best so far."""
         self.idle = self.distance_before.isfinite() & (self.best_distance > SHORTER * self.distance_before)
+        self.worked = torch.where(self.succeeded, self.c, self.worked)
         self.high = torch.where(self.succeeded, torch.minimum(self.high, self.c), self.high)
         self.low = torch.where(self.succeeded, self.low, torch.maximum(self.low, self.c))
         self.c = torch.where(self.high.isfinite(), (self.low + self.high) / 2, self.c * 10)
@@ -278,7 +280,7 @@ class _Work:
         self.idle &= ~turns
         self.toward = torch.where(turns, nearer, self.toward)
         self.promised[turns, nearer[turns]] = math.inf
-        self.c = torch.where(turns, self.high, self.c)
+        self.c = torch.where(turns, self.worked, self.c)
         self.low, self.high = self.low.masked_fill(turns, 0.0), self.high.masked_fill(turns, math.inf)
 
     def _show(self) -> None:

@@ -281,3 +281,17 @@ def test_passes_spent_on_other_classes_are_counted(linear):
     before = model.passes
     found = smallest(CW(searches=9, steps=100), model, x, goal)
     assert model.passes - before == int(found.forwards)
+
+
+def test_a_class_that_cannot_be_reached_does_not_spoil_the_next(linear):
+    """Class 2 is the nearest by its slope, but only whiter than white; class 3 comes next, and class 1 is the likeliest."""
+    w = torch.zeros(4, 48)
+    w[1, :16], w[2, 16:32], w[3, 32:] = 0.25, 1.0, 1.0  # lengths 1, 4 and 4
+    x = torch.full((1, 48), 0.5)
+    x[0, 16:32] = 1.0
+    model = linear(w, bias=torch.tensor([0.0, -0.4, -0.6, -0.8]) - (x @ w.T)[0])
+    x, goal = x.view(1, *SHAPE), Goal.untargeted(torch.tensor([0]))
+    walk = CW(searches=9, steps=100).walk(model, x, goal, BALL, seeded(0))
+    steps = list(walk)
+    assert all(bool(step.x.isfinite().all()) for step in steps)
+    assert float(steps[-1].distance) == pytest.approx(0.8 / 4, rel=0.01)

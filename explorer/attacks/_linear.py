@@ -77,10 +77,13 @@ class Near:
 def nearest(leads: Tensor, slopes: Tensor, norm: str) -> Near:
     """Of the boundaries with these leads (n,R) and slopes (n,R,C,H,W)."""
     kind = torch.float64 if slopes.device.type != "mps" else slopes.dtype
-    alive = usable(slopes)
-    flat = torch.where(alive[:, :, None], slopes.to(kind).flatten(2), 1.0)
-    size = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)  # (n,R)
+    alive, flat = usable(slopes), slopes.to(kind).flatten(2)
+    if not bool(alive.all()):
+        flat = torch.where(alive[:, :, None], flat, 1.0)
+    size = torch.linalg.vector_norm(flat, 1 if norm == "linf" else 2, dim=2)  # (n,R)
     lengths = torch.where(alive, leads.abs() / size, float("inf"))
+    if leads.shape[1] == 1:
+        return Near(leads[:, 0].to(kind), flat[:, 0], size[:, 0], ~alive[:, 0], lengths)
     rows, best = torch.arange(len(leads), device=leads.device), lengths.argmin(1)
     return Near(leads[rows, best].to(kind), flat[rows, best], size[rows, best], ~alive.any(1), lengths)
 

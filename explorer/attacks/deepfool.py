@@ -17,6 +17,7 @@ from explorer.core import Ball, Goal, Hyper, Step, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
+AS_PAPER = 5  # updates that step as if pixels could leave [0, 1]: those that are cut short look at the slopes once more
 WORTH = 0.001  # an image is drawn back if that shortens its distance by more, and its slopes misled it by more (shares)
 
 
@@ -44,7 +45,8 @@ class DeepFool(Hyper):
     to where the secant of its lead crosses zero and a tenth of the rest beyond it, if it is fooled there.
     differs: the present class is the label, since an image that is not taken for its label has reached the goal at once.
     differs: with a target, each update goes to the boundary between the target and the best other class only.
-    differs: pixels stay in [0, 1]; those that stand at the limit and would go beyond it are left out of w_k.
+    differs: pixels stay in [0, 1]; an update that would lead beyond is cut there. From the sixth update on, pixels at the
+    limit that would go beyond it are left out of w_k, so that no image stops short of its boundary.
     differs: where every gradient is exactly zero or not finite, the image takes a random step (Step.stalled).
     """
 
@@ -109,7 +111,9 @@ class DeepFool(Hyper):
                 if rivals is None or goal.is_targeted:
                     rivals = likeliest(seen.logits, aim, 1 if goal.is_targeted else self.classes - 1)
                     sizes = torch.zeros_like(rivals, dtype=x0.dtype)
-                edge, sizes = self._edge(model, seen, x[active], aim, going, rivals, sizes, ball.norm, rng)
+                edge, sizes = self._edge(
+                    model, seen, x[active], aim, going, rivals, sizes, ball.norm, rng, cut=index < AS_PAPER
+                )
                 forwards = forwards.index_add(0, active, edge.forwards)
                 backwards = backwards.index_add(0, active, edge.backwards)
                 stalled[active] = edge.lost & going
@@ -155,9 +159,11 @@ class DeepFool(Hyper):
         sizes: Tensor,
         norm: str,
         rng: torch.Generator,
+        cut: bool,
     ) -> tuple[_Edge, Tensor]:
         """The way to the nearest boundary for each of x (n,C,H,W) that is `going` (n,); and the sizes, brought up to date.
 
+        Unless it may be `cut` at [0, 1], the way is that of the pixels that are free to go it.
         `sizes` (n,R) tells how steep each rival's slope was when it was last seen, 0: not yet. As soon as half of the images
         would be in a backward pass for nothing, the others are looked at again by themselves.
         """
@@ -180,7 +186,8 @@ class DeepFool(Hyper):
             slope = seen.slope(goal.rows(rows), rivals[rows, which[rows]])[asking[rows]]
             at = rows[asking[rows]]
             k = which[at]
-            near = nearest(lead[at, k][:, None], _free(slope, x[at])[:, None], norm)
+            slope = slope if cut else _free(slope, x[at])
+            near = nearest(lead[at, k][:, None], slope[:, None], norm)
             sizes = sizes.index_put((at, k), near.size.masked_fill(near.lost, 0).to(sizes))
             eligible[at, k] = False
             edge.shorten(at, near, norm)
@@ -246,9 +253,9 @@ class _Edge:
         length = near.lengths[:, 0].to(self.length)
         nearer = length < self.length[rows]
         least = LEAST if norm == "linf" else LEAST * math.sqrt(near.way.shape[1])
-        way = near.way.sign() if norm == "linf" else near.way / near.size[:, None]
-        step = (way * (near.lead / near.size).clamp(min=least)[:, None]).to(self.step)
-        at = rows[nearer]
+        far = (near.lead / near.size).clamp(min=least)
+        way, scale = (near.way.sign(), far) if norm == "linf" else (near.way, far / near.size)
+        step, at = (way * scale[:, None]).to(self.step), rows[nearer]
         self.length[at], self.step[at] = length[nearer], step[nearer].view(-1, *self.step.shape[1:])
 
 

@@ -511,15 +511,14 @@ def noisy_copies(
 
 
 def quick(model: Classifier) -> Classifier:
-    """The model as it computes fastest: on a CPU a copy whose convolutions keep the channels of a pixel together.
+    """The model as it computes fastest (`Classifier.layout`).
 
     Others may be using the model, so it is left as it is; one that has this layout already is returned as it is.
     """
-    last = torch.channels_last
-    convolutions = [p for p in model.parameters() if p.ndim == 4]
-    if model.device.type != "cpu" or all(p.is_contiguous(memory_format=last) for p in convolutions):
+    layout, kernels = model.layout, [p for p in model.parameters() if p.ndim == 4]
+    if all(p.is_contiguous(memory_format=layout) for p in kernels):
         return model
-    return copy.deepcopy(model).to(memory_format=last)
+    return copy.deepcopy(model).to(memory_format=layout)
 
 
 def _report(done: int, total: int, progress: Progress | None, should_stop: ShouldStop | None) -> None:

@@ -28,8 +28,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from explorer.certify import (
     Certificate,
     CertifiedAccuracy,
@@ -103,7 +101,6 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     device = choose(options.device)
     with start(device) as ranks:
         model = zoo.load(card.name, device)
-        model = model.to(memory_format=torch.channels_last) if device.type == "cpu" else model  # as certify would make it
         seed = ranks.gather([seed] * len(ranks.shard(ranks.world)))[0]  # where it is drawn, the first process's counts
         shared = {"seed": seed, "precision": options.precision, "sound": options.sound}
         if options.counts:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -35,7 +36,7 @@ def bench(
 ) -> list[dict[str, Any]]:
     """Time PGD with `steps` steps on the zoo's model `name` (None: a random PreAct ResNet-18 of width 32).
 
-    One row a batch size: PGD and a bare loop in turn, `repeats` times, `ratio` being that of their medians and
+    One row a batch size: PGD and a bare loop in turn (on a CPU step by step), `repeats` times, `ratio` being that of their medians and
     `ratio_range` the extremes among the pairs; then one row for a single image's walk. `load` is the computer's load
     average before and after: where others compute at the same time, the seconds are theirs as much as ours.
     Raises UnknownName, BadCheckpoint, InvalidValue, Cancelled.
@@ -66,15 +67,48 @@ def random_model(device: torch.device | str) -> Classifier:
     spec = dataset("cifar10")
     with torch.random.fork_rng(devices=[]):
         model = ARCHITECTURES[RANDOM[0]](spec.mean, spec.std, spec.shape, len(spec.classes), **RANDOM[1])
-    return model.freeze().to(device)
+    model = model.freeze().to(device)
+    return model.to(memory_format=model.layout)  # as the zoo loads its models
 
 
-def bare_loop(model: Classifier, x: Tensor, y: Tensor, steps: int) -> None:
+def bare_loop(model: Classifier, x: Tensor, y: Tensor, steps: int) -> Iterator[None]:
     """What no gradient attack can do without: `steps` times forward, and backward to the input alone."""
     for _ in range(steps):
         leaf = x.detach().requires_grad_(True)
         loss = F.cross_entropy(model(leaf), y, reduction="sum")
         torch.autograd.grad(loss, leaf)
+        yield
+
+
+def in_turn(
+    first: Callable[[], Iterator[object]], second: Callable[[], Iterator[object]], device: torch.device, pieces: int
+) -> tuple[float, float]:
+    """Seconds that each of two loops takes from its start to its end, `pieces` steps of either at a time.
+
+    They take turns, and turns in who goes first, so that what slows the computer for a while slows both.
+    """
+    loops, spent, turns = [first(), second()], [0.0, 0.0], 0
+    going = [True, True]
+    while any(going):
+        for k in (0, 1) if turns % 2 == 0 else (1, 0):
+            if going[k]:
+                steps, time_taken = _advance(loops[k], pieces, device)
+                spent[k] += time_taken
+                going[k] = steps == pieces
+        turns += 1
+    return spent[0], spent[1]
+
+
+def _advance(loop: Iterator[object], most: int, device: torch.device) -> tuple[int, float]:
+    """How many steps the loop could still take, `most` at most, and in how many seconds."""
+    taken = 0
+
+    def work() -> None:
+        nonlocal taken
+        taken = sum(1 for _ in islice(loop, most))
+
+    spent = seconds(work, device)
+    return taken, spent
 
 
 def _beside_bare_loop(
@@ -83,20 +117,23 @@ def _beside_bare_loop(
     x, y = _images(model, size)
     goal, attack, rng = Goal.untargeted(y), PGD(steps=steps), seeded(0)
 
-    def pgd() -> None:
-        for _ in attack.walk(model, x, goal, BALL, rng):
-            pass
+    def pgd() -> Iterator[object]:
+        return attack.walk(model, x, goal, BALL, rng)
 
-    def bare() -> None:
-        bare_loop(model, x, y, steps)
+    def bare() -> Iterator[object]:
+        return bare_loop(model, x, y, steps)
 
+    # A GPU is waited for after each turn, which a loop by itself would not do: there a turn is a whole loop.
+    pieces = 1 if model.device.type == "cpu" else steps + 2
     load = load_average()
-    bare(), pgd()  # warm up
+    for loop in (bare(), pgd()):  # warm up
+        _advance(loop, steps + 2, model.device)
     pairs = []
     for repeat in range(repeats):
-        first, second = (bare, pgd) if repeat % 2 == 0 else (pgd, bare)
-        times = {first: seconds(first, model.device), second: seconds(second, model.device)}
-        pairs.append((times[bare], times[pgd]))
+        if repeat % 2 == 0:
+            pairs.append(in_turn(bare, pgd, model.device, pieces))
+        else:
+            pairs.append(in_turn(pgd, bare, model.device, pieces)[::-1])
         after_each(repeat + 1)
     ratios = [slow / fast for fast, slow in pairs]
     return {

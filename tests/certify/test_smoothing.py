@@ -216,7 +216,7 @@ def test_too_few_draws_to_certify_anything_are_refused(halfspace, image):
 
 
 def test_a_network_with_convolutions_is_laid_out_for_speed_and_left_as_it_was():
-    model = ARCHITECTURES["preact-resnet18"]([0.5] * 3, [0.25] * 3, (3, 32, 32), 10, width=4).freeze()
+    model = ARCHITECTURES["preact-resnet18"]([0.5] * 3, [0.25] * 3, (3, 32, 32), 10, width=16).freeze()
     fast = smoothing.quick(model)
     kernels = [p for p in model.parameters() if p.ndim == 4]
     assert fast is not model and all(p.is_contiguous() for p in kernels)

@@ -1,12 +1,13 @@
 """The benchmark measures what it says. Its figures are for people; only counts and shapes are tested."""
 
 import importlib
+import time
 
 import pytest
 import torch
 
 from explorer.core import Cancelled, Classifier, InvalidValue, UnknownName
-from explorer.evaluation.bench import bare_loop, bench, random_model
+from explorer.evaluation.bench import bare_loop, bench, in_turn, random_model
 
 
 class Counting(Classifier):
@@ -32,9 +33,26 @@ def model(monkeypatch):
 def test_the_bare_loop_is_twenty_passes_to_the_input_alone():
     model = Counting()
     model.requires_grad_(True)
-    bare_loop(model, torch.rand(4, 3, 4, 4), torch.zeros(4, dtype=torch.int64), 20)
+    assert len(list(bare_loop(model, torch.rand(4, 3, 4, 4), torch.zeros(4, dtype=torch.int64), 20))) == 20
     assert model.passes == [(4, True)] * 20
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 10])
+def test_two_loops_take_turns_to_their_ends(pieces):
+    order = []
+
+    def loop(name, steps, pause):
+        for step in range(steps):
+            order.append((name, step))
+            time.sleep(pause)
+            yield
+
+    short, long = in_turn(lambda: loop("short", 2, 0.001), lambda: loop("long", 5, 0.01), torch.device("cpu"), pieces)
+    assert sorted(order) == [("long", k) for k in range(5)] + [("short", k) for k in range(2)]
+    assert 0.002 <= short < 0.05 <= long
+    if pieces == 1:  # and in who begins
+        assert [name for name, _ in order[:4]] == ["short", "long", "long", "short"]
 
 
 def test_pgd_spends_one_forward_pass_more(model):

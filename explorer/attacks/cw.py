@@ -17,7 +17,7 @@ from explorer.core import Ball, Goal, Hyper, Step, param, randomness
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
-STILL = 1.5  # / steps: it does not if the objective fell by less than this share
+STILL = 1.25  # / steps: it does not if the objective fell by less than this share
 SHORTER = 0.999  # a search that leaves more than this share of the distance was idle
 ANY = -1  # no class is asked for: the likeliest wrong one is
 RIVALS = 9  # among so many of the likeliest wrong classes an image looks for a nearer one when a search was idle

@@ -33,7 +33,7 @@ class Console:
 
     def say(self, text: str = "") -> None:
         if not self.quiet:
-            print(text, file=self.out)
+            print(text, file=self.out, flush=True)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Columns as wide as their longest cell."""

@@ -4,7 +4,8 @@
   python -m explorer bench cifar10/pgd-linf --repeats 15
 
 With `attacks`: our attacks beside other libraries' at equal settings: success, distances, passes and time.
-`pip install --no-deps -r requirements-peers.txt` installs those libraries; what is missing is named and left out.
+`pip install --no-deps -r requirements-peers.txt` installs those libraries; what is missing is named and left out. All of it
+takes hours on a small computer; each comparison is printed as soon as it is done.
 
   python -m explorer bench attacks
   python -m explorer bench attacks --only pgd,deepfool --images 64 --repeats 5 --json beside.json
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from explorer.cli._console import Console, check_writable, images_of, percent, whole
@@ -33,6 +35,7 @@ from explorer.evaluation.beside import MODEL, beside, chosen
 from explorer.evaluation.peers import PEERS
 from explorer.evaluation.throughput import throughput
 from explorer.models import zoo
+from explorer.training.export import hardware_of
 
 ATTACKS, TRAINING = "attacks", "training"  # in place of a model's name
 REPEATS = 7
@@ -50,13 +53,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     beside.add_argument("--images", help="how many test images (default: 8 to 200, by what the attack costs)")
     beside.add_argument("--only", metavar="A,B", help="these comparisons, or all of these attacks")
     beside.add_argument("--peers", metavar="A,B", help=f"these libraries of {', '.join(p.name for p in PEERS)}")
+    beside.add_argument("--minutes", help="most that a library may take for a round (default: 10, for AutoAttack 120)")
     beside.add_argument("--seed", help="of the first round; each further round takes the next (default: 0)")
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
     if options.name == ATTACKS:
         return _attacks(options, console)
-    for name in ("model", "images", "only", "peers", "seed"):
+    for name in ("model", "images", "only", "peers", "minutes", "seed"):
         if getattr(options, name) is not None:
             raise InvalidValue(f"--{name} belongs to `bench attacks`; got {getattr(options, name)!r}.")
     repeats = whole("repeats", str(REPEATS) if options.repeats is None else options.repeats, 1, 1000)
@@ -117,28 +121,34 @@ def _attacks(options: argparse.Namespace, console: Console) -> Any:
     card = zoo.card(options.model or MODEL)
     changes = {
         field: whole(name, getattr(options, name), 1, limit)
-        for name, field, limit in (("images", "images", 10_000), ("repeats", "rounds", 1000))
+        for name, field, limit in (("images", "images", 10_000), ("repeats", "rounds", 1000), ("minutes", "minutes", 1440))
         if getattr(options, name) is not None
     }
     selection = [replace(c, **changes) for c in chosen(_names(options.only))]
     images, _ = images_of(card.dataset, max(c.images for c in selection))
+    peers = [_peer(name) for name in _names(options.peers)] if options.peers else PEERS
+    model = zoo.load(card.name, choose(options.device))
+    about = f"{hardware_of(model.device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    console.say(f"{card.name} on {about}; {images.name} {images.split}, {images.source}")
+    for peer in peers:
+        reason = peer.missing()
+        console.say(f"Beside {peer.name} {peer.version}." if reason is None else f"{peer.name} is left out: {reason}.")
     with console.bar(0, "runs") as bar:
+
+        def told(comparison: dict[str, Any]) -> None:
+            with bar.external_write_mode():
+                _tell(comparison, console)
+
         result = beside(
-            zoo.load(card.name, choose(options.device)),
+            model,
             images,
             selection,
-            peers=[_peer(name) for name in _names(options.peers)] if options.peers else PEERS,
+            peers=peers,
             seed=whole("seed", options.seed or "0", 0, 2**31),
             progress=_shown(bar),
+            told=told,
         )
     result = {"model": card.name, **result}
-    about = [f"{name} {version}" for name, version in result["libraries"].items()]
-    console.say(f"{card.name} on {result['device']}, {result['threads']} threads, torch {result['torch']}; {result['data']}")
-    console.say(f"Beside {', '.join(about) or 'no other library'}.")
-    for name, reason in result["missing"].items():
-        console.say(f"{name} is left out: {reason}.")
-    for comparison in result["comparisons"]:
-        _tell(comparison, console)
     _sum_up(result["comparisons"], console)
     return result
 

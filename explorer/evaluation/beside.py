@@ -42,7 +42,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One attack at one setting. `images` of the data at most; `rounds` with seeds of their own, each timed."""
+    """One attack at one setting. `images` of the data at most; `rounds` with seeds of their own, each timed.
+
+    Another library's round that takes more than `minutes` is stopped, which ends that library's part.
+    """
 
     key: str
     attack: Hyper
@@ -50,6 +53,7 @@ class Comparison:
     images: int = 32
     rounds: int = 3
     targets: tuple[Target, ...] = ()
+    minutes: float = 10
 
     @property
     def minimal(self) -> bool:
@@ -89,7 +93,7 @@ def comparisons() -> tuple[Comparison, ...]:
         Comparison("apgd-t", ATTACKS["apgd-t"](early_stop=True), linf, 32, 1),
         Comparison("fab", ATTACKS["fab"](), linf, 16, 1),
         Comparison("square", ATTACKS["square"](), linf, 32, 1),
-        Comparison("autoattack", ATTACKS["autoattack"](), linf, 200, 1),
+        Comparison("autoattack", ATTACKS["autoattack"](), linf, 200, 1, minutes=120),
     )
 
 
@@ -121,10 +125,12 @@ def beside(
     peers: Sequence[Peer] = PEERS,
     seed: int = 0,
     progress: Progress | None = None,
+    told: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Plain values: the conditions, the libraries with version or what is missing of them, and every comparison.
 
+    Each comparison is `told` as soon as it is done.
     Raises InvalidValue without any image that is classified right, Cancelled when `should_stop` says so.
     """
     missing = {peer.name: peer.missing() for peer in peers}
@@ -140,6 +146,11 @@ def beside(
         if should_stop is not None and should_stop():
             raise Cancelled("The comparison was stopped before its end.")
 
+    comparisons = []
+    for comparison, libraries in plan:
+        comparisons.append(_compared(model, images, comparison, libraries, seed, after_each))
+        if told is not None:
+            told(comparisons[-1])
     return {
         "device": hardware_of(model.device),
         "threads": torch.get_num_threads(),
@@ -148,7 +159,7 @@ def beside(
         "seed": seed,
         "libraries": {peer.name: peer.version for peer in here},
         "missing": {name: reason for name, reason in missing.items() if reason is not None},
-        "comparisons": [_compared(model, images, c, libraries, seed, after_each) for c, libraries in plan],
+        "comparisons": comparisons,
     }
 
 
@@ -169,9 +180,9 @@ class _Run:
     backwards: float = 0.0
     failed: str | None = None
 
-    def once(self, model: Classifier, x: Tensor, y: Tensor, setting: Setting) -> None:
+    def once(self, model: Classifier, x: Tensor, y: Tensor, setting: Setting, minutes: float) -> None:
         """Attack, and judge what comes back."""
-        counted, made = Counted(model), []
+        counted, made = Counted(model, None if self.is_ours else minutes), []
 
         def work() -> None:
             made.append(self.how(counted, x, y, setting) if self.is_ours else attacked(self.how, counted, x, y, setting))
@@ -224,7 +235,7 @@ def _compared(
         setting = Setting(attack, ball, model.num_classes, seed + number)
         for one in runs if number % 2 == 0 else reversed(runs):
             if one.failed is None:
-                one.once(model, x, y, setting)
+                one.once(model, x, y, setting, comparison.minutes)
             after_each(f"{comparison.key}: {one.library}")
     rows = [_row(one, runs[0], n, comparison.minimal) for one in runs]
     return {

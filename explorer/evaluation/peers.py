@@ -12,6 +12,7 @@ import importlib.util
 import io
 import math
 import sys
+import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -78,12 +79,13 @@ def quiet() -> Iterator[None]:
 class Counted(nn.Module):
     """A model that counts the images in its passes: `forwards`, and `backwards` to its input.
 
-    A pass over half of a batch counts half; which image is which is not known.
+    A pass over half of a batch counts half; which image is which is not known. After so many `minutes` (None: never) a
+    forward pass raises TimeoutError, since no library can be asked to stop.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, minutes: float | None = None):
         super().__init__()
-        self.model = model
+        self.model, self.minutes, self.began = model, minutes, time.monotonic()
         self.reset()
         self.eval()
 
@@ -91,6 +93,8 @@ class Counted(nn.Module):
         self.forwards = self.backwards = 0
 
     def forward(self, pixels: Tensor) -> Tensor:
+        if self.minutes is not None and time.monotonic() - self.began > 60 * self.minutes:
+            raise TimeoutError(f"it was not done after {self.minutes:g} minutes")
         self.forwards += len(pixels)
         return self.model(_Watched.apply(pixels, self) if pixels.requires_grad else pixels)
 

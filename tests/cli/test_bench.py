@@ -51,7 +51,12 @@ def test_a_comparison_is_told_with_what_was_wanted(nobody, cli, tiny, monkeypatc
         "wanted": [wanted],
     }
     about = {"device": "a computer", "threads": 1, "torch": "2", "data": "images", "libraries": {"other": "2"}, "missing": {}}
-    monkeypatch.setattr("explorer.cli.bench.beside", lambda *a, **k: about | {"comparisons": [comparison]})
+
+    def beside(*given, told, **options):
+        told(comparison)
+        return about | {"comparisons": [comparison]}
+
+    monkeypatch.setattr("explorer.cli.bench.beside", beside)
     out = cli("bench", "attacks", "--model", "cifar10/tiny", "--only", "deepfool", "--images", 8).out
     for part in (
         "deepfool: DeepFool, l2 (steps=50)",

@@ -138,6 +138,26 @@ def test_a_library_that_breaks_is_told_and_the_others_go_on(model, images, libra
     assert result["rows"][2]["library"] == "good" and {w["library"] for w in result["wanted"]} == {"good"}
 
 
+def test_a_library_that_takes_too_long_is_stopped_and_ours_is_not(model, images, library):
+    def endless(model, x, y, s):
+        while True:
+            model(x)
+
+    result = compared(model, images, replace(PGD, minutes=0.0005), library(endless))
+    assert result["rows"][1]["failed"] == "TimeoutError: it was not done after 0.0005 minutes"
+    assert result["rows"][0]["successes"] and result["wanted"] == []
+
+
+def test_each_comparison_is_told_once_it_is_done(model, images):
+    told = []
+    found = beside(model, images, [PGD, DEEPFOOL], peers=(), told=told.append)["comparisons"]
+    assert [c["key"] for c in told] == [PGD.key, DEEPFOOL.key] and told == found
+    told.clear()
+    with pytest.raises(Cancelled):
+        beside(model, images, [PGD, DEEPFOOL], peers=(), told=told.append, should_stop=lambda: bool(told))
+    assert [c["key"] for c in told] == [PGD.key]
+
+
 def test_an_error_of_ours_is_not_hidden(model, images, monkeypatch):
     def broken(*any_of_them):
         raise ValueError("ours")

@@ -104,3 +104,20 @@ def test_channels_that_do_not_fill_the_blocks_are_refused():
 def test_a_depth_that_does_not_exist_is_refused():
     with pytest.raises(InvalidValue, match="6n"):
         ARCHITECTURES["wide-resnet"]((0.5,) * 3, (0.25,) * 3, depth=33)
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments", "layout"),
+    [
+        ("preact-resnet18", {"width": 16}, torch.channels_last),
+        ("preact-resnet18", {"width": 4}, torch.contiguous_format),
+        ("lenet", {}, torch.contiguous_format),
+        ("mlp", {}, torch.channels_last),  # no convolution: it does not matter
+    ],
+)
+def test_convolutions_of_few_channels_keep_torchs_usual_layout(key, arguments, layout):
+    model = ARCHITECTURES[key]((0.5,) * 3, (0.25,) * 3, (3, 32, 32), 10, **arguments).freeze()
+    assert model.layout == layout
+    x = torch.rand(2, 3, 32, 32, generator=seeded(3))
+    before = model(x)
+    assert torch.allclose(model.to(memory_format=model.layout)(x), before, atol=1e-4)

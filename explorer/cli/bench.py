@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     beside.add_argument("--images", help="how many test images (default: 8 to 200, by what the attack costs)")
     beside.add_argument("--only", metavar="A,B", help="these comparisons, or all of these attacks")
     beside.add_argument("--peers", metavar="A,B", help=f"these libraries of {', '.join(p.name for p in PEERS)}")
-    beside.add_argument("--minutes", help="most that a library may take for a round (default: 10, for AutoAttack 120)")
+    beside.add_argument("--minutes", help="most that a library may take for a round (default: 10; of the longest 30, of AutoAttack 120)")
     beside.add_argument("--seed", help="of the first round; each further round takes the next (default: 0)")
 
 

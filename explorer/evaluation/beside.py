@@ -82,7 +82,9 @@ def comparisons() -> tuple[Comparison, ...]:
             targets=(Target("adv-lib", "time", 1.0), Target("torchattacks", "time", 0.1)),
         ),
         Comparison("cw-5x100", ATTACKS["cw"](searches=5, steps=100), far, 16, 1, (Target("adv-lib", "passes", 0.5),)),
-        Comparison("cw-9x1000", ATTACKS["cw"](searches=9, steps=1000), far, 8, 1, (Target("adv-lib", "passes", 0.5),)),
+        Comparison(
+            "cw-9x1000", ATTACKS["cw"](searches=9, steps=1000), far, 8, 1, (Target("adv-lib", "passes", 0.5),), minutes=30
+        ),
         Comparison(
             "apgd-ce-linf",
             ATTACKS["apgd-ce"](early_stop=True),

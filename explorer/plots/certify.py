@@ -10,13 +10,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.plots._page import inks, quiet_layout
-from explorer.plots.theme import STATE_COLORS, class_color, series_color
+from explorer.plots.theme import STATE_COLORS, class_color, series_color, series_mark
 
 HEIGHT = 330
 AXIS_HEIGHT = 190
 TINT = "33"  # a colour's opacity as an area, of ff
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 PROVEN = STATE_COLORS["holds"]
 BROKEN = "#cf2f3a"  # an alarm, nothing else
 TENS = {"dtick": 1, "tickformat": ",d"}  # of a logarithmic axis of draws: whole powers of ten, written out
@@ -292,7 +291,7 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
             figure.add_scatter(
                 x=x, y=100 * y, mode="markers+lines", name=curve.name, customdata=bounds, hovertemplate=tip,
                 line={"color": color, "width": 1, "dash": "dot"},
-                marker={"symbol": MARKS[i % len(MARKS)], "size": 9, "color": color},
+                marker={"symbol": series_mark(i), "size": 9, "color": color},
                 error_y={"type": "data", "symmetric": False, "array": 100 * (high - y), "arrayminus": 100 * (y - low),
                          "thickness": 1.5, "color": color},
             )  # fmt: skip

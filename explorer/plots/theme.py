@@ -42,6 +42,8 @@ STATE_COLORS: dict[str, str] = {  # of an attacked picture; never without its wo
 
 SERIES: tuple[int, ...] = (0, 1, 2, 3, 6, 5)  # which of the class colours lines take that are no classes, in this order
 
+MARKS: tuple[str, ...] = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")  # of such lines
+
 PAGES: dict[str, str] = {"light": "#ffffff", "dark": "#0e1117"}  # the page backgrounds the colours were chosen for
 
 
@@ -53,6 +55,11 @@ def class_color(index: int) -> str:
 def series_color(index: int) -> str:
     """Colour of the line `index` where lines stand for runs or measures, never for classes; they repeat."""
     return CLASS_COLORS[SERIES[index % len(SERIES)]]
+
+
+def series_mark(index: int) -> str:
+    """Marker of the line `index`: one more than there are colours, so that both together stay unique to 42."""
+    return MARKS[index % len(MARKS)]
 
 
 def class_shape(index: int) -> str:

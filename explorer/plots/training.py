@@ -9,10 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.plots._page import inks, quiet_layout
-from explorer.plots.theme import class_color, class_shape, series_color
+from explorer.plots.theme import class_color, class_shape, series_color, series_mark
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # of the runs, in their order
-MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 MEASURES = {  # of held-out images: dash and marker of their lines
     "clean": ("solid", "circle"),
     "robust": ("dash", "square"),
@@ -93,7 +92,7 @@ def accuracy(runs: Sequence[Curves], axis: str = "epochs", *, dark: bool = False
                 y=100 * shares,
                 mode="lines+markers",
                 line={"color": color, "dash": dash, "width": 2},
-                marker={"color": color, "symbol": mark if alone else MARKS[index % len(MARKS)], "size": 7},
+                marker={"color": color, "symbol": mark if alone else series_mark(index), "size": 7},
                 name=measure if alone else f"{run.name}, {measure}",
                 customdata=list(run.notes.get(measure, [""] * len(shares))),
                 hovertemplate=f"{measure} %{{y:.1f}} %, at %{{x:.4g}}<br>%{{customdata}}<extra>{run.name}</extra>",
@@ -197,7 +196,7 @@ def _line(index: int, points: int) -> dict[str, object]:
     return {
         "mode": "lines" if points > 2 else "lines+markers",
         "line": {"color": color, "dash": DASHES[index % len(DASHES)], "width": 2},
-        "marker": {"color": color, "symbol": MARKS[index % len(MARKS)], "size": 7},
+        "marker": {"color": color, "symbol": series_mark(index), "size": 7},
     }
 
 

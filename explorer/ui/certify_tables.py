@@ -196,7 +196,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 OURS = "ours"
-_EDGE = "border-bottom:1px solid rgba(128,128,128,.35);padding:.35rem .5rem;text-align:left;vertical-align:top"
+_EDGE = "border-bottom:1px solid rgba(128,128,128,.35);padding:.35rem .4rem;text-align:left;vertical-align:top"
 
 
 def _two_lines(text: str) -> str:

@@ -95,6 +95,12 @@ def test_accuracy_over_the_radius_with_bands_and_points():
     assert figure.layout.xaxis.title.text == "radius (L2)" and figure.layout.yaxis.title.text == "certified accuracy, %"
 
 
+def test_no_two_cards_look_alike():
+    x = np.array([0.0, 0.5])
+    figure = certify.accuracy([certify.Curve(f"card {k}", x, x, x, x, 500, points=True) for k in range(20)])
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in figure.data}) == 20
+
+
 def test_votes_are_written_in_what_can_be_read_on_their_bars():
     figure = certify.votes(np.zeros(3, int), np.array([5, 3, 1]), ["a", "b", "c"], None, None, "bound")
     colors = zip(figure.data[0].marker.color, figure.data[0].insidetextfont.color, strict=True)

@@ -25,6 +25,7 @@ from explorer.training.images import HeldOut, TrainingImages
 from explorer.training.learner import Learner, build
 from explorer.training.loop import EVERY, RunLoop
 from explorer.training.records import Records
+from explorer.training.state import layout_of
 
 TARGET = 0.9  # the loop's images per second over the bare loop's, at least
 KINDS: dict[str, tuple[str, dict[str, Any], int]] = {  # recipe, hyper-parameters, updates timed at a time
@@ -83,7 +84,7 @@ class Bare:
         self.attack_passes = recipe.passes(0) - 1
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=recipe.momentum, nesterov=True)
         x = torch.rand((recipe.batch, *self.model.input_shape), generator=seeded(0))
-        self.x = x.to(device).contiguous(memory_format=torch.channels_last)
+        self.x = x.to(device).contiguous(memory_format=layout_of(self.model))
         self.y = torch.arange(recipe.batch, device=device) % self.model.num_classes
 
     def update(self) -> None:

@@ -18,7 +18,7 @@ from explorer.models.untrained import untrained
 from explorer.training.images import TrainingImages
 from explorer.training.sharing import part, share_statistics, sum_gradients
 from explorer.training.sights import Sight
-from explorer.training.state import RunState
+from explorer.training.state import RunState, layout_of
 from explorer.training.watched import Watched
 
 
@@ -43,7 +43,8 @@ def build(recipe: Recipe, device: torch.device) -> Classifier:
                 f"{recipe.start} cannot start this run: its architecture differs from {name} {arguments}."
             )
         model.load_state_dict(source)
-    return model.to(device=device, memory_format=torch.channels_last)
+    model = model.to(device)
+    return model.to(memory_format=layout_of(model))
 
 
 class Learner:
@@ -121,7 +122,7 @@ class Learner:
             return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch, **more)
 
     def _images(self, rows: Tensor, rng: torch.Generator) -> Tensor:
-        return self.images.trained.batch(rows, rng).contiguous(memory_format=torch.channels_last)
+        return self.images.trained.batch(rows, rng).contiguous(memory_format=self.state.layout)
 
     def _batch_rng(self) -> torch.Generator:
         """What draws the batch's flips and crops: a batch that is replayed is drawn as it was the first time."""

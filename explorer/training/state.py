@@ -16,6 +16,15 @@ from explorer.training.descent import Descent
 NUMBERS = ("epoch", "index", "ordered", "running", "seconds", "epoch_seconds", "history", "best_epoch", "best_score")
 
 
+def layout_of(model: Classifier) -> torch.memory_format:
+    """How weights and batches lie while `model` is trained: channels last; on a CPU as `Classifier.layout` says.
+
+    Beside speed this avoids a crash: with 4 channels, channels last, and neither AVX-512 nor AMX, a backward pass to the
+    weights destroyed memory or did not end (torch 2.14.1).
+    """
+    return model.layout if model.device.type == "cpu" else torch.channels_last
+
+
 class RunState:
     """Model, averaged weights, optimiser, the run's one generator, and where the run stands.
 
@@ -23,7 +32,7 @@ class RunState:
     """
 
     def __init__(self, recipe: Recipe, model: Classifier, device: torch.device):
-        self.model, self.device = model, device
+        self.model, self.device, self.layout = model, device, layout_of(model)
         self.averaged = Averaged(model, recipe.ema)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         free = [p for p in model.parameters() if p.ndim <= 1]
@@ -84,7 +93,7 @@ class RunState:
         self.averaged.model.load_state_dict(part("average."))
         self.best = part("best.")
         for index, momentum in part("momentum.").items():
-            layout = torch.channels_last if momentum.ndim == 4 else torch.contiguous_format
+            layout = self.layout if momentum.ndim == 4 else torch.contiguous_format
             self.descent.momenta[int(index)] = momentum.contiguous(memory_format=layout)
         self.rng.set_state(tensors["rng"])
         self.order_rng = tensors["order_rng"]

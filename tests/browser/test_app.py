@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from .classroom import student
+from .layout import assert_fits_sideways
 
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
@@ -190,10 +191,7 @@ def test_cancel_keeps_what_was_computed(open_page, url):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_cut_off_sideways(open_page, url, width, scheme):
     page = opened(open_page, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    inner = "e => e.scrollWidth - e.clientWidth"
-    assert page.locator('[data-testid="stMain"]').evaluate(inner) <= 0
-    assert page.locator('[data-testid="stSidebarContent"]').evaluate(inner) <= 0
+    assert_fits_sideways(page)
     page.goto(f"{url}/models")
     expect(page.get_by_text("What was measured")).to_be_visible(timeout=MINUTE)
-    assert page.locator('[data-testid="stMain"]').evaluate(inner) <= 0
+    assert_fits_sideways(page)

@@ -6,13 +6,11 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import expect
 
+from .layout import assert_fits_sideways
+
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
 LINK = "data=cifar10&image=317&model=cifar10/gaussian-0.25&n=300&n0=50"
-
-
-def fits(page) -> bool:
-    return page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
 
 
 def test_a_linked_picture_is_certified_and_many_are_compared(open_page, serve):
@@ -26,8 +24,9 @@ def test_a_linked_picture_is_certified_and_many_are_compared(open_page, serve):
         expect(copy).to_contain_text(re.compile("[✓✗] [a-z]"))
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=MINUTE)
     expect(page.get_by_role("button", name="Attack the smoothed model")).to_be_enabled(timeout=MINUTE)
-    assert parse_qs(urlparse(page.url).query)["n"] == ["300"] and fits(page)
+    assert parse_qs(urlparse(page.url).query)["n"] == ["300"]
+    assert_fits_sideways(page)
     page.get_by_role("radio", name="A test set").click()
     expect(page.get_by_text("Beside the report and the paper")).to_be_visible(timeout=MINUTE)
     expect(page.get_by_role("cell", name="Cohen et al.").first).to_be_visible(timeout=MINUTE)
-    assert fits(page)
+    assert_fits_sideways(page)

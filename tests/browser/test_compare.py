@@ -5,6 +5,8 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import expect
 
+from .layout import assert_fits_sideways
+
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
 LINK = "models=cifar10/baseline,cifar10/pgd-linf&craft=transfer&data=cifar10&image=2&attack=pgd&norm=linf&eps=8/255&with=steps:8"
@@ -21,7 +23,7 @@ def test_a_transfer_is_watched_in_step_and_the_link_survives_another_page(open_p
     source, shown = page.locator(".player").all()
     expect(source.locator(".title")).to_have_text("Baseline · source, white-box", timeout=MINUTE)
     expect(shown.locator(".title")).to_contain_text("transfer from Baseline", timeout=MINUTE)
-    assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    assert_fits_sideways(page)
 
     before = len(sent)
     assert before, "the test must be able to see messages to the server"

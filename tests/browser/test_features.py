@@ -6,6 +6,8 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import expect
 
+from .layout import assert_fits_sideways
+
 ROOT = Path(__file__).parents[2]
 MINUTE = 60_000  # milliseconds
 LINK = "data=cifar10&model=cifar10/baseline&beside=cifar10/pgd-linf&attack=pgd&norm=linf&eps=8/255&with=steps:2&rows=2,7,317"
@@ -56,7 +58,7 @@ def test_a_linked_cloud_is_watched_on_two_maps(open_page, serve):
     page.locator('[data-testid="stButtonGroup"]').get_by_text("UMAP").click()
     expect(page.get_by_text("not preserve distances")).to_be_visible(timeout=MINUTE)
     expect(cloud.locator(".step")).to_have_text("before the attack")  # it stays where the reader was
-    assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    assert_fits_sideways(page)
     assert not wrong
     source = (ROOT / "explorer/ui/features_map/map.js").read_text("utf-8") + (ROOT / "explorer/ui/drawing.js").read_text("utf-8")
     assert "innerHTML" not in source and not re.search(r"setStateValue|setTriggerValue", source)

@@ -6,6 +6,8 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import expect
 
+from .layout import assert_fits_sideways
+
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
 LINK = "data=cifar10&model=cifar10/baseline&attack=pgd&norm=linf&eps=8/255&with=steps:3&rows=2,7,11,20,31,44"
@@ -23,7 +25,7 @@ def test_a_linked_strip_is_attacked_and_one_of_its_pictures_is_watched(open_page
     cards.nth(2).click()
     expect(page.get_by_text(re.compile("^Picture 11, "))).to_be_visible(timeout=MINUTE)
     expect(cards.nth(2)).to_have_attribute("aria-pressed", "true")
-    assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    assert_fits_sideways(page)
     page.get_by_role("button", name="Watch this one").click()
     expect(page.locator(".caption")).to_contain_text("of 3 steps the model takes", timeout=MINUTE)
     query = parse_qs(urlparse(page.url).query)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from .layout import assert_fits_sideways
+
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
 WALK = "data=cifar10&image=8&model=cifar10/gaussian-0.25&attack=fgsm&norm=linf&eps=8/255"
@@ -23,7 +25,7 @@ def test_a_slice_is_seen_and_stopped_and_a_zip_arrives(open_page, serve):
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.get_by_text("Stopped. What was found until then is shown.")).to_be_visible(timeout=MINUTE)
     expect(page.locator(".js-plotly-plot").first.get_by_text("attacked", exact=True)).to_be_visible()
-    assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 1  # both are rounded
+    assert_fits_sideways(page)
 
     page.get_by_test_id("stButtonGroup").get_by_text("Save").click()
     with page.expect_download(timeout=MINUTE) as arrived:

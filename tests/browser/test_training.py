@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 from explorer.data import dataset
 from explorer.jobs import LIVE, Store
 
+from .layout import assert_fits_sideways
 from .test_compare import APP, MINUTE
 
 UPDATES = re.compile(r"update ([\d,]+) of ([\d,]+)")
@@ -111,7 +112,7 @@ def test_a_run_is_watched_left_cancelled_resumed_and_its_model_attacked(open_pag
     attack = page.get_by_role("button", name="Attack this model", exact=True)
     expect(attack).to_be_visible(timeout=4 * MINUTE)
     assert done(page) == PLANNED
-    assert page.locator('[data-testid="stMain"]').evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    assert_fits_sideways(page)
 
     attack.click()
     expect(page.get_by_text("White-box: the attack used")).to_be_visible(timeout=MINUTE)

@@ -13,4 +13,3 @@ notes = st.container()  # always there, so that what is below keeps its place
 with notes:
     training.notices()
 training.show()
-training.keep()

@@ -77,6 +77,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def own_priority() -> Iterator[None]:
+    """A test that lowers this process's priority would slow down all after it: back up only root may go."""
+    before = priority()
+    yield
+    assert priority() == before, "the test has changed the priority of the process that runs the tests"
+
+
+def priority() -> int | None:
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_network() -> Iterator[None]:
     """A connection to another computer fails at once, with this reason."""

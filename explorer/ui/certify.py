@@ -111,14 +111,16 @@ def model_and_noise(columns: Any) -> None:
     if state.get("certify.model") not in titles:
         state["certify.model"] = favourite(state["dataset"])
         _take_sigma()
-    controls.keep("certify.model", next(iter(titles)))
+    st.session_state.setdefault("certify.model", next(iter(titles)))
     columns[0].selectbox(
-        "Smooth this model", list(titles), key="certify.model", format_func=titles.get, on_change=_take_sigma,
+        "Smooth this model", list(titles), key="certify.model", persist_state="session", format_func=titles.get, on_change=_take_sigma,
         help="Any model can be smoothed. Those that were trained under noise have something to certify.",
     )  # fmt: skip
-    controls.keep("certify.sigma", CertifyParams.sigma)
+    st.session_state.setdefault("certify.sigma", CertifyParams.sigma)
     help_ = {p.name: p.help for p in CertifyParams.params()}
-    columns[1].number_input("with noise sigma", 0.0, 10.0, step=0.05, format="%.4g", key="certify.sigma", help=help_["sigma"])
+    columns[1].number_input(
+        "with noise sigma", 0.0, 10.0, step=0.05, format="%.4g", key="certify.sigma", persist_state="session", help=help_["sigma"],
+    )  # fmt: skip
 
 
 def _take_sigma() -> None:
@@ -130,11 +132,12 @@ def _take_sigma() -> None:
 
 def view_box() -> str:
     """One picture or a test set."""
-    controls.keep("certify.view", ONE)
+    st.session_state.setdefault("certify.view", ONE)
     return st.segmented_control(
         "What to certify",
         list(VIEWS),
         key="certify.view",
+        persist_state="session",
         format_func=VIEWS.get,
         label_visibility="collapsed",
         required=True,
@@ -157,9 +160,9 @@ def headline() -> None:
 
 def draws_box(place: Any, key: str, default: int) -> None:
     """n: how many noisy copies vote."""
-    controls.keep(key, default)
+    st.session_state.setdefault(key, default)
     place.number_input(
-        "and noisy copies (n)", 1, MOST["n"], step=1000, key=key,
+        "and noisy copies (n)", 1, MOST["n"], step=1000, key=key, persist_state="session",
         help=f"More copies measure the share of votes better, and certify a larger radius. At most {MOST['n']:,}.",
     )  # fmt: skip
 
@@ -168,18 +171,19 @@ def panel() -> None:
     """What else decides about a certificate."""
     st.subheader("Certificate", anchor=False)
     about = {p.name: p for p in CertifyParams.params()}
-    controls.keep("certify.n0", about["n0"].default)
-    controls.keep("certify.alpha", about["alpha"].default)
-    controls.keep("certify.sound", False)
+    st.session_state.setdefault("certify.n0", about["n0"].default)
+    st.session_state.setdefault("certify.alpha", about["alpha"].default)
+    st.session_state.setdefault("certify.sound", False)
     left, right = st.columns(2)
-    left.number_input("selection (n0)", 1, MOST["n0"], step=100, key="certify.n0", help=about["n0"].help)
+    left.number_input("selection (n0)", 1, MOST["n0"], step=100, key="certify.n0", persist_state="session", help=about["n0"].help)
     right.number_input(
-        "alpha", 0.0, 0.5, step=0.001, format="%g", key="certify.alpha",
+        "alpha", 0.0, 0.5, step=0.001, format="%g", key="certify.alpha", persist_state="session",
         help="How often, at most, one certificate may be wrong because its draws happened to mislead.",
     )  # fmt: skip
     st.toggle(
         "Sound in floating point",
         key="certify.sound",
+        persist_state="session",
         help="Noise on the grid of 8-bit pixels, drawn exactly with whole numbers, so that rounding leaves no gap in the proof. "
         "For 8-bit pictures; the ordinary mode does not claim this.",
     )

@@ -66,9 +66,12 @@ def pictures_panel() -> None:
     state = st.session_state
     st.subheader("Pictures", anchor=False)
     controls.dataset_box()
-    controls.keep("certify.count", CertifySetRequest.count)
-    controls.keep("certify.shuffle", 0)
-    st.slider("How many", 10, MOST["pictures"], step=10, key="certify.count", help="Drawn at random; more begin with the same ones.")
+    st.session_state.setdefault("certify.count", CertifySetRequest.count)
+    st.session_state.setdefault("certify.shuffle", 0)
+    st.slider(
+        "How many", 10, MOST["pictures"], step=10, key="certify.count", persist_state="session",
+        help="Drawn at random; more begin with the same ones.",
+    )  # fmt: skip
     st.button(
         "Draw others",
         on_click=_draw_others,
@@ -160,9 +163,9 @@ def _stage(polling: bool) -> None:
     sets = [ticket.latest for ticket in tickets if ticket.latest is not None]
     sets = [now for now in sets if now.certificates]
     cards = _cards()
-    controls.keep("certify.set.cards", True)
+    st.session_state.setdefault("certify.set.cards", True)
     with_cards = st.toggle(
-        "Show what the model cards say", key="certify.set.cards",
+        "Show what the model cards say", key="certify.set.cards", persist_state="session",
         help="Measured once on the full test set, with more draws: points, because nothing is said between them.",
     )  # fmt: skip
     shown = [_curve(now) for now in sets] + (certify_tables.curves(cards) if with_cards else [])

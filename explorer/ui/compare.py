@@ -14,6 +14,7 @@ from explorer.engine.captions import article, noun, percent
 from explorer.engine.compare import EACH, FEWEST, MOST, TRANSFER, CompareRequest, Comparison, Lane, compare_work
 from explorer.models import zoo
 from explorer.ui import controls, stage, verdicts
+from explorer.ui.forms import put
 from explorer.ui.session import engine, look_again, session_id, still_open
 from explorer.ui.trace_player import trace_player
 
@@ -58,7 +59,7 @@ def open_first() -> None:
         return
     query = st.query_params.to_dict()
     if not query and "image" in state:
-        controls.keep("models", _usual_models(state["dataset"], state.get("model")))
+        st.session_state.setdefault("models", _usual_models(state["dataset"], state.get("model")))
         begin()
         return
     request, complaint = _first_request(query)
@@ -102,7 +103,7 @@ def chosen_models() -> list[str]:
     kept = [name for name in state.get("models", []) if name in titles]
     if not kept and state.get("models"):  # another dataset was chosen
         kept = _usual_models(state["dataset"])
-    state["models"] = kept
+    put("models", kept)
     return kept
 
 
@@ -111,11 +112,11 @@ def headline() -> None:
     titles = controls.model_titles()
     models = chosen_models()
     st.multiselect(
-        "Beside each other", list(titles), key="models", format_func=titles.get, max_selections=MOST,
+        "Beside each other", list(titles), key="models", persist_state="session", format_func=titles.get, max_selections=MOST,
         placeholder=f"Choose {FEWEST} to {MOST} models",
     )  # fmt: skip
     crafts = [EACH, *models]
-    controls.keep("craft", EACH)
+    st.session_state.setdefault("craft", EACH)
     if st.session_state["craft"] not in crafts:
         st.session_state["craft"] = EACH
     craft, *others = st.columns([3, 2.8, 2.2, 1.5], vertical_alignment="bottom")
@@ -123,6 +124,7 @@ def headline() -> None:
         "The image is made",
         crafts,
         key="craft",
+        persist_state="session",
         format_func=lambda c: "for each model anew" if c == EACH else f"on {titles[c]}, shown to the others",
         help="For each model anew: the attack looks at the model it is judged on. Shown to the others: a transfer attack; "
         "the others only see the finished images, so it says little about them.",

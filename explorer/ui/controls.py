@@ -16,7 +16,7 @@ import torch
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attacks import ATTACKS, GROUPS
-from explorer.core import NORMS, USUAL_EPS, BadCheckpoint, BadImage, ExplorerError, Hyper, InvalidValue
+from explorer.core import USUAL_EPS, BadCheckpoint, BadImage, ExplorerError, Hyper, InvalidValue
 from explorer.data import DATASETS, dataset, load, read_upload
 from explorer.defenses import GROUPS as RECIPE_GROUPS
 from explorer.defenses import RECIPES
@@ -35,8 +35,6 @@ EVERY = "all classes"
 FAVOURITE = "cifar10/baseline"  # shown first: it falls at once
 FIRST_PICTURES = {"cifar10": 317}  # a frog that nobody mistakes, but the favourite takes for a cat after six steps
 UNTOLD = "not in the list, or unknown"
-CERTIFY = tuple(f"certify.{name}" for name in ("view", "model", "sigma", "n0", "n", "alpha", "sound", "count", "each"))
-FEATURES = tuple(f"features.{name}" for name in ("beside", "view", "who", "of", "count", "right"))
 
 
 def first_request() -> tuple[AttackRequest, str | None]:
@@ -88,9 +86,9 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     dataset_box()
     name = state["dataset"]
     classes = dataset(name).classes
-    keep("class", EVERY)
+    st.session_state.setdefault("class", EVERY)
     st.selectbox(
-        "Class", [EVERY, *classes], key="class", on_change=partial(_jump, "first"), label_visibility="collapsed"
+        "Class", [EVERY, *classes], key="class", persist_state="session", on_change=partial(_jump, "first"), label_visibility="collapsed"
     )
     rows = rows_of_class(name, state["class"])
     position = rows.index(state["image"]) if state["image"] in rows else 0
@@ -112,11 +110,11 @@ def image_panel(models: Sequence[str] | None = None) -> None:
 
 def dataset_box() -> None:
     """Which dataset, where models of several are there."""
-    keep("dataset", "cifar10")
+    st.session_state.setdefault("dataset", "cifar10")
     offered = sorted({card.dataset for card in zoo.cards()})
     if len(offered) > 1:
         st.selectbox(
-            "Dataset", offered, key="dataset", format_func=lambda d: DATASETS[d].title, on_change=_dataset_changed
+            "Dataset", offered, key="dataset", persist_state="session", format_func=lambda d: DATASETS[d].title, on_change=_dataset_changed
         )
 
 
@@ -130,7 +128,7 @@ def attack_panel() -> None:
     st.subheader(f"{entry.title}", anchor=False)
     st.caption(entry.summary)
     st.latex(entry.cls.formula)
-    keep("norm", "linf")
+    st.session_state.setdefault("norm", "linf")
     if state["norm"] not in entry.cls.norms:
         state["norm"] = entry.cls.norms[0]
     left, right = st.columns(2)
@@ -138,25 +136,28 @@ def attack_panel() -> None:
         "Norm",
         entry.cls.norms,
         key="norm",
+        persist_state="session",
         format_func={"linf": "Linf", "l2": "L2"}.get,
         help="How change is measured. Linf: the largest change of any pixel. L2: the Euclidean length of all changes.",
     )
     for other in ATTACKS:
         remember(other.cls, other.key)
-    keep(_eps_key("linf"), 255 * USUAL_EPS["linf"])
-    keep(_eps_key("l2"), USUAL_EPS["l2"])
+    st.session_state.setdefault(_eps_key("linf"), 255 * USUAL_EPS["linf"])
+    st.session_state.setdefault(_eps_key("l2"), USUAL_EPS["l2"])
     key = _eps_key(state["norm"])
     if entry.cls.budget == "minimal":
         right.caption("No eps to choose: it looks for the smallest change.")
     elif state["norm"] == "linf":
-        right.number_input("eps (of 255)", 0.01, 255.0, step=1.0, format="%.4g", key=key, help=(
+        right.number_input("eps (of 255)", 0.01, 255.0, step=1.0, format="%.4g", key=key, persist_state="session", help=(
             "How much any pixel may change, in 255ths of the pixel range. 8 is the usual test. Between 0.01 and 255."))  # fmt: skip
     else:
-        right.number_input("eps (length)", 0.001, 100.0, step=0.25, format="%.4g", key=key, help=(
+        right.number_input("eps (length)", 0.001, 100.0, step=0.25, format="%.4g", key=key, persist_state="session", help=(
             "How long the change may be, pixels in [0, 1]. 0.5 is the usual test. Between 0.001 and 100."))  # fmt: skip
     form_for(entry.cls, entry.key, _scene(entry.cls))
-    keep("seed", 0)
-    st.number_input("seed", 0, 2**31 - 1, key="seed", help="Fixes every random draw: the same seed, the same walk.")
+    st.session_state.setdefault("seed", 0)
+    st.number_input(
+        "seed", 0, 2**31 - 1, key="seed", persist_state="session", help="Fixes every random draw: the same seed, the same walk.",
+    )  # fmt: skip
 
 
 def _scene(cls: type[Hyper]) -> Scene | None:
@@ -185,8 +186,8 @@ def headline(
     model, *others = st.columns([3, 3, 2.4, 1.5], vertical_alignment="bottom")
     if state.get("model") not in titles:
         state["model"] = next(iter(titles))
-    keep("model", next(iter(titles)))
-    model.selectbox("Fool this model", list(titles), key="model", format_func=titles.get)
+    st.session_state.setdefault("model", next(iter(titles)))
+    model.selectbox("Fool this model", list(titles), key="model", persist_state="session", format_func=titles.get)
     attack_row(others, running, begin, cancel, own)
 
 
@@ -200,18 +201,21 @@ def attack_row(
     """The rest of a headline, in three columns: attack, wish, and the button."""
     state = st.session_state
     own = [_true_label()] if own is None else own
-    keep("attack", "pgd")
-    keep("target", ANY)
+    st.session_state.setdefault("attack", "pgd")
+    st.session_state.setdefault("target", ANY)
     columns[0].selectbox(
         "with this attack",
         _attacks(),
         key="attack",
+        persist_state="session",
         format_func=lambda k: f"{ATTACKS.entry(k).title} · {ATTACKS.entry(k).group}",
     )
     classes = [c for i, c in enumerate(dataset(state["dataset"]).classes) if i not in own]
     if state["target"] not in (ANY, *classes):
         state["target"] = ANY
-    columns[1].selectbox("so that it sees", [ANY, *classes], key="target", help="Any wrong class is the easier wish.")
+    columns[1].selectbox(
+        "so that it sees", [ANY, *classes], key="target", persist_state="session", help="Any wrong class is the easier wish.",
+    )  # fmt: skip
     if running:
         columns[2].button("Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="cancel")
     else:
@@ -275,23 +279,6 @@ def attack_settings(model: str | None = None) -> dict[str, Any]:
 def sample(name: str):
     """The bundled pictures of a dataset, decoded once per process; read only."""
     return load(name, split="test", source="sample")
-
-
-def remember_choices() -> None:
-    """Keep what was chosen while another page is shown: Streamlit forgets the values of widgets that are not drawn."""
-    kept = st.session_state.setdefault("choices", {})
-    forms = [f"{entry.key}.{p.name}" for entry in ATTACKS for p in entry.cls.params()]
-    own = ("models", "craft", "many.pick", "many.of", "many.count", "many.change", *CERTIFY, *FEATURES)  # of single pages
-    for key in ("dataset", "class", "model", *own, "attack", "target", "norm", "seed", *map(_eps_key, NORMS), *forms):
-        if key in st.session_state:
-            kept[key] = st.session_state[key]
-        elif key in kept:
-            st.session_state[key] = kept[key]
-
-
-def keep(key: str, default) -> None:
-    """Give a widget its default once, and keep its value while the widget is not on the page."""
-    st.session_state[key] = st.session_state.get(key, default)
 
 
 def _eps_key(norm: str) -> str:
@@ -385,11 +372,12 @@ def _upload_panel(name: str) -> None:
     right.image(to_png(upload.pixels.numpy(), 8), caption=f"what the model sees, {size}", width="stretch")
     for note in upload.notes:
         st.caption(note)
-    keep(_shows_key(picture), UNTOLD)
+    st.session_state.setdefault(_shows_key(picture), UNTOLD)
     st.selectbox(
         "It shows",
         [UNTOLD, *dataset(name).classes],
         key=_shows_key(picture),
+        persist_state="session",
         help="The true class. If it is unknown, the attack turns away from what the model sees at first.",
     )
     if state["image"] != picture and st.button("Use this picture", type="primary", width="stretch"):

@@ -88,16 +88,18 @@ def _show_default() -> None:
 def pictures_panel() -> None:
     """Whom the attack is on: one picture, or many of a class or of all."""
     state = st.session_state
-    controls.keep("dataset", "cifar10")
+    st.session_state.setdefault("dataset", "cifar10")
     name = state["dataset"]
     classes = dataset(name).classes
     first = classes[int(controls.sample(name).y[controls.FIRST_PICTURES.get(name, 0)])]
     for key, default in (("who", "many"), ("count", 16), ("right", True), ("shuffle", 0), ("rows", ())):
-        controls.keep(f"features.{key}", default)
-    controls.keep("features.of", first)
+        st.session_state.setdefault(f"features.{key}", default)
+    st.session_state.setdefault("features.of", first)
     if state["features.of"] not in (controls.EVERY, *classes):
         state["features.of"] = first
-    st.segmented_control("Attack", list(WHO), key="features.who", format_func=WHO.get, required=True, width="stretch")
+    st.segmented_control(
+        "Attack", list(WHO), key="features.who", persist_state="session", format_func=WHO.get, required=True, width="stretch",
+    )  # fmt: skip
     if state["features.who"] == "picture":
         controls.image_panel(chosen_models())
         return
@@ -107,11 +109,14 @@ def pictures_panel() -> None:
         st.caption(f"The {len(state['features.rows'])} pictures that the link names.")
         st.button("Draw others", on_click=_forget_rows, width="stretch", icon=":material/shuffle:", key="features.forget")
         return
-    st.selectbox("Class", [controls.EVERY, *classes], key="features.of", help="The cloud of one class, or a mix of all.")
-    st.slider("How many", 1, IMAGES, key="features.count")
+    st.selectbox(
+        "Class", [controls.EVERY, *classes], key="features.of", persist_state="session", help="The cloud of one class, or a mix of all.",
+    )  # fmt: skip
+    st.slider("How many", 1, IMAGES, key="features.count", persist_state="session")
     st.toggle(
         "Only what the models get right",
         key="features.right",
+        persist_state="session",
         help="Pictures that are wrong before any attack are never attacked; with this on, none is among them.",
     )
     st.button(
@@ -138,20 +143,23 @@ def headline() -> None:
     first = FAVOURITES[0] if FAVOURITES[0] in titles else next(iter(titles))
     if state.get("model") not in titles:
         state["model"] = first
-    controls.keep("model", first)
+    st.session_state.setdefault("model", first)
     others = [name for name in titles if name != state["model"]]
     beside = next((name for name in reversed(FAVOURITES) if name in others), NONE)
-    controls.keep("features.beside", beside)
+    st.session_state.setdefault("features.beside", beside)
     if state["features.beside"] not in (NONE, *others):
         state["features.beside"] = beside
-    controls.keep("features.view", "pca")
+    st.session_state.setdefault("features.view", "pca")
     one, two, three = st.columns([3, 3, 3.2], vertical_alignment="bottom")
-    one.selectbox("What this model sees", list(titles), key="model", format_func=titles.get)
-    two.selectbox("beside this one", [NONE, *others], key="features.beside", format_func=lambda name: titles.get(name, name))
+    one.selectbox("What this model sees", list(titles), key="model", persist_state="session", format_func=titles.get)
+    two.selectbox(
+        "beside this one", [NONE, *others], key="features.beside", persist_state="session", format_func=lambda name: titles.get(name, name),
+    )  # fmt: skip
     three.segmented_control(
         "on this map",
         list(VIEWS),
         key="features.view",
+        persist_state="session",
         format_func=lambda key: VIEWS[key][0],
         required=True,
         help="PCA is exact and linear. UMAP keeps neighbours together, and preserves no distances.",

@@ -52,17 +52,25 @@ def set_form(cls: type[Hyper], prefix: str, values: dict[str, Any]) -> None:
 
 
 def remember(cls: type[Hyper], prefix: str) -> None:
-    """Keep a form's values through a run in which it is not drawn; the defaults at first."""
+    """The form's values are there also while it is not drawn; at first the defaults."""
     for p in cls.params():
-        key = f"{prefix}.{p.name}"
-        st.session_state[key] = st.session_state.get(key, p.default)
+        st.session_state.setdefault(f"{prefix}.{p.name}", p.default)
+
+
+def put(key: str, value: Any) -> None:
+    """Make a widget show this, unless it does.
+
+    What a run sets goes to the browser, over what somebody has typed or chosen there since the run began.
+    """
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
 
 
 def preset_row(cls: type[Hyper], prefix: str) -> None:
     """The presets of a form with this prefix, once its values are there (`remember`); none is lit where they are no preset's."""
     key = f"{prefix}.{PRESET}"
     now = {p.name: st.session_state[f"{prefix}.{p.name}"] for p in cls.params() if p.strength}
-    st.session_state[key] = next((name for name in cls.presets if now == _full(cls, name)), None)
+    put(key, next((name for name in cls.presets if now == _full(cls, name)), None))
 
     def apply() -> None:
         chosen = st.session_state[key]
@@ -73,6 +81,7 @@ def preset_row(cls: type[Hyper], prefix: str) -> None:
         "Strength",
         list(cls.presets),
         key=key,
+        persist_state="session",
         on_change=apply,
         help="Sets how hard the attack tries; change any of the values afterwards.",
     )
@@ -91,11 +100,11 @@ def _widget(p: Param, key: str, scene: Scene | None) -> Any:
         return _models(p, key, scene)
     label = f"{p.label} ({p.unit})" if p.unit else p.label
     if p.kind is bool:
-        return st.toggle(label, key=key, help=p.help)
+        return st.toggle(label, key=key, persist_state="session", help=p.help)
     if p.choices:
-        return st.selectbox(label, p.choices, key=key, help=p.help)
+        return st.selectbox(label, p.choices, key=key, persist_state="session", help=p.help)
     if p.kind is str:
-        return st.text_input(label, key=key, help=p.help)
+        return st.text_input(label, key=key, persist_state="session", help=p.help)
     step = p.step if p.step is not None else (1 if p.kind is int else None)
     return st.number_input(
         label,
@@ -104,6 +113,7 @@ def _widget(p: Param, key: str, scene: Scene | None) -> Any:
         step=p.kind(step) if step is not None else None,
         format=None if p.kind is int else "%.4g",
         key=key,
+        persist_state="session",
         help=f"{p.help} Between {p.lo:g} and {p.hi:g}.",
     )
 
@@ -122,8 +132,8 @@ def _mask(p: Param, key: str, scene: Scene) -> str:
 def _models(p: Param, key: str, scene: Scene) -> str:
     """Chosen from a list; names that are not in it (any more) are dropped."""
     chosen = f"{key}.chosen"
-    st.session_state[chosen] = [name for name in st.session_state[key].split("+") if name in scene.models]
-    st.session_state[key] = "+".join(st.session_state[chosen])
+    put(chosen, [name for name in st.session_state[key].split("+") if name in scene.models])
+    put(key, "+".join(st.session_state[chosen]))
 
     def choose() -> None:
         st.session_state[key] = "+".join(st.session_state[chosen])

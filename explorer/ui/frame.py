@@ -12,7 +12,6 @@ from streamlit.navigation.page import StreamlitPage
 
 from explorer import __version__
 from explorer.core import ExplorerError
-from explorer.ui import controls
 from explorer.ui.session import engine
 from explorer.ui.theme_change import follow_theme
 
@@ -42,7 +41,6 @@ def prepare() -> None:
     )
     st.html(_CSS)
     st.logo(LOGO, size="large")
-    controls.remember_choices()
 
 
 def inside(name: str) -> None:

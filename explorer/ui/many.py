@@ -77,23 +77,24 @@ def pictures_panel() -> None:
         state["many.rows"], state["many.of"] = [], controls.EVERY
     state["many.dataset"] = name
     for key, default in (("many.pick", "random"), ("many.of", controls.EVERY), ("many.count", 16)):
-        controls.keep(key, default)
-    controls.keep("many.shuffle", 0)
-    controls.keep("many.rows", [])
+        st.session_state.setdefault(key, default)
+    st.session_state.setdefault("many.shuffle", 0)
+    st.session_state.setdefault("many.rows", [])
     st.radio(
         "Which pictures",
         list(PICKS),
         key="many.pick",
+        persist_state="session",
         format_func=PICKS.get,
         label_visibility="collapsed",
         help="Random pictures stand for the test set; those that the model gets right leave out the trivial ones.",
     )
     classes = [controls.EVERY, *dataset(name).classes]
-    st.selectbox("Class", classes, key="many.of", label_visibility="collapsed")
+    st.selectbox("Class", classes, key="many.of", persist_state="session", label_visibility="collapsed")
     if state["many.pick"] == "hand":
         _choose_by_hand(name)
         return
-    st.slider("How many", 1, PICTURES, key="many.count")
+    st.slider("How many", 1, PICTURES, key="many.count", persist_state="session")
     st.button(
         "Draw others",
         on_click=_draw_others,
@@ -239,10 +240,11 @@ def _summary(now: Strip) -> None:
 
 def _cards(now: Strip) -> None:
     state = st.session_state
-    controls.keep("many.change", False)
+    st.session_state.setdefault("many.change", False)
     shown = st.toggle(
         "Show what was changed",
         key="many.change",
+        persist_state="session",
         help="Between the two pictures: the change, amplified around grey by the factor below it.",
     )
     cards = [_card(now, at, shown) for at in range(len(now.rows))]
@@ -433,8 +435,8 @@ def _apply_row(now: Strip) -> None:
     columns[0].selectbox(
         "Take the change of", changed, key="many.given", format_func=lambda row: f"{now.request.classes[labels[row]]}, picture {row}"
     )
-    controls.keep("many.n", 100)
-    columns[1].number_input("and put it on (pictures)", 1, OTHERS, key="many.n")
+    st.session_state.setdefault("many.n", 100)
+    columns[1].number_input("and put it on (pictures)", 1, OTHERS, key="many.n", persist_state="session")
     if columns[2].button("Put it on others", icon=":material/content_copy:", width="stretch", key="many.apply"):
         _apply(now, state["many.given"], state["many.n"])
         st.rerun()

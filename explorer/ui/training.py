@@ -21,7 +21,7 @@ from explorer.jobs import LIVE, Permit, Run, Spec
 from explorer.models import zoo
 from explorer.ui import controls, frame, stage, training_cost, training_watch
 from explorer.ui import training_words as words
-from explorer.ui.forms import form_for, remember, set_form
+from explorer.ui.forms import form_for, put, remember, set_form
 from explorer.ui.session import audience, look_again, session_id, store
 from explorer.ui.training_record import Seen
 
@@ -49,23 +49,13 @@ _CSS = """
 
 
 def open_page() -> None:
-    """The choices of an earlier visit, and the runs that the link names."""
+    """The first choices, and the runs that the link names."""
     state = st.session_state
-    for key, value in state.get("training.kept", {}).items():  # Streamlit forgets widgets while another page is shown
-        state[key] = state.get(key, value)
     for key, default in ((RECIPE, FIRST), (SMOKE, False), (TITLE, ""), (DEVICE, "auto"), (PRECISION, "auto"), (PROCESSES, 1)):
         state.setdefault(key, default)
     if SHOWN not in state:
         asked = st.query_params.get("run", "")
         state[SHOWN] = [id for id in asked.split(",") if id][:AT_MOST]
-
-
-def keep() -> None:
-    """Remember what was chosen while other pages are shown."""
-    state = st.session_state
-    forms = [f"{_prefix(entry.key)}.{p.name}" for entry in RECIPES for p in entry.cls.params()]
-    kept = (RECIPE, SMOKE, TITLE, DEVICE, PRECISION, PROCESSES, training_watch.AXIS, *forms)
-    state["training.kept"] = {key: state[key] for key in kept if key in state}
 
 
 def headline() -> None:
@@ -77,10 +67,11 @@ def headline() -> None:
         "Train by this recipe",
         keys,
         key=RECIPE,
+        persist_state="session",
         format_func=lambda k: f"{RECIPES.entry(k).title} · {RECIPES.entry(k).group or 'others'}",
         on_change=_apply_smoke,
     )
-    smoke.toggle("Smoke run", key=SMOKE, on_change=_apply_smoke, help=(
+    smoke.toggle("Smoke run", key=SMOKE, persist_state="session", on_change=_apply_smoke, help=(
         f"A small network on {RECIPES[state[RECIPE]].smoke_images} images: about a minute, only to see that it works."))  # fmt: skip
     start.button("Start", type="primary", icon=":material/play_arrow:", on_click=_start, width="stretch", key="training.start")
 
@@ -94,16 +85,16 @@ def panel() -> None:
     if store().guard is not None and store().guard.needed:
         st.text_input("Instructor's password", type="password", key=PASSWORD, autocomplete="off", help=(
             "This app can be reached from other computers: starting, cancelling, resuming and deleting runs need it."))  # fmt: skip
-    st.text_input("Call the model", key=TITLE, max_chars=60, placeholder=_own_title(), help=(
+    st.text_input("Call the model", key=TITLE, persist_state="session", max_chars=60, placeholder=_own_title(), help=(
         "What choosers will call it; its name in the zoo is made from this. Empty: the recipe's title with date and time."))  # fmt: skip
     for other in RECIPES:
         remember(other.cls, _prefix(other.key))
     form_for(entry.cls, _prefix(entry.key))
     with st.expander("How it is computed", icon=":material/memory:"):
-        st.selectbox("Device", choices(), key=DEVICE, help="auto: the GPU where there is one, else the CPU.")
-        st.selectbox("Precision", ["auto", "float32", "bfloat16"], key=PRECISION, help=(
+        st.selectbox("Device", choices(), key=DEVICE, persist_state="session", help="auto: the GPU where there is one, else the CPU.")
+        st.selectbox("Precision", ["auto", "float32", "bfloat16"], key=PRECISION, persist_state="session", help=(
             "Of the passes. auto: bfloat16 where the device computes in it, else float32."))  # fmt: skip
-        st.number_input("Processes", 1, 64, key=PROCESSES, help=(
+        st.number_input("Processes", 1, 64, key=PROCESSES, persist_state="session", help=(
             "Several share each batch (DDP): one GPU each, or on the CPU. One is the usual."))  # fmt: skip
 
 
@@ -340,7 +331,7 @@ def _list(runs: Sequence[Seen]) -> None:
 def _row(seen: Seen) -> None:
     name, status, progress, scores, when = st.columns([4, 1.7, 2.2, 3, 1.6], vertical_alignment="center")
     key = f"training.show.{seen.id}"
-    st.session_state[key] = seen.id in st.session_state[SHOWN]
+    put(key, seen.id in st.session_state[SHOWN])
     name.checkbox(seen.title, key=key, on_change=_toggle, args=(seen.id,))
     status.markdown(words.badge(seen.state.status))
     if seen.spec is None:

@@ -48,7 +48,7 @@ def curves(runs: Sequence[Seen]) -> None:
         st.caption("The curves begin with the first update." if waiting else "Nothing was recorded.")
         return
     st.session_state.setdefault(AXIS, "epochs")
-    st.segmented_control("Along", list(plots.AXES), key=AXIS, required=True, label_visibility="collapsed")
+    st.segmented_control("Along", list(plots.AXES), key=AXIS, persist_state="session", required=True, label_visibility="collapsed")
     axis = st.session_state[AXIS]
     figures = (
         ("**Training loss**: each update pale, their mean bold", "loss", plots.loss),

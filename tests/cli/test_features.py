@@ -29,9 +29,12 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(room, "Gathering", lambda *a, **k: Gathering(*a, n=100, **k))
 
 
-def test_computed_once_into_the_cache_and_with_write_beside_the_card(cli, tiny):
+def test_computed_once_into_the_cache_and_with_write_beside_the_card(cli, tiny, monkeypatch):
     beside, cache = places("cifar10/tiny", tiny.sha256)
+    lowered = []
+    monkeypatch.setattr(room.os, "nice", lowered.append, raising=False)  # it would be these tests' own
     first = cli("features", "cifar10/tiny", "--background", "--json", "-")
+    assert lowered == [19]
     assert first.code == 0 and cache.is_file() and not beside.exists()
     assert "100 of 100 reference images have been through the model" in first.err and "Laying out 100 images" in first.err
     (facts,) = json.loads(first.out)

@@ -63,6 +63,20 @@ def test_every_page_runs(page):
     end_work(app)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_what_somebody_is_choosing_is_not_taken_back(page):
+    """A value set in the script goes to the browser, over what was typed or chosen there in the meantime."""
+    app = AppTest.from_file(ENTRY, default_timeout=60)
+    app.session_state["wanted page"] = page
+    app.run()
+    end_work(app)
+    app.run()
+    app.run()
+    controls = [node for node in app._tree if hasattr(getattr(node, "proto", None), "set_value")]
+    assert controls or page in ("models",)
+    assert [node.key for node in controls if node.proto.set_value] == []
+
+
 @pytest.mark.parametrize(("attack", "norm"), [(entry.key, norm) for entry in ATTACKS for norm in entry.cls.norms])
 def test_every_attack_plays_in_every_norm_it_has(attack, norm):
     query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": attack, "norm": norm, "eps": "0.1"}

@@ -52,7 +52,7 @@ def voted_accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator
 
 @RECIPES.register(
     "rat",
-    title="Randomized adversarial training (RAT), Linf",
+    title="Randomized training (RAT), Linf",
     paper="arXiv:1903.10219",
     group="random networks",
     summary="Adversarially trained with Gaussian noise on every input, and the noise stays on at test time.",

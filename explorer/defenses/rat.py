@@ -52,7 +52,7 @@ def voted_accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator
 
 @RECIPES.register(
     "rat",
-    title="Randomized training (RAT), Linf",
+    title="Randomized adversarial (RAT), Linf",
     paper="arXiv:1903.10219",
     group="random networks",
     summary="Adversarially trained with Gaussian noise on every input, and the noise stays on at test time.",

@@ -17,7 +17,7 @@ from explorer.models._noise import InputNoise
 
 @RECIPES.register(
     "spectral",
-    title="Spectral norms and smoothing, Linf",
+    title="Spectral normalization, Linf",
     paper="arXiv:1811.07457; arXiv:1804.04368",
     group="adversarial training",
     summary="Adversarially trained under noise, with no convolution enlarging any image more than a bound.",

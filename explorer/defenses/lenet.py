@@ -102,7 +102,7 @@ class LeNetAt(AttackedLeNet):
 
 @RECIPES.register(
     "lenet-rat",
-    title="LeNet, randomized adversarial (RAT)",
+    title="LeNet, RAT",
     paper="arXiv:1903.10219",
     group="small nets",
     summary="The course template's small network, adversarially trained with noise on every input, at test time too.",

@@ -47,3 +47,30 @@ def test_strokes_keys_and_buttons_paint_the_mask(page):
     page.keyboard.press("Enter")
     gives(page, "8000000000000000")
     assert first.get_attribute("aria-pressed") == "true"
+
+
+LATE = """ms => {
+    const late = f => f && (e => setTimeout(() => f.call(e.target, e), ms));
+    const own = Object.getOwnPropertyDescriptor(WebSocket.prototype, 'onmessage');
+    Object.defineProperty(WebSocket.prototype, 'onmessage', { ...own, set(f) { own.set.call(this, late(f)); } });
+    const add = WebSocket.prototype.addEventListener;
+    WebSocket.prototype.addEventListener = function (kind, f, ...rest) {
+        return add.call(this, kind, kind === 'message' ? late(f) : f, ...rest);
+    };
+}"""
+
+
+def test_a_stroke_is_not_taken_back_by_a_late_answer_to_the_one_before(serve, open_page):
+    page = open_page()
+    page.add_init_script(f"({LATE})(600)")  # a slow connection
+    page.goto(serve(HERE / "mask.py"))
+    page.locator(".editor .board").wait_for()
+    page.wait_for_timeout(1500)  # the first answers have all come
+    stroke(page, (2, 0), (2, 7))
+    page.wait_for_timeout(400)
+    stroke(page, (4, 0), (4, 7))
+    page.wait_for_timeout(400)  # by now the answer to the first stroke has come, that to the second has not
+    stroke(page, (6, 0), (6, 7))
+    gives(page, "8000ff00ff00ff00")
+    page.wait_for_timeout(1000)
+    assert page.locator(".editor .cells [aria-pressed=true]").count() == 25

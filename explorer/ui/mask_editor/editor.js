@@ -10,7 +10,7 @@ const toMask = (bits) =>
 
 function build(editor) {
   const cells = editor.querySelector(".cells");
-  const state = { bits: toBits("0".repeat(16)), stroke: null, timer: 0, focus: 0, sent: "" };
+  const state = { bits: toBits("0".repeat(16)), stroke: null, timer: 0, focus: 0, told: "", own: [] };
   const buttons = Array.from({ length: SIDE * SIDE }, (_, i) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -33,8 +33,9 @@ function build(editor) {
   const send = () => {
     clearTimeout(state.timer);
     state.timer = 0;
-    state.sent = toMask(state.bits);
-    state.report(state.sent);
+    const mask = toMask(state.bits);
+    state.own.push(mask);
+    state.report(mask);
   };
   const at = (event) => {
     const box = cells.getBoundingClientRect();
@@ -120,6 +121,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const image = editor.querySelector("img");
   if (image.src !== data.picture) image.src = data.picture;
   editor.querySelector(".cells").setAttribute("aria-label", data.label);
-  if (!state.stroke && !state.timer) state.bits = toBits(data.mask); // not under the hand that paints
+  // What was painted since the answer was on its way is not taken back: `own` are the masks that no answer has shown yet.
+  const answered = state.own.indexOf(data.mask);
+  if (answered >= 0) state.own.splice(0, answered + 1);
+  else if (data.mask !== state.told) state.own = []; // somebody else's: a link, another picture
+  state.told = data.mask;
+  if (!state.stroke && !state.timer && !state.own.length) state.bits = toBits(data.mask); // not under the hand that paints
   draw();
 }

@@ -95,10 +95,7 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     page = position // PER_PAGE
     shown = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
     chosen = () if _is_upload(state["image"]) else (state["image"],)
-    clicked = gallery(thumbs(name, tuple(shown)), chosen, key="gallery", label="Pictures to attack")
-    if clicked is not None and clicked in rows and clicked != state["image"]:
-        state["image"] = clicked
-        st.rerun()
+    gallery(thumbs(name, tuple(shown)), chosen, key="gallery", label="Pictures to attack", on_pick=partial(_pick, shown))
     columns = st.columns(2)
     columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", icon=":material/navigate_next:")
     columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", icon=":material/shuffle:")
@@ -106,6 +103,11 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     st.button(wish, on_click=_jump_to_right, args=(models,), width="stretch", icon=":material/check:")
     with st.expander("Use your own picture", expanded=_is_upload(state["image"])):
         _upload_panel(name)
+
+
+def _pick(shown: Sequence[int], picked: list[int]) -> None:
+    if picked and picked[-1] in shown:
+        st.session_state["image"] = picked[-1]
 
 
 def dataset_box() -> None:

@@ -1,4 +1,4 @@
-// What the app's own components share: reading a message, the inks of the page, class markers, names that do not overlap.
+// What the app's own components share: reading a message, choices under way, the inks of the page, class markers, names that do not overlap.
 // Python puts this text before that of each component that uses it (see drawing.py).
 
 // ---------------------------------------------------------------- the message
@@ -15,6 +15,28 @@ function unpack(bytes) {
     arrays[name] = new ARRAYS[dtype](buffer, offset, shape.reduce((a, b) => a * b, 1));
   }
   return { head, arrays };
+}
+
+// ---------------------------------------------------------------- what was chosen here
+
+/** What somebody chose here, and no answer has shown yet: an answer to an earlier choice does not take it back. */
+class Unanswered {
+  own = [];
+  told = undefined;
+
+  /** This was chosen and goes to Python. */
+  sent(choice) {
+    this.own.push(choice);
+  }
+
+  /** Python shows this: may it be drawn? One that nobody here chose is somebody else's, as a link's, and counts at once. */
+  yieldsTo(shown) {
+    const answered = this.own.indexOf(shown);
+    if (answered >= 0) this.own.splice(0, answered + 1);
+    else if (shown !== this.told) this.own = [];
+    this.told = shown;
+    return this.own.length === 0;
+  }
 }
 
 // ---------------------------------------------------------------- words and signs

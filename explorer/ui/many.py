@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -115,18 +116,25 @@ def _choose_by_hand(name: str) -> None:
     page = state.setdefault("many.leaf", 0) % pages
     shown = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
     st.caption(f"{len(chosen)} of at most {PICTURES} chosen. Click to add, click again to take away.")
-    clicked = gallery(controls.thumbs(name, tuple(shown)), chosen, key="many.gallery", label="Pictures to choose")
-    if clicked is not None and clicked in rows:
-        if clicked in chosen:
-            state["many.rows"] = [row for row in chosen if row != clicked]
-        elif len(chosen) < PICTURES:
-            state["many.rows"] = [*chosen, clicked]
-        else:
-            state["notice"] = f"At most {PICTURES} pictures make a strip: take one away first."
-        st.rerun()
+    gallery(
+        controls.thumbs(name, tuple(shown)),
+        chosen,
+        key="many.gallery",
+        label="Pictures to choose",
+        on_pick=partial(_choose, {*shown, *chosen}),
+        most=PICTURES,
+    )
     left, right = st.columns(2)
     left.button("More", on_click=_turn_leaf, args=(pages,), width="stretch", icon=":material/navigate_next:")
     right.button("None", on_click=_choose_none, width="stretch", icon=":material/close:", disabled=not chosen)
+
+
+def _choose(offered: set[int], picked: list[int]) -> None:
+    state = st.session_state
+    if len(picked) > PICTURES:
+        state["notice"] = f"At most {PICTURES} pictures make a strip: take one away first."
+    elif offered.issuperset(picked):
+        state["many.rows"] = list(dict.fromkeys(picked))
 
 
 def _turn_leaf(pages: int) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import expect
 
+from .late import answers_late
 from .layout import assert_fits_sideways
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -30,3 +31,23 @@ def test_a_linked_strip_is_attacked_and_one_of_its_pictures_is_watched(open_page
     expect(page.locator(".caption")).to_contain_text("of 3 steps the model takes", timeout=MINUTE)
     query = parse_qs(urlparse(page.url).query)
     assert query["image"] == ["11"] and query["with"] == ["steps:3"] and "rows" not in query
+
+
+def test_pictures_clicked_faster_than_the_page_answers_are_all_chosen(open_page, serve):
+    page = open_page()
+    answers_late(page)
+    page.goto(f"{serve(APP, env={'EXPLORER_THREADS': '1'})}/many?{LINK}")  # six chosen by hand
+    grid = page.get_by_role("group", name="Pictures to choose")
+    expect(page.get_by_text("6 of at most 32 chosen")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("White-box: the attack used")).to_be_visible(timeout=MINUTE)
+    pressed = grid.locator("[aria-pressed=true]")
+    before = pressed.count()
+    more = [name.get_attribute("title") for name in grid.locator("[aria-pressed=false]").all()[:5]]
+    for name in more:
+        grid.get_by_title(name, exact=True).click()
+        page.wait_for_timeout(150)
+    assert pressed.count() == before + 5  # marked at once
+    expect(page.get_by_text("11 of at most 32 chosen")).to_be_visible(timeout=MINUTE)
+    grid.get_by_title(more[0], exact=True).click()  # again: taken away
+    expect(page.get_by_text("10 of at most 32 chosen")).to_be_visible(timeout=MINUTE)
+    assert pressed.count() == before + 4

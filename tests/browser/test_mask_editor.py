@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from .late import answers_late
+
 HERE = Path(__file__).parent
 
 
@@ -49,20 +51,9 @@ def test_strokes_keys_and_buttons_paint_the_mask(page):
     assert first.get_attribute("aria-pressed") == "true"
 
 
-LATE = """ms => {
-    const late = f => f && (e => setTimeout(() => f.call(e.target, e), ms));
-    const own = Object.getOwnPropertyDescriptor(WebSocket.prototype, 'onmessage');
-    Object.defineProperty(WebSocket.prototype, 'onmessage', { ...own, set(f) { own.set.call(this, late(f)); } });
-    const add = WebSocket.prototype.addEventListener;
-    WebSocket.prototype.addEventListener = function (kind, f, ...rest) {
-        return add.call(this, kind, kind === 'message' ? late(f) : f, ...rest);
-    };
-}"""
-
-
 def test_a_stroke_is_not_taken_back_by_a_late_answer_to_the_one_before(serve, open_page):
     page = open_page()
-    page.add_init_script(f"({LATE})(600)")  # a slow connection
+    answers_late(page)
     page.goto(serve(HERE / "mask.py"))
     page.locator(".editor .board").wait_for()
     page.wait_for_timeout(1500)  # the first answers have all come

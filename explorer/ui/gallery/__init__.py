@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
-_HERE = Path(__file__).parent
+from explorer.ui import drawing
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,22 @@ class Thumb:
     name: str
 
 
-_mount = st.components.v2.component(
-    "gallery",
-    html='<div class="grid" role="group"></div>',
-    **{kind: (_HERE / f"gallery.{kind}").read_text("utf-8") for kind in ("css", "js")},
-)
+_mount = st.components.v2.component("gallery", **drawing.parts(Path(__file__).parent, "gallery"))
 
 
-def gallery(thumbs: Sequence[Thumb], chosen: Collection[int], *, key: str, label: str) -> int | None:
-    """Draw the grid, the `chosen` marked; returns the value just clicked, else None."""
-    data = {"label": label, "chosen": list(chosen), "thumbs": [[t.value, t.url, t.name] for t in thumbs]}
-    return _mount(data=data, key=key, on_picked_change=lambda: None).picked
+def gallery(
+    thumbs: Sequence[Thumb], chosen: Collection[int], *, key: str, label: str, on_pick: Callable[[list[int]], None], most: int = 1
+) -> None:
+    """Draw the grid, the `chosen` marked; a click goes to `on_pick` before the page runs again, with all that are then chosen.
+
+    Of several (`most` > 1) a second click takes one away again, and one too many comes all the same, not marked. A click
+    is marked at once; one that a page still on its way does not know of stays.
+    """
+
+    def picked() -> None:
+        values = st.session_state[key].picked
+        if values is not None:
+            on_pick(values)
+
+    data = {"label": label, "chosen": list(chosen), "most": most, "thumbs": [[t.value, t.url, t.name] for t in thumbs]}
+    _mount(data=data, key=key, on_picked_change=picked)

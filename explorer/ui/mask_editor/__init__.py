@@ -7,10 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
-_HERE = Path(__file__).parent
-_mount = st.components.v2.component(
-    "mask_editor", **{kind: (_HERE / f"editor.{kind}").read_text("utf-8") for kind in ("html", "css", "js")}
-)
+from explorer.ui import drawing
+
+_mount = st.components.v2.component("mask_editor", **drawing.parts(Path(__file__).parent, "editor"))
 
 
 def mask_editor(picture: str, mask: str, *, key: str, label: str, on_paint: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-// Paints cells; each stroke sends one message with all 64 cells as 16 hexadecimal digits, the top left cell's bit first.
+// Paints cells (`Unanswered` stands in ../drawing.js); each stroke sends one message with all 64 cells as 16 hexadecimal digits, the top left cell's bit first.
 const SIDE = 8;
 const PAUSE = 350; // ms after the last key before it is sent
 
@@ -10,7 +10,7 @@ const toMask = (bits) =>
 
 function build(editor) {
   const cells = editor.querySelector(".cells");
-  const state = { bits: toBits("0".repeat(16)), stroke: null, timer: 0, focus: 0, told: "", own: [] };
+  const state = { bits: toBits("0".repeat(16)), stroke: null, timer: 0, focus: 0, waiting: new Unanswered() };
   const buttons = Array.from({ length: SIDE * SIDE }, (_, i) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -34,7 +34,7 @@ function build(editor) {
     clearTimeout(state.timer);
     state.timer = 0;
     const mask = toMask(state.bits);
-    state.own.push(mask);
+    state.waiting.sent(mask);
     state.report(mask);
   };
   const at = (event) => {
@@ -121,11 +121,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const image = editor.querySelector("img");
   if (image.src !== data.picture) image.src = data.picture;
   editor.querySelector(".cells").setAttribute("aria-label", data.label);
-  // What was painted since the answer was on its way is not taken back: `own` are the masks that no answer has shown yet.
-  const answered = state.own.indexOf(data.mask);
-  if (answered >= 0) state.own.splice(0, answered + 1);
-  else if (data.mask !== state.told) state.own = []; // somebody else's: a link, another picture
-  state.told = data.mask;
-  if (!state.stroke && !state.timer && !state.own.length) state.bits = toBits(data.mask); // not under the hand that paints
+  const free = state.waiting.yieldsTo(data.mask) && !state.stroke && !state.timer;
+  if (free) state.bits = toBits(data.mask); // not under the hand that paints
   draw();
 }

@@ -12,6 +12,7 @@ import streamlit as st
 from explorer.data import dataset
 from explorer.plots import training as plots
 from explorer.ui import training_words as words
+from explorer.ui.forms import put
 from explorer.ui.pictures import to_url
 from explorer.ui.strip import Card, strip
 from explorer.ui.training_record import UNREADABLE, Record, Records, Seen, Standing
@@ -123,7 +124,7 @@ def _epoch(run: Seen, epochs: list[int]) -> int:
     key, seen = f"training.epoch.{run.id}", f"training.newest.{run.id}"
     state = st.session_state
     if state.get(key) not in epochs or state[key] == state.get(seen):
-        state[key] = epochs[-1]
+        put(key, epochs[-1])
     state[seen] = epochs[-1]
     if len(epochs) > 1:
         st.select_slider("After epoch", epochs, key=key, format_func=lambda e: "before the first" if e == 0 else str(e))

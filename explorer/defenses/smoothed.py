@@ -177,7 +177,7 @@ class Consistent(Noisy):
 )
 @dataclass(frozen=True)
 class Smoothed025(Consistent):
-    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
+    epochs: int = param(28, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     consistency: float = param(10.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
     start: str = param(
         "cifar10/gaussian-0.25", "start from", help="A zoo model whose weights the run starts from; empty: none."

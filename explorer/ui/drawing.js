@@ -1,4 +1,5 @@
-// What the app's own components share: reading a message, choices under way, the inks of the page, class markers, names that do not overlap.
+// What the app's own components share: reading a message, choices under way, the inks of the page, class markers, names that
+// do not overlap.
 // Python puts this text before that of each component that uses it (see drawing.py).
 
 // ---------------------------------------------------------------- the message

@@ -81,7 +81,6 @@ def preset_row(cls: type[Hyper], prefix: str) -> None:
         "Strength",
         list(cls.presets),
         key=key,
-        persist_state="session",
         on_change=apply,
         help="Sets how hard the attack tries; change any of the values afterwards.",
     )

@@ -15,7 +15,7 @@ FITS = """() => {
 
 
 def assert_fits_sideways(page: Page) -> None:
-    """The window, the page's middle and its sidebar, where it has one, need not be scrolled sideways; fails where that does not come about.
+    """Fails unless the window, the page's middle and its sidebar (where it has one) come to fit sideways.
 
     While a page is laid out it may stand out by a rounded pixel for some frames (seen: 1 px, three or four frames).
     """

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from explorer.jobs import Run, State
 from explorer.jobs.runner import Life, main
 from proofs._proof import wait_for
@@ -56,8 +58,8 @@ def forget_the_lock(count: int) -> None:
             here.mkdir(exist_ok=True)
             (here / f"{os.getpid():09d}").touch()
             wait_for(lambda: len(list(here.iterdir())) == count)
-            mine = sorted(path.name for path in here.iterdir()).index(f"{os.getpid():09d}")
-            wait_for(lambda: len(marks(self.folder.parent)) >= 2 * mine)  # those before have begun and ended
+            before = [int(path.name) for path in here.iterdir() if int(path.name) < os.getpid()]
+            wait_for(lambda: not any(map(psutil.pid_exists, before)))  # they have done the work, and noted its end
         return state
 
     Run.locked, Run._stored = unlocked, stale

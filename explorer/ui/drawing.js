@@ -1,5 +1,5 @@
-// What the app's own components share: reading a message, choices under way, the inks of the page, class markers, names that
-// do not overlap.
+// What the app's own components share: reading a message, living on the page, choices under way, the inks of the page, class
+// markers, names that do not overlap.
 // Python puts this text before that of each component that uses it (see drawing.py).
 
 // ---------------------------------------------------------------- the message
@@ -16,6 +16,26 @@ function unpack(bytes) {
     arrays[name] = new ARRAYS[dtype](buffer, offset, shape.reduce((a, b) => a * b, 1));
   }
   return { head, arrays };
+}
+
+// ---------------------------------------------------------------- on the page
+
+const LIVING = new WeakMap(); // a place on the page -> what was made for it
+
+/**
+ * Hands `message` to what lives in this place of the page (`make` makes it for the first); returns what ends it.
+ *
+ * Streamlit ends every message that another one has overtaken on its way here, and may do so after that other one has
+ * arrived. So an end is one only once the place is gone from the page.
+ */
+function living(place, make, message) {
+  let own = LIVING.get(place);
+  if (!own) LIVING.set(place, (own = make(place)));
+  if (message) own.receive(message);
+  return () => {
+    if (place.isConnected || !LIVING.delete(place)) return;
+    own.destroy();
+  };
 }
 
 // ---------------------------------------------------------------- what was chosen here

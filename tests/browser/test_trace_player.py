@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 from collections.abc import Iterator
@@ -9,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from explorer.ui import drawing, trace_player
+from explorer.ui.trace_player.packing import pack
+
+from .harness import first, walk
 
 LOG = logging.getLogger(__name__)
 HARNESS = Path(__file__).with_name("harness.py")
@@ -90,6 +96,36 @@ def resting(shared: Player) -> Player:
     shared.slider.fill(str(FIRST_FOOLED))
     shared.wait_frame(FIRST_FOOLED)
     return shared
+
+
+# Streamlit's part, as it is when two messages come fast: the second arrives, and then the first is ended.
+OVERTAKE = """async ([js, html, css, data]) => {
+    const { default: show } = await import(URL.createObjectURL(new Blob([js], { type: "text/javascript" })));
+    const box = document.body.appendChild(document.createElement("div"));
+    const place = box.attachShadow({ mode: "open" });
+    place.innerHTML = html;
+    place.append(Object.assign(document.createElement("style"), { textContent: css }));
+    const [first, second] = data.map(text => show({ data: Uint8Array.from(atob(text), c => c.charCodeAt(0)), parentElement: place }));
+    first();
+    window.leave = () => { box.remove(); second(); };
+    window.groups = globalThis[Symbol.for("explorer.trace-players")];
+}"""
+
+
+def test_a_message_that_was_overtaken_does_not_end_the_player(open_page):
+    page = open_page()
+    trace = walk()
+    parts = [(first(trace, 5), True), (trace, False)]
+    messages = [pack(one, None, ["a frame"] * len(one), live=live, group="g") for one, live in parts]
+    texts = [base64.b64encode(message).decode() for message in messages]
+    own = drawing.parts(Path(trace_player.__file__).parent, "player")
+    page.evaluate(OVERTAKE, [own["js"], own["html"], own["css"], texts])
+    player = Player(page)
+    player.slider.fill("7")
+    player.wait_frame(7)
+    assert page.evaluate("groups.size") == 1
+    page.evaluate("leave()")
+    assert page.evaluate("groups.size") == 0  # gone from the page, it is ended
 
 
 def test_a_finished_walk_plays_once_and_rests_on_its_last_frame(open_page, url):

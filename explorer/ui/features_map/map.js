@@ -734,14 +734,4 @@ class Cloud {
   }
 }
 
-const clouds = new WeakMap();
-
-export default function ({ data, parentElement }) {
-  let cloud = clouds.get(parentElement);
-  if (!cloud) clouds.set(parentElement, (cloud = new Cloud(parentElement)));
-  if (data) cloud.receive(data);
-  return () => {
-    cloud.destroy();
-    clouds.delete(parentElement);
-  };
-}
+export default ({ data, parentElement }) => living(parentElement, (place) => new Cloud(place), data);

@@ -906,14 +906,4 @@ class Player {
   }
 }
 
-const players = new WeakMap();
-
-export default function ({ data, parentElement }) {
-  let player = players.get(parentElement);
-  if (!player) players.set(parentElement, (player = new Player(parentElement)));
-  if (data) player.receive(data);
-  return () => {
-    player.destroy();
-    players.delete(parentElement);
-  };
-}
+export default ({ data, parentElement }) => living(parentElement, (place) => new Player(place), data);

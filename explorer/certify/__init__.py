@@ -10,6 +10,7 @@ from explorer.certify.accuracy import (
 )
 from explorer.certify.bounds import anytime_lower_bound, fewest_draws, largest_radius, lower_bound
 from explorer.certify.params import CertifyParams, PredictParams
+from explorer.certify.run_log import RunLog
 from explorer.certify.smoothing import (
     Certificate,
     Precision,
@@ -33,6 +34,7 @@ __all__ = [
     "Precision",
     "PredictParams",
     "Prediction",
+    "RunLog",
     "Tally",
     "TopClass",
     "accuracy_under_noise",

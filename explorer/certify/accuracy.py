@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from explorer.certify.bounds import check_enough, largest_radius
 from explorer.certify.noise import IMAGES, derived_seed
 from explorer.certify.params import CertifyParams
+from explorer.certify.run_log import RunLog
 from explorer.certify.smoothing import (
     Certificate,
     Precision,
@@ -56,6 +58,7 @@ def certify_many(
     precision: Precision = "float32",
     sound: bool = False,
     ranks: Ranks = ALONE,
+    log: RunLog | None = None,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Certificate]:
@@ -67,6 +70,9 @@ def certify_many(
 
     Several processes (`ranks`) share the images out; once the slowest is done, each yields all certificates, which are
     those of one process on the same kind of device. `progress` takes them to be equally fast.
+
+    `log` (one for each process) is told each certificate, and those that it holds are not made again: InvalidValue when
+    they come to be yielded, if one is no answer to this question.
     """
     p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
     check_enough(p.n, p.alpha)
@@ -91,10 +97,17 @@ def certify_many(
                 if progress is not None:
                     progress(min(before + done * ranks.world, len(x) * each), len(x) * each)
 
-            certificate = certify(
-                model, x[index], **p.to_dict(), seed=derived_seed(seed, IMAGES, index), batch=batch, precision=precision,
-                sound=sound, true_label=labels[index], progress=advance, should_stop=should_stop,
-            )  # fmt: skip
+            asked = p.to_dict() | {"seed": derived_seed(seed, IMAGES, index), "precision": precision, "sound": sound}
+            certificate = None if log is None else log.find(index)
+            if certificate is None:
+                began = time.monotonic()
+                certificate = certify(
+                    model, x[index], **asked, batch=batch, true_label=labels[index], progress=advance, should_stop=should_stop
+                )
+                if log is not None:
+                    log.note(index, certificate, time.monotonic() - began)
+            elif not certificate.answers(asked, labels[index]):
+                raise InvalidValue(f"the certificate of image {index} in {log.path} is of another run.")
             advance(each, each)  # a skipped image is done, too
             yield certificate
 

@@ -98,6 +98,11 @@ class Certificate:
         names = ("sigma", "n0", "n", "alpha", "seed", "precision", "skipped", "sound")
         return {name: getattr(self, name) for name in names}
 
+    def answers(self, asked: dict[str, Any], true_label: int | None) -> bool:
+        """Whether `certify` asked for this could have given it: sigma, n0, n, alpha, seed, precision and sound are the same."""
+        skipped = true_label is not None and self.selected != true_label
+        return self.conditions == asked | {"skipped": skipped}
+
 
 @dataclass(frozen=True)
 class Tally:

@@ -2,6 +2,7 @@
 
   python -m explorer certify cifar10/gaussian-0.25 --images 500
   python -m explorer certify cifar10/gaussian-0.25 --sigma 0.25 --n 100000 --images 20 --json certificates.json
+  python -m explorer certify cifar10/gaussian-0.25 --n 100000 --resume run.jsonl
   python -m explorer certify cifar10/gaussian-0.25 --predict --images 200
   python -m explorer certify cifar10/gaussian-0.25 --predict --counts --n 100,1000,10000 --write
 
@@ -10,6 +11,9 @@ L2 distance; each proof fails with probability at most alpha. Images whose selec
 
 With --predict --counts PREDICT is asked with each of several n, all from one pass, and its answers are counted: right or
 wrong, and accurate (the smoothed model's own class, from up to 100,000 fresh draws) or not, or abstained.
+
+With --resume each certificate is noted in a file as it is made: the same command then goes on after a stop, with the very
+draws that were left. (Several processes note theirs in files of their own, run.jsonl.0 and so on.)
 
 With --sound the certificates also hold in floating point (Voracek & Hein, ICLR 2023): the noise lies on the grid of 8-bit
 pixels and is drawn exactly. With --bench nothing is certified: our speed is measured beside a plain re-implementation of
@@ -23,9 +27,11 @@ On several devices or computers, with the same result: the images are shared out
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from explorer.certify import (
@@ -33,6 +39,7 @@ from explorer.certify import (
     CertifiedAccuracy,
     CertifyParams,
     PredictParams,
+    RunLog,
     accuracy_under_noise,
     average_radius,
     certified_accuracy,
@@ -43,6 +50,7 @@ from explorer.certify.bounds import check_enough
 from explorer.certify.noise import IMAGES, derived_seed
 from explorer.certify.params import MOST_DRAWS
 from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH, check_seed
+from explorer.certify.store import picture_hash
 from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
 from explorer.core import Classifier, InvalidValue, wilson
 from explorer.core.ranks import Ranks, start
@@ -74,6 +82,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", help="of every draw, to repeat an earlier run (default: drawn anew, and recorded)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network that is certified")
     parser.add_argument("--sound", action="store_true", help="certificates that hold in floating point, too")
+    parser.add_argument("--resume", metavar="FILE", help="note each certificate in FILE, and go on from those that are there")
     parser.add_argument("--bench", action="store_true", help="measure the speed instead")
     parser.add_argument("--predict", action="store_true", help="PREDICT each image instead of certifying it")
     parser.add_argument("--counts", action="store_true", help="with --predict: how often it is right, accurate, both, neither, or abstains")
@@ -94,13 +103,19 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     values = cls.from_dict({name: value for name, value in asked.items() if value is not None}).to_dict()
     if not options.predict:
         check_enough(values["n"], values["alpha"])
-    seed = check_seed(None) if options.seed is None else whole("seed", options.seed, 0, 2**53 - 1)
+    if options.resume and (options.predict or options.bench):
+        raise InvalidValue("--resume goes on with certificates: leave --predict and --bench out.")
+    seed = None if options.seed is None else whole("seed", options.seed, 0, 2**53 - 1)
     if options.bench:
         return _bench(card, values, options, console)
     images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
     device = choose(options.device)
     with start(device) as ranks:
         model = zoo.load(card.name, device)
+        place = _log_place(options.resume, ranks)
+        if seed is None and place is not None:
+            seed = RunLog.seed_of(place)
+        seed = check_seed(seed)
         seed = ranks.gather([seed] * len(ranks.shard(ranks.world)))[0]  # where it is drawn, the first process's counts
         shared = {"seed": seed, "precision": options.precision, "sound": options.sound}
         if options.counts:
@@ -109,17 +124,31 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         if options.predict:
             return _predict(model, images, chosen, values, shared, card, ranks, console)
         shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
-        return _certify(model, images, chosen, values, shared, card, options.write, ranks, console)
+        log = None if place is None else _log(place, images, values, shared, card, hardware(model.device, ranks))
+        return _certify(model, images, chosen, values, shared, card, options.write, log, ranks, console)
+
+
+def _log_place(asked: str | None, ranks: Ranks) -> Path | None:
+    """Where this process notes its certificates."""
+    return None if asked is None else Path(asked if ranks.world == 1 else f"{asked}.{ranks.rank}")
+
+
+def _log(place: Path, images: Images, values: Facts, shared: Facts, card: zoo.Card, device: str) -> RunLog:
+    labels = hashlib.sha256(repr(images.y.tolist()).encode()).hexdigest()
+    which = {"images": len(images), "pixels": picture_hash(images.x), "labels": labels}
+    return RunLog(place, {"weights": card.sha256, **which, **values, **shared, "hardware": device})
 
 
 def _certify(
     model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, write: bool,
-    ranks: Ranks, console: Console,
+    log: RunLog | None, ranks: Ranks, console: Console,
 ) -> Facts:  # fmt: skip
     began = time.monotonic()
+    if log is not None and len(log):
+        console.say(f"{len(log)} certificates are in {log.path} already; it goes on with the others.")
     with console.bar(len(images) * (values["n0"] + values["n"]), "draws", scale=True) as bar:
-        found = list(certify_many(model, images.x, images.y, **values, **shared, ranks=ranks, progress=advance(bar)))
-    seconds = time.monotonic() - began
+        found = list(certify_many(model, images.x, images.y, **values, **shared, ranks=ranks, log=log, progress=advance(bar)))
+    seconds = time.monotonic() - began + (0.0 if log is None else log.seconds)
     table = certified_accuracy(found, images.y, RADII)
     console.say(f"{card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
     console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", interval(asdict(row))] for row in table])

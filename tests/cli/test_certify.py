@@ -36,6 +36,22 @@ def test_seeds_are_drawn_and_told_unless_a_run_is_to_be_repeated(cli, tiny):
     assert again["certificates"] == runs[0]["certificates"]
 
 
+def test_a_run_that_was_stopped_goes_on_where_it_was(cli, tiny, tmp_path, monkeypatch):
+    words, log = (*WORDS, "--resume", tmp_path / "run.jsonl"), tmp_path / "run.jsonl"
+    whole = json.loads(cli(*words, "--json", "-").out)
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    log.write_text("".join(lines[:4]) + lines[4][:20], "utf-8")  # killed while it wrote the fourth
+    again = cli(*words, "--json", "-")
+    assert "3 certificates are in" in again.err and json.loads(again.out)["seed"] == whole["seed"]
+    assert json.loads(again.out)["certificates"] == whole["certificates"]
+    monkeypatch.setattr("explorer.certify.accuracy.certify", None)  # nothing is left to do
+    done = cli(*words, "--json", "-")
+    assert done.code == 0 and json.loads(done.out)["certificates"] == whole["certificates"]
+    other = cli(*words, "--n", "70")
+    assert other.code == 2 and "is of another run: n is 60 there, and 70 now" in other.err
+    assert "leave --predict and --bench out" in cli(*words[:4], "--predict", "--resume", log).err
+
+
 def test_sound_certificates_are_called_so(cli, tiny, tmp_path):
     said = cli(*WORDS, "--sound", "--json", tmp_path / "c.json")
     facts = json.loads((tmp_path / "c.json").read_text("utf-8"))

@@ -301,8 +301,8 @@ def _verdict(now: Certifying) -> None:
         st.warning(text, icon=":material/help:")
 
 
-_STRIP = """<div style="display:grid;grid-template-columns:repeat({count},minmax(0,1fr));gap:.55rem" role="list"
-aria-label="The picture and noisy copies of it">{cells}</div>"""
+_STRIP = """<div style="display:grid;gap:.55rem;grid-template-columns:repeat(auto-fill,minmax(max(3.8rem,
+(100% - ({count} - 1) * .55rem) / {count} - 1px),1fr))" role="list" aria-label="The picture and noisy copies of it">{cells}</div>"""
 _CELL = """<figure style="margin:0;text-align:center" role="listitem"><img src="{url}" alt="{alt}"
 style="width:100%;image-rendering:pixelated;border-radius:6px;{frame}"><figcaption style="font-size:.8rem;line-height:1.25;
 margin-top:.2rem;overflow-wrap:anywhere">{text}</figcaption></figure>"""

@@ -32,7 +32,7 @@ NO_ROBUSTNESS = (
 _CSS = """
 <style>
 [class*="st-key-lanes-"] { container-type: inline-size; }
-[class*="st-key-lanes-"] [data-testid="stHorizontalBlock"] { display: grid; gap: 1.2rem; }
+[class*="st-key-lanes-"] [data-testid="stHorizontalBlock"] { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1.2rem; }
 [class*="st-key-lanes-"] [data-testid="stColumn"] { width: 100%; min-width: 0; }
 @container (min-width: 560px) {
   .st-key-lanes-2 [data-testid="stHorizontalBlock"],

@@ -26,6 +26,7 @@ _CSS = """
 .block-container { padding: 3.4rem 2rem 1.5rem; max-width: 1720px; }
 [data-testid="stSidebarHeader"] { height: 3rem; margin-bottom: 0; padding-bottom: 0; }
 .katex-display { padding: 0.45em 0; }
+[data-testid="stMarkdownContainer"] div:has(> table), [data-testid="stMarkdownContainer"]:has(> table) { overflow-x: auto; }
 section[data-testid="stSidebar"] .katex { font-size: 0.95em; }
 [data-testid="stSidebarUserContent"] { padding-top: 0.25rem; }
 section[data-testid="stSidebar"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }

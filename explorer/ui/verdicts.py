@@ -61,6 +61,8 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
     """The facts behind the headline, one sentence each."""
     verdict, about = result.verdict, result.conditions
     lines = []
+    if result.best != len(trace) - 1:
+        lines.append(f"What is judged is the picture {_when(result.best)}, the best that was found; the player rests on the last step.")
     if stochastic:
         share = round(float(verdict.share[0]) * verdict.draws)
         lines.append(
@@ -89,6 +91,11 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
             f"{about['backwards']:,} backward passes {where}"
         )
     return lines
+
+
+def _when(frame: int) -> str:
+    """As the player counts."""
+    return {0: "before any change", 1: "at the start"}.get(frame, f"after step {frame - 1}")
 
 
 def warning(request: AttackRequest, stochastic: bool) -> str | None:

@@ -12,7 +12,8 @@ SETTLED = 10  # seconds
 STANDS_OUT = """() => {
     const main = document.querySelector('[data-testid="stMain"]'), side = document.querySelector('[data-testid="stSidebarContent"]')
     if (!main) return ["there is no page"]
-    const fits = box => !box || box.scrollWidth <= box.clientWidth
+    const away = box => box.getBoundingClientRect().right <= 0 // a sidebar that is closed
+    const fits = box => !box || away(box) || box.scrollWidth <= box.clientWidth
     const cured = (box, part) => {  // whether it would fit if this part of it were cut at its own edge
         const before = part.style.overflow
         part.style.overflow = "clip"

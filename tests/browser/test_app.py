@@ -195,3 +195,24 @@ def test_nothing_is_cut_off_sideways(open_page, url, width, scheme):
     page.goto(f"{url}/models")
     expect(page.get_by_text("What was measured")).to_be_visible(timeout=MINUTE)
     assert_fits_sideways(page)
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "selector"),
+    [
+        ("", ".player[data-frame]"),
+        ("compare?models=cifar10/baseline,cifar10/pgd-linf,cifar10/trades&attack=fgsm", ".player[data-frame] >> nth=2"),
+        ("models", "text=What was measured"),
+        ("certify?data=cifar10&image=317&model=cifar10/smoothed-0.25&n=200", "text=What this certificate says"),
+    ],
+    ids=["attack", "compare", "models", "certify"],
+)
+def test_on_a_phone_nothing_is_cut_off_sideways(open_page, url, path, selector):
+    page = open_page(f"{url}/{path}", **PHONE)
+    page.locator(selector).first.wait_for(timeout=MINUTE)
+    assert_fits_sideways(page)
+    for box in page.locator(".player").all():
+        assert box.bounding_box()["width"] > 300  # one below the other

@@ -43,7 +43,7 @@ def trace(target=None):
     )
 
 
-def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, stalled=0.0, **more):
+def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, stalled=0.0, best=2, **more):
     about = {"stalled_share": stalled, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"} | more
     verdict = Verdict(
         reached=torch.tensor([reached]),
@@ -56,7 +56,7 @@ def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, 
         draws=draws,
         share=torch.tensor([share], dtype=torch.float64),
     )
-    return Result(best=2, verdict=verdict, conditions=about)
+    return Result(best=best, verdict=verdict, conditions=about)
 
 
 def test_a_fooled_model_is_named_with_both_classes_and_the_distance(request_):
@@ -160,3 +160,13 @@ def test_an_attack_on_several_models_tells_weights_and_reach(request_):
     for reached, where in ((True, "everywhere"), (False, "nowhere")):
         every = [row | {"reached": reached} for row in rows]
         assert f"its goal {where}." in "\n".join(verdicts.details(trace(), result(domains=every), request_, False))
+
+
+@pytest.mark.parametrize(("best", "words"), [(0, "before any change"), (1, "at the start"), (2, None)])
+def test_which_picture_of_the_walk_is_judged_is_said_where_it_is_not_the_last(best, words, request_):
+    lines = verdicts.details(trace(), result(best=best), request_, stochastic=False)
+    said = [line for line in lines if "is judged" in line]
+    sentence = f"What is judged is the picture {words}, the best that was found; the player rests on the last step."
+    assert said == ([] if words is None else [sentence])
+    long = dataclasses.replace(trace(), frames=np.zeros((9, 3, 32, 32), np.float32))
+    assert "the picture after step 1," in verdicts.details(long, result(best=2), request_, stochastic=False)[0]

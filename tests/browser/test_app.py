@@ -204,7 +204,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
     ("path", "selector"),
     [
         ("", ".player[data-frame]"),
-        ("compare?models=cifar10/baseline,cifar10/pgd-linf,cifar10/trades&attack=fgsm", ".player[data-frame] >> nth=2"),
+        ("compare", ".player[data-frame] >> nth=2"),
         ("models", "text=What was measured"),
         ("certify?data=cifar10&image=317&model=cifar10/smoothed-0.25&n=200", "text=What this certificate says"),
     ],

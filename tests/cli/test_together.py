@@ -44,16 +44,19 @@ def test_two_processes_say_once_what_one_says(words, cli, tiny, tmp_path):
     assert without_times(zoo.card("cifar10/tiny").measures) == (without_times(two["measures"]) if write else [])
 
 
-def test_several_processes_go_on_from_what_each_has_noted(tiny, tmp_path):
-    words = [*CERTIFIED, "--resume", str(tmp_path / "run"), "--json", str(tmp_path / "c.json")]
-    assert [one.answer[0] for one in together(say, words)] == [0, 0]
-    before = json.loads((tmp_path / "c.json").read_text("utf-8"))
-    rows = [(tmp_path / f"run.{rank}").read_text("utf-8").splitlines() for rank in range(2)]
-    assert [[json.loads(row)["index"] for row in part[1:]] for part in rows] == [[0, 2, 4], [1, 3]]
-    (tmp_path / "run.0").write_text("\n".join(rows[0][:2]) + "\n", "utf-8")
-    assert [one.answer[0] for one in together(say, words)] == [0, 0]
-    assert without_times(json.loads((tmp_path / "c.json").read_text("utf-8"))) == without_times(before)
-    assert len((tmp_path / "run.0").read_text("utf-8").splitlines()) == 4
+def test_several_processes_go_on_from_what_each_has_noted(cli, tiny, tmp_path):
+    alone = json.loads(cli(*CERTIFIED, "--resume", tmp_path / "run", "--json", "-").out)
+    first, *rows = (tmp_path / "run").read_text("utf-8").splitlines()
+    conditions = json.loads(first)
+    conditions["hardware"] = f"2 processes, each on {conditions['hardware']}"
+    for rank, kept in enumerate((rows[:3:2], rows[1:2])):  # images 0 and 2, and 1, of 5
+        (tmp_path / f"run.{rank}").write_text("\n".join([json.dumps(conditions), *kept]) + "\n", "utf-8")
+    ended = together(say, [*CERTIFIED, "--resume", str(tmp_path / "run"), "--json", str(tmp_path / "c.json")])
+    assert [one.answer[0] for one in ended] == [0, 0], ended
+    assert "2 certificates are in" in ended[0].answer[1] and "run.0 already" in ended[0].answer[1]
+    assert json.loads((tmp_path / "c.json").read_text("utf-8"))["certificates"] == alone["certificates"]
+    noted = [(tmp_path / f"run.{rank}").read_text("utf-8").splitlines()[1:] for rank in range(2)]
+    assert [[json.loads(row)["index"] for row in part] for part in noted] == [[0, 2, 4], [1, 3]]
 
 
 def test_a_failure_on_one_is_one_sentence_and_no_success_anywhere(tiny):

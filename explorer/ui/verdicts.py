@@ -62,7 +62,7 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
     verdict, about = result.verdict, result.conditions
     lines = []
     if result.best != len(trace) - 1:
-        lines.append(f"What is judged is the picture {_when(result.best)}, the best that was found; the player rests on the last step.")
+        lines.append(f"What is judged is the picture {_when(result.best)}, the best that was found, not the last one of the walk.")
     if stochastic:
         share = round(float(verdict.share[0]) * verdict.draws)
         lines.append(

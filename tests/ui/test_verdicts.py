@@ -166,7 +166,7 @@ def test_an_attack_on_several_models_tells_weights_and_reach(request_):
 def test_which_picture_of_the_walk_is_judged_is_said_where_it_is_not_the_last(best, words, request_):
     lines = verdicts.details(trace(), result(best=best), request_, stochastic=False)
     said = [line for line in lines if "is judged" in line]
-    sentence = f"What is judged is the picture {words}, the best that was found; the player rests on the last step."
+    sentence = f"What is judged is the picture {words}, the best that was found, not the last one of the walk."
     assert said == ([] if words is None else [sentence])
     long = dataclasses.replace(trace(), frames=np.zeros((9, 3, 32, 32), np.float32))
     assert "the picture after step 1," in verdicts.details(long, result(best=2), request_, stochastic=False)[0]

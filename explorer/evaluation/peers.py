@@ -80,7 +80,8 @@ class Counted(nn.Module):
     """A model that counts the images in its passes: `forwards`, and `backwards` to its input.
 
     A pass over half of a batch counts half; which image is which is not known. After so many `minutes` (None: never) a
-    forward pass raises TimeoutError, since no library can be asked to stop.
+    forward pass raises TimeoutError, since no library can be asked to stop. Gradients arrive in torch's usual layout,
+    whatever the model's: torchattacks' L2 attacks fail with any other.
     """
 
     def __init__(self, model: nn.Module, minutes: float | None = None):
@@ -110,7 +111,7 @@ class _Watched(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         ctx.counter.backwards += len(gradient)
-        return gradient, None
+        return gradient.contiguous(), None
 
 
 @dataclass(frozen=True)

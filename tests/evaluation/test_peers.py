@@ -88,6 +88,18 @@ def test_a_part_of_the_batch_counts_as_many_images_and_backward_counts_both_ways
     assert (counted.forwards, counted.backwards) == (0, 0)
 
 
+def test_gradients_arrive_in_the_usual_layout_whatever_the_models():
+    seen, leaf = [], torch.rand(2, *SHAPE, generator=seeded(4)).requires_grad_(True)
+    leaf.register_hook(seen.append)
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    model = nn.Sequential(conv, nn.Flatten(1)).requires_grad_(False)
+    model(leaf).square().sum().backward()
+    Counted(model)(leaf).square().sum().backward()
+    assert torch.equal(*seen)
+    assert not seen[0].is_contiguous()  # what a library would meet without
+    assert seen[1].is_contiguous()
+
+
 def test_a_library_that_is_not_here_says_why():
     assert "no_such_library" in Peer("x", "x", "no_such_library").missing()
 

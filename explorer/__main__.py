@@ -3,6 +3,8 @@
 import sys
 
 from explorer.cli import main
+from explorer.core.memory import keep_freed_memory
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from explorer.core.errors import Cancelled, ExplorerError, InvalidValue
 from explorer.core.files import write_atomically
+from explorer.core.memory import keep_freed_memory
 from explorer.jobs.claim import claim, register, still_first
 from explorer.jobs.launch import PROJECT
 from explorer.jobs.state import Process
@@ -537,4 +538,5 @@ def in_background(life: Life) -> Any:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main(work=in_background))

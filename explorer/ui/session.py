@@ -12,6 +12,7 @@ from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core import InvalidValue
+from explorer.core.memory import keep_freed_memory
 from explorer.engine import Engine
 from explorer.jobs import Guard, Store
 
@@ -28,6 +29,7 @@ def engine() -> Engine:
     asked = os.environ.get("EXPLORER_THREADS", "").strip()
     if asked and not asked.isdecimal():
         raise InvalidValue(f"EXPLORER_THREADS must be a whole number of CPU threads; got {asked!r}.")
+    keep_freed_memory()
     return Engine(threads=int(asked) if asked else None)
 
 

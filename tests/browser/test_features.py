@@ -65,7 +65,7 @@ def test_a_linked_cloud_is_watched_on_two_maps(open_page, serve):
 
 
 def test_back_and_forward_bring_the_map_alone_and_the_cloud_again(open_page, serve):
-    page = open_page(f"{serve(ROOT / 'app.py', env={'EXPLORER_THREADS': '1'})}/features?data=cifar10&model=cifar10/pgd-linf")
+    page = open_page(f"{serve(ROOT / 'app.py', env={'EXPLORER_THREADS': '1'})}/features?data=cifar10&model=cifar10/lenet")
     cloud = page.locator(".cloud")
     expect(page.get_by_role("columnheader", name="Before any attack")).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name="Attack", exact=True).click()

@@ -65,13 +65,13 @@ def test_certificate_carries_its_conditions(halfspace, image):
     assert told["sound"] is False and certificate.caveat == "not sound in floating point"
 
 
-def false_certificates(coin, runs=1500):
+def false_certificates(coin, runs=1000):
     """How many of the runs certify a class that a fair coin does not favour (alpha 0.05, n0 = n = 100)."""
     model, image = coin(0.5), torch.full((1, 1, 1), 0.5)
     return sum(certify(model, image, SIGMA, n0=100, n=100, alpha=0.05, seed=s).label is not None for s in range(runs))
 
 
-def too_many(count, runs=1500, alpha=0.05):
+def too_many(count, runs=1000, alpha=0.05):
     """More than chance would give once in 10,000 times if the false rate were alpha."""
     return binom.sf(count - 1, runs, alpha) < 1e-4
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from explorer.core import Ball, Goal, Hyper, InvalidValue, randomness
+from explorer.core import Ball, Goal, Hyper, InvalidValue, use_generator
 
 
 def check_norm(attack: Hyper, ball: Ball) -> None:
@@ -32,7 +32,7 @@ class View:
 
 def look(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int, rng: torch.Generator) -> View:
     """One forward pass a draw, no gradient."""
-    with torch.no_grad(), randomness(rng):
+    with torch.no_grad(), use_generator(rng):
         logits = model(_repeated(x, draws)).float()
     return _averaged(logits, goal, loss, draws)
 
@@ -43,14 +43,14 @@ def look_and_pull(model: nn.Module, x: Tensor, goal: Goal, loss: str, draws: int
     With several draws the gradients of the loss are averaged (expectation over transformation, Athalye et al.,
     arXiv:1707.07397): each draw's pull on the logits is weighted by its own slope, 1 - p(true) for cross-entropy.
     """
-    with torch.enable_grad(), randomness(rng):
+    with torch.enable_grad(), use_generator(rng):
         leaf = x.detach().requires_grad_(True)
         logits = model(_repeated(leaf, draws)).float()
         with torch.no_grad():
             many = goal.repeated(draws) if draws > 1 else goal
-            pull = many.pull(logits, loss)
+            pull = many.logit_grad(logits, loss)
             if draws > 1:
-                pull = pull * _shares(many.log_slope(logits, loss), draws)[:, None]
+                pull = pull * _shares(many.log_grad_norm(logits, loss), draws)[:, None]
         (gradient,) = torch.autograd.grad(logits, leaf, grad_outputs=pull)
     return replace(_averaged(logits.detach(), goal, loss, draws), gradient=gradient)
 
@@ -61,7 +61,7 @@ def log_scale(view: View, goal: Goal, loss: str) -> Tensor:
     Steps on one image's loss need no scale; a sum over images or models does, in log space against underflow.
     """
     draws = len(view.each) // len(view.logits)
-    slopes = goal.repeated(draws).log_slope(view.each, loss).view(-1, draws)
+    slopes = goal.repeated(draws).log_grad_norm(view.each, loss).view(-1, draws)
     return slopes.amax(1) - math.log(draws)
 
 
@@ -93,12 +93,12 @@ def dead(gradient: Tensor) -> Tensor:
     return ~((largest > 0) & (largest < math.inf))  # NaN compares false
 
 
-def revived(gradient: Tensor, stalled: Tensor, rng: torch.Generator) -> Tensor:
+def revived(gradient: Tensor, degenerate: Tensor, rng: torch.Generator) -> Tensor:
     """The gradient with dead rows replaced by random directions, so that no image freezes."""
-    if not bool(stalled.any()):
+    if not bool(degenerate.any()):
         return gradient
     noise = torch.randn(gradient.shape, generator=rng, device=rng.device, dtype=gradient.dtype).to(gradient.device)
-    return torch.where(stalled.view(-1, 1, 1, 1), noise, gradient)
+    return torch.where(degenerate.view(-1, 1, 1, 1), noise, gradient)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ def anywhere(region: Region, rng: torch.Generator) -> Tensor:
     return region.sample(rng)
 
 
-def straight(gradient: Tensor, stalled: Tensor) -> tuple[Tensor, Tensor]:
+def straight(gradient: Tensor, degenerate: Tensor) -> tuple[Tensor, Tensor]:
     """Follow the gradient itself."""
-    return gradient, stalled
+    return gradient, degenerate
 
 
 class Momentum:
@@ -32,10 +32,10 @@ class Momentum:
     def __init__(self, mu: float):
         self.mu, self.kept = mu, None
 
-    def __call__(self, gradient: Tensor, stalled: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, gradient: Tensor, degenerate: Tensor) -> tuple[Tensor, Tensor]:
         gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True)  # else the mean could under- or overflow
         gradient = gradient / gradient.abs().mean((1, 2, 3), keepdim=True)
-        gradient = gradient.masked_fill(stalled.view(-1, 1, 1, 1), 0)  # 0/0 stays out of the memory, where it would last
+        gradient = gradient.masked_fill(degenerate.view(-1, 1, 1, 1), 0)  # 0/0 stays out of the memory, where it would last
         self.kept = gradient if self.kept is None else self.mu * self.kept + gradient
         return self.kept, dead(self.kept)
 
@@ -61,7 +61,7 @@ def climb(
 
     The first start is x0 unless `random_start`, the others are random: `start`. `memory` makes, once a restart, what
     turns gradients into directions. `see` looks at the model at x and pulls the gradient. A direction that is exactly
-    zero or not finite gives way to a random one, so that no image freezes; Step.stalled speaks of the gradient.
+    zero or not finite gives way to a random one, so that no image freezes; Step.degenerate speaks of the gradient.
     """
     x0 = x0.detach()
     region = ball.around(x0)
@@ -75,7 +75,7 @@ def climb(
             last = index == steps
             view = (look if last else see)(model, x, goal, loss, draws, rng)
             forwards = forwards + (draws + view.extra)
-            stalled = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
+            degenerate = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
             if not last:
                 backwards = backwards + draws
             yield Step(
@@ -86,11 +86,11 @@ def climb(
                 loss=view.loss,
                 distance=region.distance(x),
                 reached=goal.reached(view.logits),
-                stalled=stalled,
+                degenerate=degenerate,
                 forwards=forwards,
                 backwards=backwards,
                 restart=restart,
             )
             if not last:
-                direction, lost = turn(view.gradient, stalled)
+                direction, lost = turn(view.gradient, degenerate)
                 x = region.project(torch.add(x, ball.steepest(revived(direction, lost, rng)), alpha=alpha))

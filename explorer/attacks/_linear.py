@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks._ascent import dead
-from explorer.core import Goal, randomness
+from explorer.core import Goal, use_generator
 
 NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
 BEYOND = 0.1  # of the rest of the way a point goes beyond a crossing, which rounding could miss
@@ -19,7 +19,7 @@ class Sight:
     """One look at x (n,C,H,W): `logits` (n,K), means over the draws; and their slopes, if `sloped`."""
 
     def __init__(self, model: nn.Module, x: Tensor, draws: int, rng: torch.Generator, sloped: bool = True):
-        with torch.set_grad_enabled(sloped), randomness(rng):
+        with torch.set_grad_enabled(sloped), use_generator(rng):
             self._leaf = x.detach().requires_grad_(sloped)
             every = self._leaf.repeat_interleave(draws, dim=0) if draws > 1 else self._leaf
             self._every = model(every).float()  # (n*draws,K)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import View, check_norm, dead, look, look_and_pull, revived
 from explorer.core import Ball, Goal, Hyper, Region, Step, param
-from explorer.core.goal import dlr_pull, spread
+from explorer.core.goal import dlr_logit_grad, spread
 
 FIRST_STEP = 2.0  # x eps
 OWN_SHARE = 0.75  # of an update; the rest repeats the one before (the paper's alpha)
@@ -106,7 +106,7 @@ class _APGD(Hyper):
                     loss=_whole(step and step.loss, rows, loss, len(x0)),
                     distance=ball.distance(x, x0),
                     reached=_whole(step and step.reached, rows, reached, len(x0)),
-                    stalled=_whole(step and torch.zeros_like(step.stalled), rows, lost, len(x0)),
+                    degenerate=_whole(step and torch.zeros_like(step.degenerate), rows, lost, len(x0)),
                     forwards=forwards,
                     backwards=backwards,
                     restart=run,
@@ -308,10 +308,10 @@ class _Toward(Goal):
     def loss(self, logits: Tensor, kind: str = "dlr") -> Tensor:
         return self._gap(logits) / spread(logits, targeted=True)[0]
 
-    def pull(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+    def logit_grad(self, logits: Tensor, kind: str = "dlr") -> Tensor:
         return self._slope(logits)[0]
 
-    def log_slope(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+    def log_grad_norm(self, logits: Tensor, kind: str = "dlr") -> Tensor:
         return self._slope(logits)[1]
 
     def rows(self, keep: Tensor) -> _Toward:
@@ -325,4 +325,4 @@ class _Toward(Goal):
 
     def _slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         rival, own = (F.one_hot(k, logits.shape[1]).to(logits.dtype) for k in (self.rivals, self.labels))
-        return dlr_pull(rival - own, self._gap(logits), logits, targeted=True)
+        return dlr_logit_grad(rival - own, self._gap(logits), logits, targeted=True)

@@ -113,7 +113,7 @@ class AutoAttack(Hyper):
     def _whole(self, before: Step | None, last: Step | None, rows: Tensor, part: Step, goal: Goal, left: int) -> Step:
         """A step of all images from that of the images in `rows`; `left` more steps are to come if nothing is reached."""
         values = {"loss": goal.rows(rows).margin(part.logits)}
-        values |= {name: getattr(part, name) for name in ("x", "logits", "distance", "reached", "stalled")}
+        values |= {name: getattr(part, name) for name in ("x", "logits", "distance", "reached", "degenerate")}
         values |= {"forwards": part.forwards, "backwards": part.backwards}
         if before is not None:
             for name, value in values.items():

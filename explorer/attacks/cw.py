@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, dead, look, revived
 from explorer.attacks._linear import Sight, against, leads, likeliest, nearest
-from explorer.core import Ball, Goal, Hyper, Step, param, randomness
+from explorer.core import Ball, Goal, Hyper, Step, param, use_generator
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
@@ -165,11 +165,11 @@ class _Work:
         self.low, self.high = torch.zeros(n, device=device), torch.full((n,), math.inf, device=device)
         self.forwards = torch.full((n,), attack.draws, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
-        self.stalled = torch.zeros(n, dtype=torch.bool, device=device)  # since the last step
+        self.degenerate = torch.zeros(n, dtype=torch.bool, device=device)  # since the last step
         self.rows = torch.empty(0, dtype=torch.int64, device=device)  # images of the present search that still move
 
     def step(self, total: int) -> Step:
-        stalled, self.stalled = self.stalled, torch.zeros_like(self.stalled)
+        degenerate, self.degenerate = self.degenerate, torch.zeros_like(self.degenerate)
         self.index += 1
         margin = self.goal.margin(self.logits)
         return Step(
@@ -180,7 +180,7 @@ class _Work:
             loss=margin,
             distance=self.ball.distance(self.x, self.x0),
             reached=margin > self.attack.kappa,
-            stalled=stalled,
+            degenerate=degenerate,
             forwards=self.forwards,
             backwards=self.backwards,
         )
@@ -219,7 +219,7 @@ class _Work:
         if gradient is not None:
             self._spend(self.backwards, "backwards")
             lost = dead(gradient) & (penalty > 0)
-            self.stalled[rows] |= lost
+            self.degenerate[rows] |= lost
             slope = slope + self.c[rows].view(-1, 1, 1, 1) * revived(gradient, lost, rng)
         self._adam(slope * (1 - tanh.square()) / (2 * WIDER), update)
 
@@ -308,7 +308,7 @@ class _Work:
         slope = seen.slope(goal, likeliest(seen.logits, goal, 1)[:, 0], more=False)
         self._spend(self.backwards, "backwards")
         lost = dead(slope)
-        self.stalled[rows] |= lost
+        self.degenerate[rows] |= lost
         steep = slope.square().flatten(1).sum(1)
         along = ((slope * change).flatten(1).sum(1) / steep).view(-1, 1, 1, 1) * slope
         aim = kappa + BEYOND * (kappa - self.clean_margin[rows])
@@ -352,7 +352,7 @@ def _look(
     model: nn.Module, x: Tensor, goal: Goal, toward: Tensor, kappa: float, draws: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Mean logits (n,K), mean penalty (n,) over the draws, and its gradient (n,C,H,W); None where all have succeeded."""
-    with torch.enable_grad(), randomness(rng):
+    with torch.enable_grad(), use_generator(rng):
         leaf = x.detach().requires_grad_(True)
         every = model(leaf.repeat_interleave(draws, dim=0)).float()
         logits, many = every.detach(), goal.repeated(draws)

@@ -47,7 +47,7 @@ class DeepFool(Hyper):
     differs: with a target, each update goes to the boundary between the target and the best other class only.
     differs: pixels stay in [0, 1]; an update that would lead beyond is cut there. From the sixth update on, pixels at the
     limit that would go beyond it are left out of w_k, so that no image stops short of its boundary.
-    differs: where every gradient is exactly zero or not finite, the image takes a random step (Step.stalled).
+    differs: where every gradient is exactly zero or not finite, the image takes a random step (Step.degenerate).
     """
 
     budget: ClassVar[str] = "minimal"
@@ -106,7 +106,7 @@ class DeepFool(Hyper):
             forwards = forwards.index_add(0, active, torch.full_like(active, self.draws))
             going = ~aim.reached(seen.logits)
             over = last or not bool(going.any())
-            stalled = torch.zeros(n, dtype=torch.bool, device=x0.device)
+            degenerate = torch.zeros(n, dtype=torch.bool, device=x0.device)
             if not over:
                 if rivals is None or goal.is_targeted:
                     rivals = likeliest(seen.logits, aim, 1 if goal.is_targeted else self.classes - 1)
@@ -116,7 +116,7 @@ class DeepFool(Hyper):
                 )
                 forwards = forwards.index_add(0, active, edge.forwards)
                 backwards = backwards.index_add(0, active, edge.backwards)
-                stalled[active] = edge.lost & going
+                degenerate[active] = edge.lost & going
             if index == 0:
                 logits = seen.logits
             else:
@@ -132,7 +132,7 @@ class DeepFool(Hyper):
                 loss=goal.margin(logits),
                 distance=ball.distance(x, x0),
                 reached=goal.reached(logits),
-                stalled=stalled,
+                degenerate=degenerate,
                 forwards=forwards,
                 backwards=backwards,
             )

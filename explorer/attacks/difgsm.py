@@ -133,7 +133,7 @@ class DIFGSM(_Diverse):
     neighbour, and lets the network see all 330). The coin, factor and place are drawn for each image and step anew, the
     factor and place for each draw, too.
     differs: one coin an image, not one a batch (official); continuous factors and places, not whole pixels; L2, restarts
-    and draws are ours; a dead gradient gives way to a random direction (Step.stalled).
+    and draws are ours; a dead gradient gives way to a random direction (Step.degenerate).
     cost: a step reports the model at x itself, not at the copy: one forward pass more for each image (and draw) whose
     copy was shrunk, so (1 + p) * steps + 1 forward and steps backward passes on average.
     """

@@ -48,7 +48,7 @@ class FAB(Hyper):
     differs: the final search goes a tenth of the rest of the way beyond the crossing, where a step could just miss it.
     differs: a point whose margin could be rounding replaces no other: looked at in another batch it may not be fooled.
     differs: an update moves at least 1e-6 a pixel, so that a tie is left; where all slopes are exactly zero or not finite
-    (Step.stalled), or the point would stay, it is a random step.
+    (Step.degenerate), or the point would stay, it is a random step.
     """
 
     budget: ClassVar[str] = "minimal"
@@ -187,7 +187,7 @@ class _Work:
         self.best_distance = torch.full((n,), math.inf, device=device)
         self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
-        self.stalled = torch.zeros(n, dtype=torch.bool, device=device)  # since the last step
+        self.degenerate = torch.zeros(n, dtype=torch.bool, device=device)  # since the last step
 
     def first_look(self) -> list[tuple[Tensor | None, _Flat]]:
         """For each group of classes these (N,R), and how near the untouched images are to them.
@@ -204,7 +204,7 @@ class _Work:
         targeted = self.goal.is_targeted
         rivals = likeliest(seen.logits, self.goal, 1 if targeted else self.attack.target_classes)
         lead, slopes = leads(seen.logits, self.goal, rivals), self.slopes(seen, everybody, rivals)
-        self.stalled = ~usable(slopes).any(1)
+        self.degenerate = ~usable(slopes).any(1)
         groups = torch.arange(rivals.shape[1]).split(1 if self.attack.one_by_one else rivals.shape[1])
         flats = [_Flat.at(self.x0, lead[:, group], slopes[:, group], self.ball.norm) for group in groups]
         return [(None if targeted else rivals[:, group], flat) for group, flat in zip(groups, flats, strict=True)]
@@ -243,8 +243,8 @@ class _Work:
 
     def step(self, left: int) -> Step:
         """What is shown now; `left` more steps are to come, unless all images are done."""
-        index, stalled = self.index, self.stalled
-        self.index, self.stalled = index + 1, torch.zeros_like(stalled)
+        index, degenerate = self.index, self.degenerate
+        self.index, self.degenerate = index + 1, torch.zeros_like(degenerate)
         margin = self.goal.margin(self.logits)
         return Step(
             index=index,
@@ -254,7 +254,7 @@ class _Work:
             loss=margin,
             distance=self.ball.distance(self.x, self.x0),
             reached=margin > 0,
-            stalled=stalled,
+            degenerate=degenerate,
             forwards=self.forwards,
             backwards=self.backwards,
         )
@@ -328,7 +328,7 @@ class _Run:
         work, goal = self.work, self.work.goal.rows(rows)
         rivals = likeliest(seen.logits, goal, 1) if self.rivals is None else self.rivals[rows]
         flat = _Flat.at(x, leads(seen.logits, goal, rivals), work.slopes(seen, rows, rivals), work.ball.norm)
-        work.stalled[rows] |= flat.lost
+        work.degenerate[rows] |= flat.lost
         return flat
 
     def _ahead(self) -> Tensor:

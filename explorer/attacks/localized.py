@@ -128,8 +128,8 @@ class LocalizedPGD(Hyper):
             view = look_and_pull(*where)
             return replace(view, gradient=torch.where(mask, view.gradient, 0))
 
-        def turn(gradient: Tensor, stalled: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.where(mask, revived(gradient, stalled, rng), 0), torch.zeros_like(stalled)
+        def turn(gradient: Tensor, degenerate: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.where(mask, revived(gradient, degenerate, rng), 0), torch.zeros_like(degenerate)
 
         return climb(
             model,

@@ -29,7 +29,7 @@ class MIFGSM(Hyper):
 
     Yields restarts * (steps + 1) steps; forward passes steps + 1, backward passes steps a restart and draw, as PGD.
     differs: an exactly zero or not finite gradient adds nothing to the momentum, which keeps its direction (the plain
-    formula gives 0/0, and the image would freeze for good); without any momentum yet the step is random (Step.stalled).
+    formula gives 0/0, and the image would freeze for good); without any momentum yet the step is random (Step.degenerate).
     differs: mu lies in [0, 1]; above 1 old gradients outweigh new ones without limit. Restarts and draws are ours.
     """
 

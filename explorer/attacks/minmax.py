@@ -98,7 +98,7 @@ class _MinMax(Hyper):
                 loss=losses.amin(1),
                 distance=region.distance(x),
                 reached=goal.reached(views[0].logits),
-                stalled=torch.zeros_like(passes, dtype=torch.bool) if last else dead(gradient),
+                degenerate=torch.zeros_like(passes, dtype=torch.bool) if last else dead(gradient),
                 forwards=forwards,
                 backwards=backwards,
                 restart=restart,

@@ -28,7 +28,7 @@ class PGD(Hyper):
 
     Yields restarts * (steps + 1) steps: the start of each restart, then one per update; forward passes
     steps + 1 and backward passes steps for each restart and draw.
-    differs: an image whose gradient is exactly zero or not finite takes a random step instead of none (Step.stalled).
+    differs: an image whose gradient is exactly zero or not finite takes a random step instead of none (Step.degenerate).
     """
 
     budget: ClassVar[str] = "fixed"

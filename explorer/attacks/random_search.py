@@ -53,7 +53,7 @@ def search(
         loss=view.loss,
         distance=ball.distance(x, x0),
         reached=reached,
-        stalled=torch.zeros_like(reached),
+        degenerate=torch.zeros_like(reached),
         forwards=forwards,
         backwards=torch.zeros_like(forwards),
     )

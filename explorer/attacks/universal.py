@@ -95,7 +95,7 @@ class Universal(Hyper):
             x, last = region.project(x0 + delta), at == self.steps
             view = (look if last else look_and_pull)(model, x, goal, self.loss, self.draws, rng)
             forwards, backwards = forwards + self.draws, backwards + (0 if last else self.draws)
-            stalled = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
+            degenerate = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
             yield Step(
                 index=index,
                 total=self.restarts * each - 1,
@@ -104,7 +104,7 @@ class Universal(Hyper):
                 loss=view.loss,
                 distance=region.distance(x),
                 reached=goal.reached(view.logits),
-                stalled=stalled,
+                degenerate=degenerate,
                 forwards=forwards,
                 backwards=backwards,
                 restart=restart,
@@ -114,7 +114,7 @@ class Universal(Hyper):
                 open_ = view.loss < self.clamp
                 scale = log_scale(view, goal, self.loss)
                 scale = torch.where(open_, scale, -math.inf) if bool(open_.any()) else scale
-                weights = torch.where(stalled, 0, relative(scale, 0)).view(-1, 1, 1, 1)
+                weights = torch.where(degenerate, 0, relative(scale, 0)).view(-1, 1, 1, 1)
                 pull = torch.where(weights > 0, view.gradient * weights, 0).sum(0, keepdim=True)
                 way = ball.steepest(revived(pull, dead(pull), rng))
                 delta = _cut(delta + self.rel_step * ball.eps * way, ball)

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from explorer.certify.bounds import check_enough, largest_radius
-from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.noise import IMAGES
 from explorer.certify.params import CertifyParams
 from explorer.certify.run_log import RunLog
 from explorer.certify.smoothing import (
@@ -27,6 +27,7 @@ from explorer.certify.smoothing import (
 from explorer.certify.sound import levels_of
 from explorer.core import Classifier, InvalidValue, wilson
 from explorer.core.ranks import ALONE, Ranks
+from explorer.core.rng import derived_seed
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,6 @@ SELECTION, ESTIMATION, PREDICTION, IMAGES, BATCHES, GOLD = range(6)  # streams o
 Draw = Callable[[np.random.Generator, np.ndarray], None]  # fills the array (b,*shape) it is given
 
 
-def derived_seed(seed: int, stream: int, index: int = 0) -> int:
-    """A seed (53 bits) for something else that must follow from `seed`: a stochastic layer, the next image."""
-    state = np.random.SeedSequence(seed, spawn_key=(stream, index, 1)).generate_state(1, np.uint64)
-    return int(state[0]) >> 11
-
-
 def noise(shape: Sequence[int], n: int, batch: int, seed: int, stream: int, pinned: bool = False) -> Iterator[Tensor]:
     """Standard normal draws (b,*shape) float32 on the CPU, n in all, as `blocks` groups them."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from explorer.certify.params import CertifyParams
 from explorer.certify.smoothing import Certificate, Prediction
-from explorer.core import Classifier, InvalidValue, current_rng, draws_for
+from explorer.core import Classifier, InvalidValue, current_rng, sample_like
 
 MOST_COPIES = 512
 
@@ -50,7 +50,7 @@ class Smoothed(Classifier):
 
     def _noise(self, pixels: Tensor) -> Tensor:
         rng = current_rng(pixels.device)
-        return draws_for(pixels.detach(), lambda room: room.normal_(generator=rng))
+        return sample_like(pixels.detach(), lambda room: room.normal_(generator=rng))
 
 
 def alarm(certificate: Certificate, distance: float, prediction: Prediction) -> str | None:

@@ -31,10 +31,11 @@ import torch
 from torch import Tensor
 
 from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough, lower_bound, top_two_p_value
-from explorer.certify.noise import ESTIMATION, GOLD, PREDICTION, SELECTION, blocks, derived_seed, noise
+from explorer.certify.noise import ESTIMATION, GOLD, PREDICTION, SELECTION, blocks, noise
 from explorer.certify.params import MOST_DRAWS, CertifyParams, PredictParams
 from explorer.certify.sound import SLACK, grid, levels_of
-from explorer.core import Cancelled, Classifier, InvalidValue, randomness, seeded
+from explorer.core import Cancelled, Classifier, InvalidValue, seeded, use_generator
+from explorer.core.rng import derived_seed
 
 Precision = Literal["float32", "bfloat16"]
 Progress = Callable[[int, int], None]  # draws done, draws in all
@@ -487,7 +488,7 @@ class _Sampler:
 
     def logits(self, noisy: Tensor, rng: torch.Generator | None) -> Tensor:
         half = torch.autocast(noisy.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
-        with randomness(rng), half:
+        with use_generator(rng), half:
             return self.model(noisy)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from explorer.cli._console import Console
 from explorer.core import Cancelled, ExplorerError, InvalidValue, UnknownName
-from explorer.core.ranks import PeerFailed, current, speaks
+from explorer.core.ranks import PeerFailed, current, is_reporter
 
 COMMANDS = {
     "attack": "attack one image and say what happened",
@@ -110,6 +110,6 @@ def _out_of_memory(failure: BaseException) -> bool:
 
 
 def _say(sentence: str, code: int) -> int:
-    if speaks():  # of several processes one
+    if is_reporter():  # of several processes one
         sys.stderr.write(f"{sentence}\n")
     return code

@@ -29,13 +29,13 @@ from tqdm import tqdm
 
 from explorer.cli._console import Console, check_writable, images_of, percent, whole
 from explorer.core import InvalidValue, UnknownName
+from explorer.core.device import hardware_name
 from explorer.engine import choose
 from explorer.evaluation import bench
 from explorer.evaluation.beside import MODEL, beside, chosen
 from explorer.evaluation.peers import PEERS
 from explorer.evaluation.throughput import throughput
 from explorer.models import zoo
-from explorer.training.export import hardware_of
 
 ATTACKS, TRAINING = "attacks", "training"  # in place of a model's name
 REPEATS = 7
@@ -128,7 +128,7 @@ def _attacks(options: argparse.Namespace, console: Console) -> Any:
     images, _ = images_of(card.dataset, max(c.images for c in selection))
     peers = [_peer(name) for name in _names(options.peers)] if options.peers else PEERS
     model = zoo.load(card.name, choose(options.device))
-    about = f"{hardware_of(model.device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    about = f"{hardware_name(model.device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     console.say(f"{card.name} on {about}; {images.name} {images.split}, {images.source}")
     for peer in peers:
         reason = peer.missing()

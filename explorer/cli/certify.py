@@ -47,20 +47,21 @@ from explorer.certify import (
     predict,
 )
 from explorer.certify.bounds import check_enough
-from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.noise import IMAGES
 from explorer.certify.params import MOST_DRAWS
 from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH, check_seed
 from explorer.certify.store import picture_hash
 from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
 from explorer.core import Classifier, InvalidValue, wilson
+from explorer.core.device import hardware_name
 from explorer.core.ranks import Ranks, start
+from explorer.core.rng import derived_seed
 from explorer.data import Images
 from explorer.engine import choose
 from explorer.evaluation import Measure, published
 from explorer.evaluation.certify_bench import REPEATS, bench_certify
 from explorer.evaluation.measure import count
 from explorer.evaluation.predicting import OUTCOMES, predict_measures
-from explorer.evaluation.robustness import hardware
 from explorer.models import zoo
 
 Facts = dict[str, Any]
@@ -124,7 +125,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         if options.predict:
             return _predict(model, images, chosen, values, shared, card, ranks, console)
         shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
-        log = None if place is None else _log(place, images, values, shared, card, hardware(model.device, ranks))
+        log = None if place is None else _log(place, images, values, shared, card, hardware_name(model.device, ranks.world))
         return _certify(model, images, chosen, values, shared, card, options.write, log, ranks, console)
 
 
@@ -152,7 +153,7 @@ def _certify(
     table = certified_accuracy(found, images.y, RADII)
     console.say(f"{card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
     console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", interval(asdict(row))] for row in table])
-    facts = {**summary(found, images), "hardware": hardware(model.device, ranks), "seconds": round(seconds, 1)}
+    facts = {**summary(found, images), "hardware": hardware_name(model.device, ranks.world), "seconds": round(seconds, 1)}
     console.say(
         f"average certified radius {facts['acr']:.3f} [{facts['acr_low']:.3f}, {facts['acr_high']:.3f}]; the network itself is "
         f"right about {percent(facts['under_noise'])} of single noisy copies; of {len(images)} images {facts['abstained']} abstained "

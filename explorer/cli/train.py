@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.cli._console import Console, hyper_table, percent, settings
-from explorer.core import Cancelled, InvalidValue, places
+from explorer.core import Cancelled, InvalidValue, paths
 from explorer.core.device import choose
 from explorer.core.ranks import current
 from explorer.defenses import RECIPES
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.out and name is None:
         name = f"{recipe.dataset}/{options.recipe}{'-smoke' if options.smoke else ''}"
     check_place(name or f"{recipe.dataset}/x", recipe, target or Path(recipe.dataset))
-    for folder in (options.out or places.runs(), target):
+    for folder in (options.out or paths.runs(), target):
         if folder is not None:
             check_folder(Path(folder))
     choose(options.device)

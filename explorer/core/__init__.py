@@ -22,18 +22,26 @@ from explorer.core.statistics import wilson
 if TYPE_CHECKING:
     from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
     from explorer.core.classifier import Classifier
-    from explorer.core.draws import current_rng, drawn, draws_for, part_of_batch, randomness, seeded
     from explorer.core.goal import LOSSES, Goal
+    from explorer.core.rng import (
+        batch_shard,
+        current_rng,
+        derived_seed,
+        sample_batch,
+        sample_like,
+        seeded,
+        use_generator,
+    )
     from explorer.core.steps import Best, Outcome, Step, run
-    from explorer.core.trace import Trace, Walkway
+    from explorer.core.trace import FeaturePath, Trace
 
 _LATER = {
     "ball": ("NORMS", "USUAL_EPS", "Ball", "Region"),
     "classifier": ("Classifier",),
-    "draws": ("current_rng", "drawn", "draws_for", "part_of_batch", "randomness", "seeded"),
     "goal": ("LOSSES", "Goal"),
+    "rng": ("batch_shard", "current_rng", "derived_seed", "sample_batch", "sample_like", "seeded", "use_generator"),
     "steps": ("Best", "Outcome", "Step", "run"),
-    "trace": ("Trace", "Walkway"),
+    "trace": ("Trace", "FeaturePath"),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 
@@ -59,6 +67,7 @@ __all__ = [
     "DataUnavailable",
     "Entry",
     "ExplorerError",
+    "FeaturePath",
     "Goal",
     "Hyper",
     "InvalidValue",
@@ -69,15 +78,15 @@ __all__ = [
     "Step",
     "Trace",
     "UnknownName",
-    "Walkway",
+    "batch_shard",
     "current_rng",
-    "drawn",
-    "draws_for",
+    "derived_seed",
     "param",
     "parse_number",
-    "part_of_batch",
-    "randomness",
     "run",
+    "sample_batch",
+    "sample_like",
     "seeded",
+    "use_generator",
     "wilson",
 ]

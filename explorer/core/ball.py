@@ -10,8 +10,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from explorer.core.draws import drawn
 from explorer.core.errors import InvalidValue
+from explorer.core.rng import sample_batch
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -99,7 +99,7 @@ class Region:
 
     def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int], rng: torch.Generator) -> Tensor:
         dtype = self.x0.dtype
-        return drawn(lambda s: draw(s, generator=rng, device=rng.device, dtype=dtype), shape).to(self.x0.device)
+        return sample_batch(lambda s: draw(s, generator=rng, device=rng.device, dtype=dtype), shape).to(self.x0.device)
 
     def rows(self, keep: Tensor) -> Region:
         """The region of a subset of the images (index or mask)."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -53,3 +56,23 @@ def describe(device: torch.device, threads: int | None = None) -> str:
         return "Apple GPU (MPS)"
     threads = threads or torch.get_num_threads()
     return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def hardware_name(device: torch.device, processes: int = 1) -> str:
+    """What a time measured here refers to: "NVIDIA ..., 1 GPU" or "<CPU model>, 2 cores"."""
+    if processes > 1:
+        return f"{processes} processes, each on {hardware_name(device)}"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, 1 GPU"
+    count = cores()
+    chip = f"{_cpu_name()}, {count} core{'' if count == 1 else 's'}"
+    return f"{chip}, GPU through {device.type}" if device.type != "cpu" else chip
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()

@@ -63,7 +63,7 @@ class Goal:
         """(N,) bool. A tie is not reached, and neither is NaN."""
         return self.margin(logits) > 0
 
-    def pull(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
+    def logit_grad(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
         """d loss / d logits up to a positive factor per image, (N,K), free of underflow.
 
         Steps use only the direction of a gradient, so each row may be scaled. Cross-entropy's row is
@@ -73,19 +73,19 @@ class Goal:
         labels = self.labels[:, None]
         others = logits.scatter(1, labels, -math.inf)
         if kind == "ce":
-            pull = torch.softmax(others, dim=1)  # 0 at the label, the others sum to 1
+            grad = torch.softmax(others, dim=1)  # 0 at the label, the others sum to 1
         else:
-            pull = torch.zeros_like(logits).scatter_(1, others.argmax(1, keepdim=True), 1.0)
-        pull = pull.scatter_(1, labels, -1.0)
-        pull = -pull if self.is_targeted else pull
-        return dlr_pull(pull, self.margin(logits), logits, self.is_targeted)[0] if kind == "dlr" else pull
+            grad = torch.zeros_like(logits).scatter_(1, others.argmax(1, keepdim=True), 1.0)
+        grad = grad.scatter_(1, labels, -1.0)
+        grad = -grad if self.is_targeted else grad
+        return dlr_logit_grad(grad, self.margin(logits), logits, self.is_targeted)[0] if kind == "dlr" else grad
 
-    def log_slope(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
-        """(N,) log of the factor that `pull` leaves out: pull * exp(log_slope) is the derivative. -inf where that is 0."""
+    def log_grad_norm(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
+        """(N,) log of the factor that `logit_grad` leaves out: grad * exp(log_grad_norm) is the derivative. -inf where that is 0."""
         if kind == "margin":
             return logits.new_zeros(len(logits))
         if kind == "dlr":
-            return dlr_pull(self.pull(logits, "margin"), self.margin(logits), logits, self.is_targeted)[1]
+            return dlr_logit_grad(self.logit_grad(logits, "margin"), self.margin(logits), logits, self.is_targeted)[1]
         return torch.log_softmax(logits, 1).scatter(1, self.labels[:, None], -math.inf).logsumexp(1)  # 1 - p(label)
 
     def rows(self, keep: Tensor) -> Goal:
@@ -109,13 +109,13 @@ def spread(logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
     return value.clamp(min=TINY), torch.zeros_like(logits).scatter(1, classes, weights.expand_as(best))
 
 
-def dlr_pull(rise: Tensor, gap: Tensor, logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
-    """The derivative of gap / spread as `pull` (N,K) and `log_slope` (N,); rise (N,K) is the derivative of gap (N,).
+def dlr_logit_grad(rise: Tensor, gap: Tensor, logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
+    """The derivative of gap / spread as `logit_grad` (N,K) and `log_grad_norm` (N,); rise (N,K) is the derivative of gap (N,).
 
     Where the true class comes third DLR is 1 whatever the logits are. Such an image is fooled, so its gradient hides
-    nothing: `rise` itself is the pull there, and the slope is 0.
+    nothing: `rise` itself is the gradient there, and the slope is 0.
     """
     value, slope = spread(logits, targeted)
-    pull = rise * value[:, None] - gap[:, None] * slope  # the derivative times value ** 2
-    largest = pull.abs().amax(1)
-    return torch.where(largest[:, None] == 0, rise, pull / largest[:, None]), largest.log() - 2 * value.log()
+    grad = rise * value[:, None] - gap[:, None] * slope  # the derivative times value ** 2
+    largest = grad.abs().amax(1)
+    return torch.where(largest[:, None] == 0, rise, grad / largest[:, None]), largest.log() - 2 * value.log()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # what waits for its turn reads its place without torch
 
 T = TypeVar("T")
 
-MEETING = timedelta(minutes=5)  # until all processes have arrived
+RENDEZVOUS_TIMEOUT = timedelta(minutes=5)  # until all processes have arrived
 PATIENCE = timedelta(days=1)  # for one that lives and says nothing: a slower computer, a batch more, a full disk
 FAILURE = "failure"  # the store's key: the sentence of the process that failed first
 
@@ -79,7 +79,7 @@ class Ranks:
             tensor /= self.world
         return tensor
 
-    def agree(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether the flag is set on any process; also a place where all wait for each other. Raises PeerFailed."""
         if self.world == 1:
             return bool(flag)
@@ -118,7 +118,7 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
     If a process fails, the others end, too: at their next meeting, which raises PeerFailed with the first one's sentence;
     under torchrun at once, wherever they are. Raises InvalidValue for a device that so many processes cannot have.
     """
-    global _speaks
+    global _is_reporter
     ranks = current()
     if ranks.world == 1:
         yield ranks
@@ -135,7 +135,7 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
     if device.type == "cuda":
         torch.cuda.set_device(ranks.local_rank)
         kind = "cpu:gloo,cuda:nccl"
-    _speaks = None
+    _is_reporter = None
     own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())  # the names of an earlier one are taken
     try:
         with _meeting():
@@ -143,7 +143,7 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
         yield ranks
     except BaseException as error:
         first = _first_failure(f"Process {ranks.rank + 1} of {ranks.world} failed: {_sentence(error)}")
-        _speaks = first is None
+        _is_reporter = first is None
         if dist.is_initialized():
             dist.group.WORLD.abort()  # nothing that is under way may keep this process
         if first is not None and isinstance(error, RuntimeError | PeerFailed):
@@ -154,10 +154,10 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
             dist.destroy_process_group()
 
 
-def speaks() -> bool:
+def is_reporter() -> bool:
     """Whether this process tells people about a failure: the one that failed first; before they met, the first."""
-    if _speaks is not None:
-        return _speaks
+    if _is_reporter is not None:
+        return _is_reporter
     try:
         return current().is_first
     except InvalidValue:  # its place is what has failed
@@ -166,7 +166,7 @@ def speaks() -> bool:
 
 _store: Store | None = None
 _meetings = 0
-_speaks: bool | None = None  # None: nothing has failed since the processes met
+_is_reporter: bool | None = None  # None: nothing has failed since the processes met
 
 
 def _number(name: str) -> int:
@@ -195,7 +195,7 @@ def _the_store() -> Store:
         from torch.distributed.rendezvous import rendezvous
 
         try:
-            _store, _, _ = next(rendezvous("env://", timeout=MEETING))
+            _store, _, _ = next(rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT))
         except (RuntimeError, ValueError) as error:  # nobody there; MASTER_ADDR or MASTER_PORT missing
             raise PeerFailed(f"The processes of this run did not meet: {_sentence(error)}") from error
     return _store

@@ -32,7 +32,7 @@ class Step:
     loss: Tensor  # (N,) what the attack ascends
     distance: Tensor  # (N,) norm of x - x0 in the attack's own norm, float64
     reached: Tensor  # (N,) bool: the goal holds at x; for a stochastic model on the mean logits of the draws
-    stalled: Tensor  # (N,) bool: the gradient here was exactly zero or not finite
+    degenerate: Tensor  # (N,) bool: the gradient here was exactly zero or not finite
     forwards: Tensor  # (N,) passes spent on each image so far, draws counted one by one
     backwards: Tensor  # (N,)
     restart: int = 0
@@ -50,7 +50,7 @@ class Outcome:
     loss: Tensor  # (N,)
     forwards: Tensor  # (N,)
     backwards: Tensor  # (N,)
-    stalled_share: float  # share of all gradients that were zero or not finite
+    degenerate_share: float  # share of all gradients that were zero or not finite
     shared: Tensor | None = None  # (1,C,H,W) the one change that all images carry, if the attack looks for one
 
 
@@ -72,7 +72,7 @@ class Best:
     def add(self, step: Step) -> Tensor:
         """(N,) bool: the images whose best point is this step's."""
         last, self.last = self.last, step
-        self._stalled += int(step.stalled.sum())
+        self._stalled += int(step.degenerate.sum())
         self._seen += int((step.backwards > (0 if last is None else last.backwards)).sum())
         if last is None:
             self.x, self.success, self.distance, self.loss = (
@@ -100,7 +100,7 @@ class Best:
         return (step.reached & ~self.success) | ((step.reached == self.success) & rank)
 
     @property
-    def stalled_share(self) -> float:
+    def degenerate_share(self) -> float:
         """Share of all gradients so far that were zero or not finite."""
         return self._stalled / max(self._seen, 1)
 
@@ -112,7 +112,7 @@ class Best:
             raise FloatingPointError("the attack produced pixels that are not finite")
         last = self.last
         spent = last.forwards, last.backwards
-        return Outcome(self.x, self.success, self.distance, self.loss, *spent, self.stalled_share, self.shared)
+        return Outcome(self.x, self.success, self.distance, self.loss, *spent, self.degenerate_share, self.shared)
 
 
 def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:

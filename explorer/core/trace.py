@@ -23,7 +23,7 @@ class Trace:
     linf: np.ndarray  # (T,) float64, largest change of any pixel
     l2: np.ndarray  # (T,) float64, Euclidean length of the change
     reached: np.ndarray  # (T,) bool, the goal holds at this frame
-    stalled: np.ndarray  # (T,) bool, the gradient was zero or not finite here
+    degenerate: np.ndarray  # (T,) bool, the gradient was zero or not finite here
     label: int  # the true class
     target: int | None  # the class asked for, None if any wrong class will do
     classes: tuple[str, ...]
@@ -83,7 +83,7 @@ class Trace:
 
 
 @dataclass(frozen=True, eq=False)
-class Walkway:
+class FeaturePath:
     """The map a trace is drawn into: reference images and a trace's path in one plane of the model's features."""
 
     points: np.ndarray  # (M,2) float32 reference images

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import USUAL_EPS, Ball, Classifier, Region, param, randomness
+from explorer.core import USUAL_EPS, Ball, Classifier, Region, param, use_generator
 from explorer.defenses._recipe import Recipe, accuracy, pgd_images, withstood
 
 
@@ -102,14 +102,14 @@ class InBothNorms(SeveralNorms):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         images, labels = self.in_both(model, x, y, rng)
-        with randomness(rng):
+        with use_generator(rng):
             losses = self.cross_entropy(model(images), labels, reduction="none")
         return self.weigh(losses.view(2, -1)).mean()
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """Of the two attacked images the one with the larger loss, as people would see the worse of both."""
         images, labels = self.in_both(model, x, y, rng)
-        with torch.no_grad(), randomness(rng):
+        with torch.no_grad(), use_generator(rng):
             losses = self.cross_entropy(model(images), labels, reduction="none").view(2, -1)
         linf, l2 = images.chunk(2)
         return torch.where((losses[1] > losses[0]).view(-1, 1, 1, 1), l2, linf)

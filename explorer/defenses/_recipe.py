@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Classifier, Goal, Hyper, Region, drawn, param, randomness, run
+from explorer.core import Ball, Classifier, Goal, Hyper, Region, param, run, sample_batch, use_generator
 from explorer.core.goal import LossName
 
 
@@ -50,7 +50,7 @@ class Recipe(Hyper):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The scalar to minimise for one augmented batch x (N,C,H,W), y (N,)."""
         seen = self.seen(model, x, y, rng, epoch)
-        with randomness(rng):
+        with use_generator(rng):
             return self.cross_entropy(model(seen), y)
 
     def carried(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -107,7 +107,7 @@ def one_cycle(update: int, updates: int, peak_rate: float, warmup: float) -> flo
 
 def probabilities(model: Classifier, x: Tensor, rng: torch.Generator, batch: int = 500) -> Tensor:
     """(N,K) float32 probabilities of the classes, without gradients."""
-    with torch.no_grad(), randomness(rng):
+    with torch.no_grad(), use_generator(rng):
         return torch.cat([model(part).float().softmax(1) for part in x.split(batch)])
 
 
@@ -153,7 +153,7 @@ def noisy_single_step(
     u is uniform in [-spread*eps, spread*eps] and the result is not clipped back to the eps-ball (that is the point).
     differs: the gradient is taken in eval mode, and the result is clipped to [0,1].
     """
-    noise = drawn(lambda shape: torch.rand(shape, generator=rng, device=rng.device), x.shape).to(x.device)
+    noise = sample_batch(lambda shape: torch.rand(shape, generator=rng, device=rng.device), x.shape).to(x.device)
     noise = (noise * 2 - 1) * (spread * eps)
     start = (x + noise).clamp(0, 1)
     return (start + eps * input_gradient(model, start, y, rng).sign()).clamp(0, 1)
@@ -185,17 +185,17 @@ def input_gradient(
     model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, kind: LossName = "ce"
 ) -> Tensor:
     """Gradient of a goal's loss at x (N,C,H,W), each image's up to scale; see `pulled_gradient`."""
-    return pulled_gradient(model, x, lambda logits: Goal.untargeted(y).pull(logits, kind), rng)
+    return pulled_gradient(model, x, lambda logits: Goal.untargeted(y).logit_grad(logits, kind), rng)
 
 
 def pulled_gradient(
     model: Classifier, x: Tensor, pull: Callable[[Tensor], Tensor], rng: torch.Generator
 ) -> Tensor:
-    """(N,C,H,W) at x, of the loss whose derivative by the float32 logits (N,K) is `pull` of them.
+    """(N,C,H,W) at x, of the loss whose derivative by the float32 logits (N,K) is `logit_grad` of them.
 
     In eval mode; running statistics and parameter gradients stay untouched.
     """
-    with torch.enable_grad(), in_eval_mode(model), randomness(rng):
+    with torch.enable_grad(), in_eval_mode(model), use_generator(rng):
         leaf = x.detach().requires_grad_(True)
         logits = model(leaf)
         above = pull(logits.detach().float()).to(logits.dtype)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, param, randomness
+from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 from explorer.defenses.pgd_linf import AdversarialRecipe
@@ -138,7 +138,7 @@ class ContrastiveAdversarial(AdversarialRecipe):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         attacked = self.seen(model, x, y, rng, epoch)
-        with randomness(rng):
+        with use_generator(rng):
             logits, features = logits_and_features(model, torch.cat([attacked, x]))
         moved, clean = features.chunk(2)
         apart = distances_between(moved, clean)  # (N, N), a row for each attacked image

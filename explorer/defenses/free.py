@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, param, randomness
+from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses._recipe import ascended, input_gradient
@@ -74,7 +74,7 @@ class Free(FineTuned, Withstanding):
             delta.add_(self.eps * gradient.sign()).clamp_(-self.eps, self.eps)
 
         leaf.register_hook(climb)
-        with randomness(rng):
+        with use_generator(rng):
             return self.cross_entropy(model((x + leaf).clamp(0, 1)), y)
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:

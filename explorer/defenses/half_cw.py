@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import USUAL_EPS, Ball, Classifier, Goal, drawn, param
+from explorer.core import USUAL_EPS, Ball, Classifier, Goal, param, sample_batch
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses._recipe import ascended, input_gradient, pulled_gradient
@@ -75,16 +75,16 @@ class Halved(Withstanding):
     def slope(self, model: Classifier, at: Tensor, x: Tensor, goal: Goal, rng: torch.Generator) -> Tensor:
         """(N,C,H,W): the gradient of the objective at `at`."""
 
-        def pull(logits: Tensor) -> Tensor:
+        def logit_grad(logits: Tensor) -> Tensor:
             short = goal.margin(logits) < self.kappa
-            return self.c * goal.pull(logits, "margin") * short[:, None]
+            return self.c * goal.logit_grad(logits, "margin") * short[:, None]
 
-        return 2 * (at - x) - pulled_gradient(model, at, pull, rng)
+        return 2 * (at - x) - pulled_gradient(model, at, logit_grad, rng)
 
 
 def odd(x: Tensor) -> Tensor:
     """(N,) bool: every second image of the whole batch, however many processes share it."""
-    return (drawn(lambda shape: torch.arange(shape[0]), x.shape[:1]) % 2 == 1).to(x.device)
+    return (sample_batch(lambda shape: torch.arange(shape[0]), x.shape[:1]) % 2 == 1).to(x.device)
 
 
 @RECIPES.register(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks.localized import LocalizedPGD
-from explorer.core import Classifier, drawn, param
+from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import ascended, input_gradient
 from explorer.defenses.pgd_linf import OnResNet
@@ -90,7 +90,7 @@ class Localized(OnResNet):
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         start = self.ball.around(x).sample(rng)  # for all images: what one draws depends on no other
-        rows = drawn(lambda shape: torch.arange(shape[0]), x.shape[:1]).to(x.device)  # in the whole batch
+        rows = sample_batch(lambda shape: torch.arange(shape[0]), x.shape[:1]).to(x.device)  # in the whole batch
         share = self.attacked_share
         chosen = ((rows + 1) * share).floor() > (rows * share).floor()  # evenly spread, in the exact share
         seen = x.clone()

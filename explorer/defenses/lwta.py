@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, param, randomness
+from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses.pgd_linf import AdversarialRecipe
 
@@ -51,6 +51,6 @@ class Lwta(AdversarialRecipe):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         adversarial = self.seen(model, x, y, rng, epoch)
-        with randomness(rng):
+        with use_generator(rng):
             cross_entropy = self.cross_entropy(model(adversarial), y)
         return cross_entropy + self.kl_weight * model.kl()

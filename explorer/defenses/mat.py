@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, drawn, param, randomness
+from explorer.core import Classifier, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses._norms import InBothNorms, SeveralNorms
@@ -57,14 +57,14 @@ class MixedRand(SeveralNorms):
         """(N,) bool: which of the images x (N,C,H,W) the coin sends to L2."""
         if self.norm_drawn == "per batch":
             return (torch.rand(1, generator=rng, device=rng.device) < 0.5).to(x.device).expand(len(x))
-        return drawn(lambda n: torch.rand(n, generator=rng, device=rng.device), (len(x),)).to(x.device) < 0.5
+        return sample_batch(lambda n: torch.rand(n, generator=rng, device=rng.device), (len(x),)).to(x.device) < 0.5
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.attacked(model, x, y, self.in_l2(x, rng), rng)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         attacked = self.seen(model, x, y, rng, epoch)
-        with randomness(rng):
+        with use_generator(rng):
             return self.cross_entropy(model(attacked), y)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, drawn, param
+from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe, accuracy, probabilities
 
@@ -50,7 +50,7 @@ class Noisy(Recipe):
         return "preact-resnet18", {"width": self.width}
 
     def noisy(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        noise = drawn(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
+        noise = sample_batch(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
         return x + self.sigma * noise.to(x.device)
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:

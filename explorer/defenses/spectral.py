@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, param, randomness
+from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses.pgd_linf import AdversarialRecipe
@@ -57,5 +57,5 @@ class Spectral(FineTuned, AdversarialRecipe):
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         attacked = super().seen(model, x, y, rng, epoch)
-        with randomness(rng):
+        with use_generator(rng):
             return InputNoise(self.noise)(attacked)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, drawn, param, randomness
+from explorer.core import Classifier, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses.contrastive import logits_and_features
 from explorer.defenses.pgd_linf import AdversarialRecipe
@@ -43,7 +43,7 @@ def another_of_its_class(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     mates = labels[:, None] == labels[None, :]
     mates.fill_diagonal_(False)
     counts = mates.sum(1)
-    u = drawn(lambda n: torch.rand(tuple(n), generator=rng, device=rng.device), labels.shape).to(labels.device)
+    u = sample_batch(lambda n: torch.rand(tuple(n), generator=rng, device=rng.device), labels.shape).to(labels.device)
     wanted = (u * counts).long().clamp(max=counts - 1) + 1  # the first, second, ... mate
     return ((mates.cumsum(1) == wanted[:, None]) & mates).long().argmax(1), counts > 0
 
@@ -115,7 +115,7 @@ class Tla(AdversarialRecipe):
         others, other_labels = bank if bank is not None else (x, y)
         rows, far = self._negatives(model, attacked, y, others, other_labels, rng)
         mates, paired = another_of_its_class(y, rng)
-        with randomness(rng):
+        with use_generator(rng):
             logits, features = logits_and_features(model, torch.cat([attacked, x, others[rows]]))
         anchor, clean, negative = features.float().chunk(3)
         extra = self.of_triplets(anchor, clean, negative, far) + self.of_triplets(
@@ -132,7 +132,7 @@ class Tla(AdversarialRecipe):
     def _negatives(
         self, model: Classifier, attacked: Tensor, y: Tensor, others: Tensor, other_labels: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), in_eval_mode(model), randomness(rng):
+        with torch.no_grad(), in_eval_mode(model), use_generator(rng):
             parts = torch.cat([attacked, others]).split(len(attacked))  # batches of a size that has room
             features = torch.cat([model.features(part) for part in parts]).float()
         with torch.autocast(features.device.type, enabled=False):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, drawn, param, randomness
+from explorer.core import Classifier, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses._recipe import ascended, pulled_gradient
@@ -63,7 +63,7 @@ class Trades(FineTuned, Withstanding):
         return 2 + self.inner_steps
 
     def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        with torch.no_grad(), in_eval_mode(model), randomness(rng):
+        with torch.no_grad(), in_eval_mode(model), use_generator(rng):
             clean = model(x).float().softmax(1)  # (N, K)
 
         def apart(logits: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Trades(FineTuned, Withstanding):
         if self.inner_start == "uniform":
             start = region.sample(rng)
         else:
-            noise = drawn(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
+            noise = sample_batch(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
             start = region.project(x + NORMAL * noise.to(x.device))
         return ascended(
             start, region, self.ball, self.inner_steps, 2.0 / self.inner_steps,
@@ -84,7 +84,7 @@ class Trades(FineTuned, Withstanding):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         other = self.seen(model, x, y, rng, epoch)
-        with randomness(rng):
+        with use_generator(rng):
             clean, moved = model(torch.cat((x, other))).float().chunk(2)  # (N, K) each
         return self.cross_entropy(clean, y) + self.beta * divergence(clean, moved)
 

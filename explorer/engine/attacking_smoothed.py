@@ -12,10 +12,10 @@ from torch import Tensor
 
 from explorer.attacks import ATTACKS
 from explorer.certify import Certificate, Prediction, predicting
-from explorer.certify.noise import derived_seed
 from explorer.certify.smoothed import Smoothed, alarm
 from explorer.certify.store import Store
 from explorer.core import Ball, Classifier, Goal, Hyper, param, seeded
+from explorer.core.rng import derived_seed
 from explorer.engine.certifying import CertifyRequest, store
 from explorer.engine.engine import Engine
 from explorer.engine.smallest import PROBES, Search, next_eps

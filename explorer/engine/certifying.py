@@ -30,9 +30,9 @@ from explorer.certify import (
     predicting,
 )
 from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough
-from explorer.certify.noise import derived_seed
 from explorer.certify.store import FOLDER, Answer, Question, Store, picture_hash
 from explorer.core import Classifier, InvalidValue, parse_number, seeded
+from explorer.core.rng import derived_seed
 from explorer.data import dataset, raw
 from explorer.data.folders import cache_folder
 from explorer.engine.engine import Engine

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.certify.noise import derived_seed
-from explorer.core import LOSSES, Goal, InvalidValue, Trace, Walkway, randomness, seeded
+from explorer.core import LOSSES, FeaturePath, Goal, InvalidValue, Trace, seeded, use_generator
+from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget
 from explorer.engine.tracing import LAST_WORD, Result, Snapshot, attack_work, picture
 from explorer.evaluation.verdict import verify
-from explorer.features import walkway
+from explorer.features import feature_path
 from explorer.models import zoo
 
 EACH, TRANSFER = "each", "transfer"
@@ -224,7 +224,7 @@ class _Watcher:
         began = time.perf_counter()
         end = 1 if self._seen == 0 else min(self._seen + self._at_once, len(trace))
         x = torch.from_numpy(trace.frames[self._seen : end].copy()).to(self.device)  # (F,C,H,W)
-        with torch.no_grad(), randomness(self._rng):
+        with torch.no_grad(), use_generator(self._rng):
             logits, features = self.model.both(x.repeat_interleave(self._draws, 0))  # (F*draws,K), (F*draws,D)
         logits = logits.float()
         goal = _goal(trace, self.device)
@@ -271,7 +271,7 @@ class _Watcher:
             cut = {name: getattr(trace, name)[: self._seen] for name in ("frames", "linf", "l2")}
             nowhere = np.zeros(self._seen, bool)  # no gradient was asked of this model
             conditions = self._conditions(trace.conditions)
-            own = {"stalled": nowhere, "notes": (), "conditions": conditions}  # the notes speak of the attack
+            own = {"degenerate": nowhere, "notes": (), "conditions": conditions}  # the notes speak of the attack
             self._trace = dataclasses.replace(trace, **cut, **seen, **own)
         return dataclasses.replace(self._trace, planned=trace.planned)
 
@@ -288,11 +288,11 @@ class _Watcher:
             "source_weights": of_source["weights"],
         }
 
-    def _drawn(self, trace: Trace) -> Walkway | None:
+    def _drawn(self, trace: Trace) -> FeaturePath | None:
         if self.map.plane is None:
             return None
         counts = len(trace) - 1 if self._result is None else self._result.best
-        return walkway(self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
+        return feature_path(self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
 
     def _loss(self) -> str:
         kind = getattr(self.request.method, "loss", None)

@@ -16,7 +16,8 @@ from explorer.data.pictures import amplification, to_png
 from explorer.engine.request import AttackRequest, eps_text
 from explorer.engine.tracing import Result
 
-ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")  # of the trace, a row per frame
+ARRAYS = {name: name for name in ("frames", "logits", "features", "loss", "linf", "l2", "reached")}  # of the trace, a row per frame
+ARRAYS |= {"stalled": "degenerate"}  # saved under the name that earlier files have
 GREY = 0.5  # "unchanged" in the picture of a perturbation
 DAY = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal walks make equal files
 
@@ -78,7 +79,7 @@ class Export:
             original=self.original,
             adversarial=self.adversarial,
             perturbation=self.perturbation,
-            **{name: getattr(self.trace, name) for name in ARRAYS},
+            **{name: getattr(self.trace, field) for name, field in ARRAYS.items()},
         )
         return memory.getvalue()
 

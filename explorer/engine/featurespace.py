@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.certify.noise import derived_seed
-from explorer.core import Best, Classifier, Goal, InvalidValue, Step, randomness, seeded
+from explorer.core import Best, Classifier, Goal, InvalidValue, Step, seeded, use_generator
+from explorer.core.rng import derived_seed
 from explorer.data import raw
 from explorer.engine.engine import Engine
 from explorer.engine.many import MANY, ManyRequest, into, joined, rows_of
@@ -420,7 +420,7 @@ class _Walker:
         if best is not None:
             last = best.last
             about["forwards"], about["backwards"] = int(last.forwards.sum()), int(last.backwards.sum())
-            about["stalled_share"] = best.stalled_share
+            about["stalled_share"] = best.degenerate_share
         return about
 
 
@@ -473,7 +473,7 @@ def _among(
 
 def _look(model: Classifier, x: Tensor, draws: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean logits (b,K) and features (b,D) float32 on the CPU. Nothing is yielded while gradients are off."""
-    with torch.no_grad(), randomness(rng):
+    with torch.no_grad(), use_generator(rng):
         logits, features = model.both(x.repeat_interleave(draws, 0))
     found = tuple(values.float().view(len(x), draws, -1).mean(1).cpu() for values in (logits, features))
     if not all(bool(torch.isfinite(values).all()) for values in found):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from explorer.attacks.universal import applied
-from explorer.certify.noise import derived_seed
 from explorer.core import USUAL_EPS, Ball, Best, Classifier, Goal, InvalidValue, Step, seeded, wilson
 from explorer.core.ball import EPS_LEAST
+from explorer.core.rng import derived_seed
 from explorer.data import Dataset, dataset, raw
 from explorer.engine.engine import Engine
 from explorer.engine.request import HOW, AttackRequest, Budget, as_class, as_text, as_whole, from_link
@@ -449,7 +449,7 @@ class _Batch:
         if recording is not None:
             last = recording.best.last
             about["forwards"], about["backwards"] = int(last.forwards.sum()), int(last.backwards.sum())
-            about["stalled_share"] = recording.best.stalled_share
+            about["stalled_share"] = recording.best.degenerate_share
         return about
 
 

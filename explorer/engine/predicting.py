@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from explorer.core import randomness, seeded
+from explorer.core import seeded, use_generator
 from explorer.engine.engine import Engine
 
 
@@ -16,7 +16,7 @@ def predict_work(engine: Engine, model: str, x: Tensor, seed: int = 0) -> Callab
 
     def work() -> Iterator[Tensor]:
         network = engine.model(model)
-        with torch.no_grad(), randomness(seeded(seed)):
+        with torch.no_grad(), use_generator(seeded(seed)):
             seen = network(x.to(engine.device)).argmax(1).cpu()
         yield seen
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.certify.noise import derived_seed
-from explorer.core import Classifier, Goal, InvalidValue, randomness, seeded
+from explorer.core import Classifier, Goal, InvalidValue, seeded, use_generator
+from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import AttackRequest
 from explorer.engine.tracing import Clock, picture
@@ -230,7 +230,7 @@ def _draws(model: Classifier, x: Tensor, draws: int, seed: int) -> Iterator[Tens
 
 
 def _logits(model: Classifier, x: Tensor, rng: torch.Generator) -> Tensor:
-    with torch.no_grad(), randomness(rng, shared=True):
+    with torch.no_grad(), use_generator(rng, shared=True):
         return model(x.to(model.device)).float().cpu()
 
 

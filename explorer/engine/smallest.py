@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from explorer.attacks import ATTACKS
-from explorer.certify.noise import derived_seed
 from explorer.core import Goal, InvalidValue, Trace, seeded
 from explorer.core.ball import EPS_LEAST, EPS_LIMIT
+from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget
 from explorer.engine.tracing import LAST_WORD, Clock, Recorder, picture

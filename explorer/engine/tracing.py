@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.attacks import ATTACKS, BLACK_BOX
-from explorer.certify.noise import derived_seed
-from explorer.core import LOSSES, Classifier, Goal, InvalidValue, Step, Trace, Walkway, randomness, seeded
+from explorer.core import LOSSES, Classifier, FeaturePath, Goal, InvalidValue, Step, Trace, seeded, use_generator
+from explorer.core.rng import derived_seed
 from explorer.core.steps import Domains
 from explorer.data import dataset, raw
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
 from explorer.engine.rows import Rows
 from explorer.evaluation.verdict import Verdict, verify
-from explorer.features import FeatureMap, walkway
+from explorer.features import FeatureMap, feature_path
 from explorer.models import zoo
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Snapshot:
     """The walk so far, whole; `result` stands in the last one, the map once the model's plane is known."""
 
     trace: Trace
-    walkway: Walkway | None
+    feature_path: FeaturePath | None
     result: Result | None
     seconds: float  # of computing, so far
 
@@ -97,7 +97,7 @@ class _Record:
     def length(self) -> int:
         return len(self._rows)
 
-    def add(self, x: Tensor, logits: Tensor, features: Tensor, loss: float, reached: bool, stalled: bool) -> None:
+    def add(self, x: Tensor, logits: Tensor, features: Tensor, loss: float, reached: bool, degenerate: bool) -> None:
         """One frame: x (C,H,W), logits (K,), features (D,). Raises FloatingPointError if one is not finite."""
         frame = x.detach().float().cpu().numpy()
         change = frame - self._original
@@ -109,7 +109,7 @@ class _Record:
             "linf": np.abs(change).max(),
             "l2": np.sqrt((change**2).sum()),
             "reached": np.bool_(reached),
-            "stalled": np.bool_(stalled),
+            "degenerate": np.bool_(degenerate),
         }
         for name in ("frames", "logits", "features"):
             if not np.isfinite(row[name]).all():
@@ -165,8 +165,8 @@ class Recorder:
             if self._last is None or step.restart != self._last.restart:
                 record.begin_try()
             record.planned = step.total + 2
-            reached, stalled = bool(step.reached), bool(step.stalled)
-            record.add(step.x[0], step.logits[0], self._features(step.x), float(step.loss), reached, stalled)
+            reached, degenerate = bool(step.reached), bool(step.degenerate)
+            record.add(step.x[0], step.logits[0], self._features(step.x), float(step.loss), reached, degenerate)
             record.note(step.domains)
             self._stood.append(step.domains)
             self._last, self.trace = step, record.trace()
@@ -184,7 +184,7 @@ class Recorder:
             "best": best,
             "forwards": int(self._last.forwards[0]),
             "backwards": int(self._last.backwards[0]),
-            "stalled_share": float(trace.stalled[1:].mean()),
+            "stalled_share": float(trace.degenerate[1:].mean()),
             "verdict_draws": verdict.draws,
             **_standing(self._stood[best - 1] if best else None),
             "seconds": round(seconds, 3),
@@ -221,7 +221,7 @@ class Recorder:
 
     def _look(self, x: Tensor, draws: int) -> Tensor:
         rng = seeded(derived_seed(self.request.seed, FIRST_LOOK))
-        with torch.no_grad(), randomness(rng):
+        with torch.no_grad(), use_generator(rng):
             return self._tap(x.repeat(draws, 1, 1, 1)).float()
 
 
@@ -312,13 +312,13 @@ def picture(engine: Engine, request: AttackRequest) -> Tensor:
     return pixels[None].to(engine.device, torch.float32)
 
 
-def drawn(ground: FeatureMap | None, trace: Trace) -> Walkway | None:
-    """A trace on a map of two axes, PCA or UMAP: a snapshot's `walkway` is drawn on PCA, and needs no new attack to be
+def drawn(ground: FeatureMap | None, trace: Trace) -> FeaturePath | None:
+    """A trace on a map of two axes, PCA or UMAP: a snapshot's `feature_path` is drawn on PCA, and needs no new attack to be
     drawn on another (`engine.plane(name).maps`)."""
     if ground is None:
         return None
     counts = trace.best
-    return walkway(ground, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
+    return feature_path(ground, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
 
 
 class Clock:

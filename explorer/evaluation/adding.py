@@ -14,7 +14,7 @@ from safetensors.torch import load as parse
 from torch import Tensor, nn
 
 from explorer.core import BadCheckpoint, InvalidValue, seeded
-from explorer.core.places import published
+from explorer.core.paths import published
 from explorer.data import dataset
 from explorer.models import zoo
 from explorer.models.elsewhere import LIBRARIES, Elsewhere, allow, folder_of, last_linear, net_of

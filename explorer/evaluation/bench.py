@@ -15,9 +15,9 @@ from torch import Tensor
 
 from explorer.attacks.pgd import PGD
 from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, InvalidValue, seeded
+from explorer.core.device import hardware_name
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES, zoo
-from explorer.training.export import hardware_of
 
 TARGETS = {1: 1.10, 128: 1.03}  # PGD-20's time over the bare loop's, by batch size
 BALL = Ball("linf", USUAL_EPS["linf"])
@@ -46,7 +46,7 @@ def bench(
     model = zoo.load(name, device) if name else random_model(device)
     facts = {
         "model": name or f"{RANDOM[0]}, width {RANDOM[1]['width']}, random weights",
-        "device": hardware_of(model.device),
+        "device": hardware_name(model.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "repeats": repeats,

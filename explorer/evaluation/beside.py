@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, UnknownName, run, seeded
 from explorer.core.ball import EPS_LIMIT
+from explorer.core.device import hardware_name
 from explorer.data import Images
 from explorer.evaluation.bench import load_average, seconds
 from explorer.evaluation.peers import PEERS, Adapter, Counted, Peer, Setting, adapter, attacked
 from explorer.evaluation.verdict import verify
-from explorer.training.export import hardware_of
 
 OURS = "explorer"
 SLACK = 1e-6  # pixel units beyond the ball that are put down to rounding: told, but not held against a library
@@ -154,7 +154,7 @@ def beside(
         if told is not None:
             told(comparisons[-1])
     return {
-        "device": hardware_of(model.device),
+        "device": hardware_name(model.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "data": f"{images.name} {images.split}, {images.source}",

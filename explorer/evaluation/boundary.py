@@ -19,6 +19,7 @@ from torch import Tensor
 from explorer.attacks import ATTACKS
 from explorer.core import Ball, Cancelled, Classifier, Goal, run
 from explorer.core.ball import EPS_LIMIT
+from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images, load
 from explorer.defenses.deep_defense import OVERSHOOT, STEPS, relative_length, to_boundary
@@ -30,7 +31,6 @@ from explorer.evaluation.robustness import (
     ShouldStop,
     batches,
     clean_accuracy,
-    hardware,
     robust_accuracy,
 )
 from explorer.evaluation.standard import StageProgress
@@ -236,6 +236,6 @@ def _conditions(
         "batch": batch,
         "data": f"{images.name} {images.split}, {images.source}",
         "chosen": chosen or f"{len(images):,} images as given",
-        "device": hardware(model.device, ranks),
+        "device": hardware_name(model.device, ranks.world),
         "seconds": round(time.monotonic() - began, 2),
     }

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from explorer.certify import Precision, certify
 from explorer.core import Classifier, seeded
+from explorer.core.device import hardware_name
 from explorer.evaluation.bench import load_average, seconds
-from explorer.training.export import hardware_of
 
 PLAIN_BATCHES = (400, 1000)  # images at once, as the published code has been run
 REPEATS = 3
@@ -97,7 +97,7 @@ def bench_certify(
     return {
         "n": n,
         "precision": precision,
-        "device": hardware_of(model.device),
+        "device": hardware_name(model.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "rows": rows,

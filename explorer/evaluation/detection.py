@@ -18,10 +18,11 @@ from torch import Tensor
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
-from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, randomness, run
+from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, run, use_generator
+from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images, load
-from explorer.evaluation.robustness import ANYWHERE, BATCH, FLOAT32, ShouldStop, batches, classified_right, hardware
+from explorer.evaluation.robustness import ANYWHERE, BATCH, FLOAT32, ShouldStop, batches, classified_right
 from explorer.evaluation.standard import StageProgress
 from explorer.evaluation.verdict import verdict_draws, verify
 from explorer.features import Neighbours, check_features, reference
@@ -131,7 +132,7 @@ def detection_measures(
                 batch=batch,
                 data=f"{images.name} {images.split}, {images.source}",
                 chosen=f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}",
-                device=hardware(model.device, ranks),
+                device=hardware_name(model.device, ranks.world),
                 seconds=round(time.monotonic() - began, 2),
                 verdict_draws=verdict_draws(model),
                 note=AWARE if aware else UNAWARE,
@@ -210,7 +211,7 @@ def features(model: Classifier, x: Tensor, rng: torch.Generator) -> np.ndarray:
     if not len(x):
         return np.empty((0, model.features(torch.zeros(1, *model.input_shape, device=x.device)).shape[1]), np.float32)
     draws = draws_of(model)
-    with torch.no_grad(), randomness(rng):
+    with torch.no_grad(), use_generator(rng):
         return model.features(x.repeat_interleave(draws, 0)).float().view(len(x), draws, -1).mean(1).cpu().numpy()
 
 
@@ -285,7 +286,7 @@ class Evasion:
     def _look(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(N,) margin of the best wrong class, (N,) score of the predicted class, and the gradient to ascend."""
         draws = draws_of(self.model)
-        with torch.enable_grad(), randomness(rng):
+        with torch.enable_grad(), use_generator(rng):
             leaf = x.detach().requires_grad_(True)
             both = self.model.both(leaf.repeat_interleave(draws, 0))
             logits, seen = (part.float().view(len(x), draws, -1).mean(1) for part in both)

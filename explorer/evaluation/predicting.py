@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.certify import Precision, Prediction, PredictParams, TopClass, predict_each, top_class
-from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.noise import IMAGES
 from explorer.certify.smoothing import CPU_BATCH, DOUBT, GOLD_DRAWS, GOLD_FIRST, Progress, ShouldStop, check_seed
 from explorer.core import Classifier, InvalidValue, wilson
+from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
+from explorer.core.rng import derived_seed
 from explorer.data import Images
 from explorer.evaluation.measure import Measure, count
-from explorer.evaluation.robustness import hardware
 
 OUTCOMES = {
     "right_accurate": "right, accurate",
@@ -68,7 +69,7 @@ def predict_measures(
         "data": f"{images.name} {images.split}, {images.source}",
         "chosen": chosen,
         "precision": precision,
-        "device": hardware(model.device, ranks),
+        "device": hardware_name(model.device, ranks.world),
         "seconds": round(time.monotonic() - began, 1),
         "sigma": float(sigma),
         "alpha": float(alpha),

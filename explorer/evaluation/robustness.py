@@ -25,14 +25,15 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.certify.noise import BATCHES, derived_seed
+from explorer.certify.noise import BATCHES
 from explorer.core import Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, run, seeded
 from explorer.core.ball import EPS_LIMIT
+from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
+from explorer.core.rng import derived_seed
 from explorer.data import Images
 from explorer.evaluation.measure import Measure, count
 from explorer.evaluation.verdict import Verdict, verdict_draws, verify
-from explorer.training.export import hardware_of
 
 Progress = Callable[[int, int], None]  # images done, of how many
 ShouldStop = Callable[[], bool]
@@ -127,7 +128,7 @@ def robust_accuracy(
         draws=draws,
         source_model=source_model,
         variant=variant,
-        zero_gradient_share=tally.stalled / max(tally.gradients, 1),
+        zero_gradient_share=tally.degenerate / max(tally.gradients, 1),
         median_distance=_median(tally.distances),
         # a smallest change stands at the boundary, where rounding undoes it
         accuracy_8bit=None if attack.budget == "minimal" else tally.robust_8bit / len(images),
@@ -209,14 +210,9 @@ def _conditions(
         "verdict_draws": draws,
         "data": f"{images.name} {images.split}, {images.source}",
         "chosen": chosen or f"{len(images):,} images as given",
-        "device": hardware(model.device, ranks),
+        "device": hardware_name(model.device, ranks.world),
         "seconds": round(time.monotonic() - began, 2),
     }
-
-
-def hardware(device: torch.device, ranks: Ranks) -> str:
-    """What a measure's seconds refer to, with the number of processes where there are several."""
-    return hardware_of(device) if ranks.world == 1 else f"{ranks.world} processes, each on {hardware_of(device)}"
 
 
 def _median(distances: list[float]) -> float | None:
@@ -284,7 +280,7 @@ class _Tally:
     robust_8bit: int = 0
     each: list[bool] = field(default_factory=list)  # of all images: right, and still so
     distances: list[float] = field(default_factory=list)  # smallest-change attacks: inf where none was found
-    stalled: int = 0
+    degenerate: int = 0
     gradients: int = 0
 
 
@@ -375,7 +371,7 @@ class _Job:
             _check(self.should_stop)
             if not bool(torch.isfinite(step.logits).all()):
                 raise FloatingPointError("the model's logits are not finite")
-            self.tally.stalled += int(step.stalled.sum())
+            self.tally.degenerate += int(step.degenerate.sum())
             self.tally.gradients += int((step.backwards > seen).sum())
             seen = step.backwards
             yield step

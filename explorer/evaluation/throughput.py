@@ -15,12 +15,12 @@ from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
 from explorer.core import Cancelled, InvalidValue, seeded
+from explorer.core.device import hardware_name
 from explorer.data import dataset
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 from explorer.evaluation.bench import load_average, seconds
 from explorer.training.augment import Augmented
-from explorer.training.export import hardware_of
 from explorer.training.images import HeldOut, TrainingImages
 from explorer.training.learner import Learner, build
 from explorer.training.loop import EVERY, RunLoop
@@ -134,7 +134,7 @@ def _measured(
     fast, slow = (median(column) for column in zip(*pairs, strict=True))
     ratios = [bare_seconds / loop_seconds for bare_seconds, loop_seconds in pairs]
     return {
-        "device": hardware_of(device),
+        "device": hardware_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": "bfloat16" if bf16 else "float32",

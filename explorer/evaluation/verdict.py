@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.core import Ball, Classifier, Goal, InvalidValue, randomness
+from explorer.core import Ball, Classifier, Goal, InvalidValue, use_generator
 
 STOCHASTIC_DRAWS = 20  # fresh passes that decide about one image of a stochastic model
 PASS = 512  # images in one forward pass, unless more were given at once
@@ -69,7 +69,7 @@ def draw_logits(model: Classifier, x: Tensor, rng: torch.Generator, draws: int) 
 
 
 def _logits(model: Classifier, x: Tensor, rng: torch.Generator, draws: int) -> Tensor:
-    with torch.no_grad(), randomness(rng), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), use_generator(rng), torch.autocast(x.device.type, enabled=False):
         logits = model(x.float().repeat(draws, 1, 1, 1)).float()
     if not bool(torch.isfinite(logits).all()):
         raise FloatingPointError("the model's logits are not finite")

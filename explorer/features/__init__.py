@@ -5,7 +5,7 @@ from explorer.features.maps import METHODS, FeatureMap, Maps, Regions, regions, 
 from explorer.features.neighbours import OFF_MAP, Gauge, K, Neighbours
 from explorer.features.plane import Plane
 from explorer.features.reference import Gathering, Reference, check_features, reference
-from explorer.features.ways import walkway
+from explorer.features.ways import feature_path
 
 __all__ = [
     "METHODS",
@@ -22,8 +22,8 @@ __all__ = [
     "Reference",
     "Regions",
     "check_features",
+    "feature_path",
     "reference",
     "regions",
     "trustworthiness",
-    "walkway",
 ]

@@ -14,7 +14,7 @@ from safetensors.torch import load as parse
 from safetensors.torch import save
 from torch import Tensor
 
-from explorer.core import Classifier, InvalidValue, randomness, seeded
+from explorer.core import Classifier, InvalidValue, seeded, use_generator
 from explorer.core.files import write_atomically
 from explorer.data import Images, load, raw
 from explorer.data.folders import cache_folder
@@ -137,7 +137,7 @@ def _batches(model: Classifier, x: Tensor, draws: int, seed: int) -> Iterator[Te
 def _mean_features(model: Classifier, batch: Tensor, draws: int, rng: torch.Generator) -> Tensor:
     """(b,D) float32 on the CPU. Nothing is yielded while gradients are off."""
     check_features(model)
-    with torch.no_grad(), randomness(rng):
+    with torch.no_grad(), use_generator(rng):
         seen = model.features(batch.to(model.device).repeat_interleave(draws, 0)).float()
     features = seen.view(len(batch), draws, -1).mean(1).cpu()
     if not bool(torch.isfinite(features).all()):

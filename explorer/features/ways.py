@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import Walkway
+from explorer.core import FeaturePath
 from explorer.features.neighbours import exact
 
 if TYPE_CHECKING:
     from explorer.features.maps import FeatureMap
 
 
-def walkway(
+def feature_path(
     ground: FeatureMap,
     features: Tensor | np.ndarray,
     own: int,
     target: int | None = None,
     predicted: int | None = None,
     at: int = -1,
-) -> Walkway:
+) -> FeaturePath:
     """A walk's features (T,D) as a path through a map of two axes, and how far each frame has gone.
 
     `progress` is measured in the full feature space: 0 at the centre of class `own`, 1 at the centre of the class
@@ -32,7 +32,7 @@ def walkway(
     """
     visited = exact(features)  # (T,D)
     toward = heading(ground.centers, visited[at], own, target, predicted)
-    return Walkway(
+    return FeaturePath(
         points=ground.points.numpy(),
         point_classes=ground.labels.numpy().astype(np.uint8),
         centroids=ground.centroids.numpy(),
@@ -52,7 +52,7 @@ def progress(features: Tensor, centers: Tensor, own: int, toward: int) -> Tensor
 
 
 def heading(centers: Tensor, here: Tensor, own: int, target: int | None, predicted: int | None) -> int:
-    """The wrong class that a walk heads for, by the rule of `walkway`; here (D,) is where it counts."""
+    """The wrong class that a walk heads for, by the rule of `feature_path`; here (D,) is where it counts."""
     if target is not None:
         return target
     if predicted is not None and predicted != own:

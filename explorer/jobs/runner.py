@@ -315,8 +315,7 @@ class Life:
     def settle(self, recipe: Any) -> dict[str, Any]:
         """Device, threads and precision of this attempt (those of the first one, if it said), noted with all versions."""
 
-        from explorer.core.device import choose, cores
-        from explorer.training.export import hardware_of
+        from explorer.core.device import choose, cores, hardware_name
 
         run, spec = self.run, self.run.spec
         before = run.environment
@@ -326,7 +325,7 @@ class Life:
         share = int(asked) if asked.isdecimal() and int(asked) else max(cores() // spec.processes, 1)
         facts = {
             "device": str(device),
-            "hardware": hardware_of(device) if spec.processes == 1 else f"{spec.processes} processes, each on {hardware_of(device)}",
+            "hardware": hardware_name(device) if spec.processes == 1 else f"{spec.processes} processes, each on {hardware_name(device)}",
             "threads": spec.threads or before.get("threads") or share,
             "processes": spec.processes,
             "precision": precision_of(spec.precision, device) if "precision" not in before else before["precision"],

@@ -24,7 +24,7 @@ from zipfile import BadZipFile
 
 from filelock import FileLock, Timeout
 
-from explorer.core import places
+from explorer.core import paths
 from explorer.core.errors import ExplorerError, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
 from explorer.jobs.access import Guard, Permit, Refused, audit
@@ -321,10 +321,10 @@ class Store:
     """The runs in `root` (default: EXPLORER_RUNS, else ./runs). `guard`: an app's; None on the command line."""
 
     def __init__(self, root: Path | None = None, guard: Guard | None = None, local: Launcher | None = None):
-        self.root = Path(root).absolute() if root else places.runs()
+        self.root = Path(root).absolute() if root else paths.runs()
         self.guard, self.local = guard, local or Local()
         self.lock = FileLock(self.root / ".lock", timeout=PATIENCE)
-        self.zoo = self.root / places.ZOO
+        self.zoo = self.root / paths.ZOO
 
     def submit(self, spec: Spec, permit: Permit | None = None) -> Run:
         """A new run at the end of the queue, in a process of its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from explorer.core import current_rng, draws_for
+from explorer.core import current_rng, sample_like
 
 
 class Dropout(nn.Module):
@@ -20,5 +20,5 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.share == 0:
             return x
-        u = draws_for(x, lambda room: room.uniform_(generator=current_rng(x.device)))
+        u = sample_like(x, lambda room: room.uniform_(generator=current_rng(x.device)))
         return x * (u >= self.share) / (1 - self.share)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explorer.core import InvalidValue, current_rng, draws_for
+from explorer.core import InvalidValue, current_rng, sample_like
 
 
 class WinnerTakesAll(nn.Module):
@@ -43,7 +43,7 @@ class WinnerTakesAll(nn.Module):
         blocks = h.reshape(n, self.units, c // self.units, height, width)
         if self.winners == "expected" and not self.training:
             return (blocks * torch.softmax(blocks, dim=1)).reshape(h.shape)
-        noise = draws_for(blocks, lambda room: room.exponential_(generator=current_rng(h.device)))
+        noise = sample_like(blocks, lambda room: room.exponential_(generator=current_rng(h.device)))
         noisy = blocks - noise.log().to(h.dtype)  # -log of an exponential variable is Gumbel
         soft = torch.softmax(noisy / self.temperature, dim=1)
         if self.training:
@@ -60,7 +60,7 @@ class WinnerTakesAll(nn.Module):
         if self.winners == "expected" and not self.training:
             share = torch.sigmoid(gap)
             return torch.cat((first * share, second * (1 - share)), dim=1)
-        u = draws_for(gap, lambda room: room.uniform_(1e-6, 1 - 1e-6, generator=current_rng(gap.device)))
+        u = sample_like(gap, lambda room: room.uniform_(1e-6, 1 - 1e-6, generator=current_rng(gap.device)))
         noisy = gap + torch.logit(u).to(gap.dtype)
         soft = torch.sigmoid(noisy / self.temperature)
         if self.training:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from explorer.core import current_rng, draws_for
+from explorer.core import current_rng, sample_like
 
 
 class InputNoise(nn.Module):
@@ -20,5 +20,5 @@ class InputNoise(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         if not self.sigma:
             return pixels
-        noise = draws_for(pixels, lambda room: room.normal_(generator=current_rng(pixels.device)))
+        noise = sample_like(pixels, lambda room: room.normal_(generator=current_rng(pixels.device)))
         return pixels + self.sigma * noise.to(pixels.dtype)

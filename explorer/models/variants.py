@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from explorer.core import Classifier, InvalidValue, randomness, seeded
+from explorer.core import Classifier, InvalidValue, seeded, use_generator
 from explorer.models._lwta import WinnerTakesAll
 from explorer.models._noise import InputNoise
 
@@ -30,7 +30,7 @@ class FixedDraw(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (N,C,H,W) in [0,1] to logits (N,K)."""
-        with randomness(seeded(self.seed, pixels.device), shared=True):
+        with use_generator(seeded(self.seed, pixels.device), shared=True):
             return self.model(pixels)
 
 

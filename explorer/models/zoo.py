@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
-from explorer.core.places import published
+from explorer.core.paths import published
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
 from explorer.models.elsewhere import build, is_from_elsewhere

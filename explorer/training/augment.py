@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.core import drawn
+from explorer.core import sample_batch
 
 PAD = 4
 
@@ -41,8 +41,8 @@ class Augmented:
         pixels = self.pixels[rows]  # (B,C,H,W)
         height, width = pixels.shape[-2:]
         windows = F.pad(pixels, (PAD,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B,C,9,9,H,W)
-        shifts = drawn(lambda n: torch.randint(0, 2 * PAD + 1, (*n, 2), generator=rng, device=rng.device), rows.shape)
+        shifts = sample_batch(lambda n: torch.randint(0, 2 * PAD + 1, (*n, 2), generator=rng, device=rng.device), rows.shape)
         dy, dx = shifts.to(rows.device).unbind(1)
         x = windows[torch.arange(len(rows), device=rows.device), :, dy, dx]
-        flip = drawn(lambda n: torch.rand(n, generator=rng, device=rng.device), rows.shape).to(rows.device) < 0.5
+        flip = sample_batch(lambda n: torch.rand(n, generator=rng, device=rng.device), rows.shape).to(rows.device) < 0.5
         return torch.where(flip.view(-1, 1, 1, 1), x.flip(-1), x).float() / 255

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import re
 import tempfile
 from dataclasses import replace
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, seeded
+from explorer.core.device import hardware_name
 from explorer.data import load
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe, accuracy
@@ -59,7 +58,7 @@ def export(
     words = {key: text for key, text in (("title", title), ("summary", summary)) if text}
     draft = _card(result, recipe, key, name) | words | {"command": command or command_of(key, recipe)}
     training = draft["training"] | {
-        "hardware": hardware or hardware_of(model.device),
+        "hardware": hardware or hardware_name(model.device),
         "threads": threads or torch.get_num_threads(),
         "precision": precision,
     }
@@ -88,24 +87,6 @@ def command_of(key: str, recipe: Recipe) -> str:
     """The command line that trains this recipe: only values that differ from the defaults are named."""
     changed = [f"--set {p.name}={getattr(recipe, p.name)}" for p in recipe.params() if getattr(recipe, p.name) != p.default]
     return " ".join(["python -m explorer train", key, *changed])
-
-
-def hardware_of(device: torch.device) -> str:
-    """For example "NVIDIA ..., 1 GPU" or "<CPU model>, 2 cores": what a training time on this computer refers to."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, 1 GPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    chip = f"{_cpu_name()}, {cores} core{'' if cores == 1 else 's'}"
-    return f"{chip}, GPU through {device.type}" if device.type != "cpu" else chip
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
-        if found:
-            return found.group(1).strip()
-    return platform.processor() or platform.machine()
 
 
 def _card(result: Result, recipe: Recipe, key: str, name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.core import BadCheckpoint, Classifier, InvalidValue, drawn, part_of_batch, randomness, seeded
+from explorer.core import BadCheckpoint, Classifier, InvalidValue, batch_shard, sample_batch, seeded, use_generator
 from explorer.core.ranks import ALONE, Ranks
 from explorer.defenses._recipe import Recipe
 from explorer.models import zoo
@@ -102,7 +102,7 @@ class Learner:
         before = self.state.rng.get_state()
         start, stop = part(len(rows), self.ranks)
         try:
-            with self._stoppable(self.state.model), part_of_batch(start, stop, len(rows)):
+            with self._stoppable(self.state.model), batch_shard(start, stop, len(rows)):
                 loss = self._loss(rows[start:stop], start)
         except Stop:
             self.state.rng.set_state(before)
@@ -118,7 +118,7 @@ class Learner:
         more: dict[str, Any] = {"bank": self._bank(recipe.bank * len(rows))} if recipe.bank else {}
         if state.carried:
             more["carried"] = {key: value[start : start + len(rows)] for key, value in state.carried.items()}
-        with self._autocast(), randomness(state.rng):
+        with self._autocast(), use_generator(state.rng):
             return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch, **more)
 
     def _images(self, rows: Tensor, rng: torch.Generator) -> Tensor:
@@ -137,7 +137,7 @@ class Learner:
     def _bank(self, n: int) -> tuple[Tensor, Tensor]:
         """Training images (n,C,H,W) drawn anew, with repetition, and their labels (n,)."""
         rng, count = self.state.rng, len(self.images.labels)
-        rows = drawn(lambda shape: torch.randint(count, tuple(shape), generator=rng, device=rng.device), (n,))
+        rows = sample_batch(lambda shape: torch.randint(count, tuple(shape), generator=rng, device=rng.device), (n,))
         return self._images(rows, rng), self.images.labels[rows]
 
     def _share_carried(self, start: int, stop: int, total: int) -> None:

@@ -124,7 +124,7 @@ class RunLoop:
                 self.one_epoch()
         except Stop:
             self.save()
-            self.learner.ranks.agree(True)  # no process ends before the first has saved
+            self.learner.ranks.any_rank(True)  # no process ends before the first has saved
             raise Cancelled(
                 f"Training was stopped in epoch {self.state.epoch + 1}, after update {self.learner.done} of "
                 f"{self.learner.updates}; it can go on from there."
@@ -135,7 +135,7 @@ class RunLoop:
         """Take up the folder's newest checkpoint, if there is one; else show the images before the first epoch."""
         learner = self.learner
         self.records.sweep()
-        learner.ranks.agree(False)  # the first process has swept
+        learner.ranks.any_rank(False)  # the first process has swept
         self.records.restore(self.state, self._identity())
         if len(set(learner.ranks.gather([learner.done]))) > 1:
             raise BadCheckpoint(f"The processes read different checkpoints in {self.records.folder}; they must share it.")

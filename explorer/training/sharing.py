@@ -2,7 +2,7 @@
 
 What one process computes on the whole batch, several compute together: the gradient is that of the mean loss over the
 whole batch, however unequal the parts; batch norm takes its statistics from all of it; every image gets the draws it
-would have got (`part_of_batch`). What remains is rounding, as sums are taken in another order.
+would have got (`batch_shard`). What remains is rounding, as sums are taken in another order.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, randomness, seeded
+from explorer.core import Classifier, seeded, use_generator
 from explorer.data.loading import balanced
 from explorer.defenses._recipe import Recipe
 from explorer.training.images import HeldOut
@@ -29,7 +29,7 @@ class Watched:
         The draws are the same every time, so that from epoch to epoch only the models change.
         """
         rng = seeded(recipe.seed, self.x.device)
-        with in_eval_mode(trained), randomness(rng):
+        with in_eval_mode(trained), use_generator(rng):
             seen = recipe.seen(trained, self.x, self.y, rng, epoch).detach().float()
         return Sight(
             clean=_bytes(self.x),
@@ -46,6 +46,6 @@ def _bytes(x: Tensor) -> np.ndarray:
 
 def _probabilities(model: Classifier, x: Tensor, rng: torch.Generator) -> np.ndarray:
     passes = DRAWS if model.stochastic else 1
-    with torch.no_grad(), randomness(rng):
+    with torch.no_grad(), use_generator(rng):
         drawn = torch.stack([model(x).float().softmax(1) for _ in range(passes)])  # (passes, N, K)
     return drawn.mean(0).cpu().numpy()

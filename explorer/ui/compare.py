@@ -216,7 +216,7 @@ def _player(lane: Lane, k: int, live: bool) -> None:
     lines = captions(snapshot.trace, snapshot.result, zoo.card(lane.request.model).stochastic)
     trace_player(
         snapshot.trace,
-        snapshot.walkway,
+        snapshot.feature_path,
         lines,
         key=f"lane {k}",
         live=live,

@@ -27,7 +27,7 @@ class Tried:
     distance: float  # how far its result lies, in that norm
     reached: bool  # by the verdict's rule
     draws: int
-    stalled: float  # share of the points where the gradient was zero or not finite
+    degenerate: float  # share of the points where the gradient was zero or not finite
 
     @property
     def uses_gradients(self) -> bool:
@@ -91,10 +91,10 @@ def pattern(now: Tried, before: Sequence[Tried]) -> Pattern | None:
 
     No more than was seen: None where there is nothing to say, and "no flag raised" is not "robust".
     """
-    if now.failed and now.stalled >= FLAT:
+    if now.failed and now.degenerate >= FLAT:
         return Pattern(
             True,
-            f"**This looks like gradient masking.** At {now.stalled:.0%} of the points that {now.name} visited the gradient "
+            f"**This looks like gradient masking.** At {now.degenerate:.0%} of the points that {now.name} visited the gradient "
             "was zero or not finite, so it walked at random: that it found nothing says little about the model. "
             f"Flat answers hide a boundary; they do not move it away. {_NEXT}",
         )

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.attacks import ATTACKS
-from explorer.core import ExplorerError, Walkway
+from explorer.core import ExplorerError, FeaturePath
 from explorer.engine import AttackRequest, Snapshot, Ticket, attack_work, captions
 from explorer.engine.tracing import drawn
 from explorer.features import NoMap
@@ -100,16 +100,16 @@ def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
         lines = captions(snapshot.trace, snapshot.result, zoo.card(request.model).stochastic)
         other, note = _other_map(request.model, snapshot) if finished else (None, "")
         trace_player(
-            snapshot.trace, snapshot.walkway, lines, key="player", live=not finished, title=request.title(), other=other,
+            snapshot.trace, snapshot.feature_path, lines, key="player", live=not finished, title=request.title(), other=other,
             other_note=note,
         )  # fmt: skip
     say_how_it_stands(ticket, polling)
 
 
-def _other_map(model: str, snapshot: Snapshot) -> tuple[Walkway | None, str]:
+def _other_map(model: str, snapshot: Snapshot) -> tuple[FeaturePath | None, str]:
     """A finished walk on the model's UMAP, where there is one, and what that map is worth."""
     maps = engine().plane(model).maps
-    if maps is None or snapshot.walkway is None:
+    if maps is None or snapshot.feature_path is None:
         return None, ""
     try:
         ground = maps.umap()

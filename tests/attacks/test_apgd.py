@@ -84,19 +84,19 @@ def test_a_very_confident_network_is_attacked_all_the_same(ball, linear):
     outcome = run(CE(random_start=False).walk(model, x, goal, ball, seeded(0)), goal)
     moved = ((outcome.x - x).double().flatten(1) @ (model.weight[1] - model.weight[0])) * torch.where(y == 0, 1, -1)
     assert torch.allclose(moved, dual(ball, model.weight[1] - model.weight[0]).expand(6), rtol=1e-3)
-    assert outcome.stalled_share == 0
+    assert outcome.degenerate_share == 0
 
 
 def test_a_dead_gradient_does_not_freeze_an_image(ball, seesaw):
     model, direction = seesaw
     model.blind, goal, x = 1, Goal.untargeted(zeros(4)), interior(4)
     steps = list(CE(random_start=False).walk(model, x, goal, ball, seeded(0)))
-    assert steps[0].stalled.all() and not any(s.stalled.any() for s in steps[1:])
+    assert steps[0].degenerate.all() and not any(s.degenerate.any() for s in steps[1:])
     assert (steps[1].distance > 0.3 * ball.eps).all()
     best = run(steps, goal).x
     assert torch.allclose(best, x + ball.eps * ball.steepest(direction), atol=2e-3)
     model.blind = 10**9
-    assert run(CE(steps=30).walk(model, x, goal, ball, seeded(0)), goal).stalled_share == 1
+    assert run(CE(steps=30).walk(model, x, goal, ball, seeded(0)), goal).degenerate_share == 1
 
 
 def test_a_batch_of_one_walks_as_in_a_batch_of_many(ball, linear):
@@ -286,7 +286,7 @@ def test_stopping_early_gives_the_same_verdicts_for_less(attack, trained, ball):
             if last is not None:
                 gone = last.reached
                 assert torch.equal(step.x[gone], last.x[gone]) and torch.equal(step.loss[gone], last.loss[gone])
-                assert torch.equal(step.forwards[gone], last.forwards[gone]) and not step.stalled[gone].any()
+                assert torch.equal(step.forwards[gone], last.forwards[gone]) and not step.degenerate[gone].any()
             last = step
     finally:
         handle.remove()
@@ -337,7 +337,7 @@ def test_the_pull_toward_a_rival_is_the_derivative_of_its_loss(seed):
     ]
     assert goal.loss(logits).tolist() == pytest.approx(by_hand)
     (gradient,) = torch.autograd.grad(goal.loss(logits).sum(), logits)
-    whole = goal.pull(logits.detach()) * goal.log_slope(logits.detach()).exp()[:, None]
+    whole = goal.logit_grad(logits.detach()) * goal.log_grad_norm(logits.detach()).exp()[:, None]
     assert torch.allclose(whole, gradient, rtol=1e-9, atol=1e-12)
     assert goal.rows(torch.tensor([3])).rivals.tolist() == [4] and goal.repeated(2).rivals.tolist()[:4] == [1, 1, 2, 2]
 
@@ -376,5 +376,5 @@ def test_a_flat_dlr_loss_of_a_fooled_image_is_no_dead_gradient(linear, masked):
         with torch.no_grad():
             model.head.bias.copy_(torch.tensor([1.0, 3.0, 5.0, 0.0]))
         steps = list(DLR(steps=5, draws=draws).walk(model, interior(2), Goal.untargeted(zeros(2)), BALLS[0], seeded(0)))
-        assert all(s.reached.all() and not s.stalled.any() for s in steps)
+        assert all(s.reached.all() and not s.degenerate.any() for s in steps)
         assert all(s.loss.tolist() == [1, 1] for s in steps)

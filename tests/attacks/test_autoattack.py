@@ -55,7 +55,7 @@ def test_every_attack_gets_what_the_ones_before_left(trained, ball):
         done = before.reached
         assert torch.equal(after.x[done], before.x[done]) and torch.equal(after.forwards[done], before.forwards[done])
         assert (after.forwards >= before.forwards).all() and (after.backwards >= before.backwards).all()
-        assert after.reached[done].all() and not after.stalled[done].any()
+        assert after.reached[done].all() and not after.degenerate[done].any()
 
 
 def test_its_steps_are_planned_and_report_the_margin(trained, ball):

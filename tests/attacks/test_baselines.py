@@ -187,7 +187,7 @@ def test_hidden_gradients_do_not_stop_a_search(linear):
     ball = Ball("linf", 0.12)
     blind = run(ATTACKS["pgd"](steps=20).walk(model, x, goal, ball, seeded(0)), goal)
     seeing = run(SEARCH().walk(model, x, goal, ball, seeded(0)), goal)
-    assert blind.stalled_share == 1.0
+    assert blind.degenerate_share == 1.0
     assert seeing.success.all() and int(blind.success.sum()) <= 2
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import look_and_pull
-from explorer.core import LOSSES, Ball, Goal, InvalidValue, randomness, run, seeded
+from explorer.core import LOSSES, Ball, Goal, InvalidValue, run, seeded, use_generator
 
 FGSM, PGD = ATTACKS["fgsm"], ATTACKS["pgd"]
 BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
@@ -102,7 +102,7 @@ def test_a_very_confident_network_is_attacked_all_the_same(attack, ball, linear)
         outcome = run(attack.walk(model, x, goal, ball, seeded(3)), goal)
         moved = margin(calm, outcome.x, goal) - margin(calm, x, goal)
         assert torch.allclose(moved, dual(ball, calm.weight[1] - calm.weight[0]).expand(6), rtol=NEAR)
-        assert outcome.stalled_share == 0
+        assert outcome.degenerate_share == 0
 
 
 # Several classes
@@ -150,7 +150,7 @@ def test_the_step_follows_the_gradient_of_the_loss(loss, linear):
         start, end = FGSM(loss=loss).walk(model, x, goal, Ball("l2", 0.2), seeded(0))
         step = (end.x - start.x).flatten(1)
         steep = gradient.flatten(1).any(1)  # DLR is flat where the true class comes third
-        assert not start.stalled.any() and int(steep.sum()) >= 4
+        assert not start.degenerate.any() and int(steep.sum()) >= 4
         assert torch.allclose(F.cosine_similarity(step, gradient.flatten(1))[steep], torch.tensor(1.0), atol=1e-4)
         assert torch.allclose(step.norm(dim=1), torch.full((6,), 0.2), rtol=1e-4)
 
@@ -247,7 +247,7 @@ def test_one_dead_gradient_does_not_freeze_an_image(ball, linear):
     model.blind = 1
     goal = Goal.untargeted(torch.zeros(4, dtype=torch.int64))
     steps = list(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)))
-    assert steps[0].stalled.all() and not any(s.stalled.any() for s in steps[1:])
+    assert steps[0].degenerate.all() and not any(s.degenerate.any() for s in steps[1:])
     moved = margin(model, steps[-1].x, goal) - margin(model, x, goal)
     assert torch.allclose(moved, dual(ball, model.weight[1] - model.weight[0]).expand(4), rtol=NEAR)
 
@@ -257,7 +257,7 @@ def test_gradients_that_stay_dead_are_reported_and_the_image_still_moves(ball, l
     model.blind = 10**9
     goal = Goal.untargeted(torch.zeros(4, dtype=torch.int64))
     outcome = run(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)), goal)
-    assert outcome.stalled_share == 1.0
+    assert outcome.degenerate_share == 1.0
     steps = list(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)))
     assert (steps[-1].distance > 0.3 * ball.eps).all() and (steps[-1].distance <= ball.eps).all()
 
@@ -271,7 +271,7 @@ def test_only_the_dead_image_takes_a_random_step(ball, linear):
     model, x = HalfBlind(weights(2)), interior(2)
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     start, end = FGSM().walk(model, x, goal, ball, seeded(0))
-    assert start.stalled.tolist() == [True, False]
+    assert start.degenerate.tolist() == [True, False]
     direction = (model.weight[1] - model.weight[0]).float().view(1, *SHAPE)
     assert torch.allclose(end.x[1], (x[1] + ball.eps * ball.steepest(direction))[0], atol=1e-5)
     assert not torch.equal(end.x[0], x[0])
@@ -286,7 +286,7 @@ def test_a_gradient_that_is_not_a_number_does_not_freeze_or_poison(ball, linear)
     model, x = Poisoned(weights(2)), interior(3)
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
     steps = list(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)))
-    assert steps[0].stalled.all() and not steps[1].stalled.any()
+    assert steps[0].degenerate.all() and not steps[1].degenerate.any()
     assert all(torch.isfinite(s.x).all() for s in steps)
     moved = margin(model, steps[-1].x, goal) - margin(model, x, goal)
     assert torch.allclose(moved, dual(ball, model.weight[1] - model.weight[0]).expand(3), rtol=NEAR)
@@ -315,7 +315,7 @@ def test_the_averaged_gradient_is_that_of_the_mean_loss_over_the_draws(loss, mas
     for goal in both_goals(torch.arange(5) % 4, 4):
         view = look_and_pull(model, x, goal, loss, 12, seeded(6))
         leaf = x.clone().requires_grad_(True)
-        with randomness(seeded(6)):
+        with use_generator(seeded(6)):
             logits = model(leaf.repeat_interleave(12, dim=0))
         losses = goal.repeated(12).loss(logits, loss).view(5, 12)
         (gradient,) = torch.autograd.grad(losses.mean(1).sum(), leaf)
@@ -359,4 +359,4 @@ def test_a_network_without_slope_anywhere_is_no_error():
 
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     outcome = run(PGD().walk(Constant(), interior(2), goal, Ball("l2", 0.2), seeded(0)), goal)
-    assert not outcome.success.any() and outcome.stalled_share == 1
+    assert not outcome.success.any() and outcome.degenerate_share == 1

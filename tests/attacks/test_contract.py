@@ -141,7 +141,7 @@ def reports_truly(attack, case, ball):
             assert step.logits.shape == (n, 4) and step.logits.dtype == torch.float32
             assert step.loss.shape == (n,) and step.loss.dtype == torch.float32
             assert step.distance.shape == (n,) and step.distance.dtype == torch.float64
-            for flags in (step.reached, step.stalled):
+            for flags in (step.reached, step.degenerate):
                 assert flags.shape == (n,) and flags.dtype == torch.bool
             for count in (step.forwards, step.backwards):
                 assert count.shape == (n,) and count.dtype == torch.int64

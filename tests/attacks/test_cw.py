@@ -224,7 +224,7 @@ def test_a_model_without_slope_is_reported_and_does_not_freeze_the_image(linear)
     y = model(x).argmax(1)
     model.passes, model.blind = 0, 2  # the first look, and the first update's
     steps = list(CW(searches=2, steps=60).walk(model, x, Goal.untargeted(y), BALL, seeded(0)))
-    assert bool(steps[1].stalled.all()) and bool((steps[2].distance > 0).all()) and bool(steps[-1].reached.all())
+    assert bool(steps[1].degenerate.all()) and bool((steps[2].distance > 0).all()) and bool(steps[-1].reached.all())
 
 
 def test_gradients_are_averaged_over_draws(masked):

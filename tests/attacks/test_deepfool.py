@@ -214,7 +214,7 @@ def test_a_model_without_slope_is_reported_and_does_not_freeze_the_image(linear)
     y = model(x).argmax(1)
     model.passes = 0
     steps = walk(DeepFool(), model, x, Goal.untargeted(y))
-    assert bool(steps[0].stalled.all()) and bool((steps[1].distance > 0).all()) and bool(steps[-1].reached.all())
+    assert bool(steps[0].degenerate.all()) and bool((steps[1].distance > 0).all()) and bool(steps[-1].reached.all())
     assert torch.equal(steps[1].x, walk_again(model, x, y)[1].x)
 
 

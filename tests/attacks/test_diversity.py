@@ -150,7 +150,7 @@ def test_the_average_over_copies_nears_the_plain_slope_of_a_smooth_network(linea
 def test_a_dead_gradient_at_the_first_step_does_not_freeze_the_image(attack, ball, model):
     model.blind, x, goal = 2, interior(4), zeros(4)  # two passes: the copies' and the true look
     steps = list(attack.walk(model, x, goal, ball, seeded(0)))
-    assert steps[0].stalled.all() and not any(s.stalled.any() for s in steps[1:])
+    assert steps[0].degenerate.all() and not any(s.degenerate.any() for s in steps[1:])
     outcome = run(iter(steps), goal)
     assert torch.isfinite(outcome.x).all()
     moved = goal.margin(model(outcome.x)) - goal.margin(model(x))

@@ -306,7 +306,7 @@ def test_a_model_without_slope_is_reported_and_does_not_freeze_the_image(linear)
     y = model(x).argmax(1)
     model.passes, model.blind = 0, 1  # the first pass has no slope
     steps = list(FAB(steps=10).walk(model, x, Goal.untargeted(y), BALLS["l2"], seeded(0)))
-    assert bool(steps[0].stalled.all()) and bool((steps[1].distance > 0).all()) and bool(steps[-1].reached.all())
+    assert bool(steps[0].degenerate.all()) and bool((steps[1].distance > 0).all()) and bool(steps[-1].reached.all())
 
 
 def test_failure_is_said(linear, norm):
@@ -315,7 +315,7 @@ def test_failure_is_said(linear, norm):
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
     steps = list(FAB(steps=3).walk(model, x, goal, BALLS[norm], seeded(0)))
     found = smallest(FAB(steps=3), model, x, goal, norm)
-    assert not bool(found.success.any()) and found.stalled_share == 1
+    assert not bool(found.success.any()) and found.degenerate_share == 1
     assert bool((steps[-2].distance > 0).all()) and not any(bool(s.reached.any()) for s in steps)
 
 

@@ -71,7 +71,7 @@ def test_a_gradient_that_is_not_a_number_outside_the_mask_matters_to_nobody(line
     model = Poisoned(torch.randn(2, 192, generator=seeded(0)), input_shape=SHAPE)
     x, goal = interior(2), Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     attack = LocalizedPGD(area="drawn", mask=HALF)
-    assert run(attack.walk(model, x, goal, BALLS[0], seeded(0)), goal).stalled_share == 0
+    assert run(attack.walk(model, x, goal, BALLS[0], seeded(0)), goal).degenerate_share == 0
 
 
 def test_a_mask_over_everything_is_pgd(ball, net):

@@ -118,7 +118,7 @@ def test_a_model_without_slope_does_not_hold_the_others(linear):
     models[1].blind = 10**9
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     steps = ascend(MinMaxModels(steps=20, gamma=100.0, random_start=False), models, x, goal, BALLS[0])
-    assert not any(step.stalled.any() for step in steps)
+    assert not any(step.degenerate.any() for step in steps)
     assert (steps[-1].domains.losses[:, 0] > steps[0].domains.losses[:, 0]).all()
 
 

@@ -120,7 +120,7 @@ def test_a_dead_gradient_at_the_first_step_does_not_freeze_the_image(momentum, b
     """0/0 in the plain formula would make the momentum NaN for good and move no pixel ever after."""
     model.blind, x = 1, interior(4)
     steps = list(MIFGSM(momentum=momentum, rel_step=0.2).walk(model, x, zeros(4), ball, seeded(0)))
-    assert steps[0].stalled.all() and not any(s.stalled.any() for s in steps[1:])
+    assert steps[0].degenerate.all() and not any(s.degenerate.any() for s in steps[1:])
     assert all((a.x != b.x).flatten(1).any(1).all() for a, b in zip(steps[:5], steps[1:5], strict=False))
     gained = (steps[-1].x - steps[1].x).mul(best_direction(model, ball)).sum((1, 2, 3))
     whole = float(best_direction(model, ball).abs().sum() if ball.norm == "linf" else 1) * ball.eps
@@ -139,7 +139,7 @@ def test_a_dead_gradient_later_on_keeps_the_momentum(ball, linear):
 
     net, x = Blinking(torch.randn(2, 48, generator=seeded(11))), interior(3)
     steps = list(MIFGSM().walk(net, x, zeros(3), ball, seeded(0)))
-    assert [bool(s.stalled.all()) for s in steps] == [i in (2, 3) for i in range(11)]
+    assert [bool(s.degenerate.all()) for s in steps] == [i in (2, 3) for i in range(11)]
     assert torch.allclose(steps[-1].x, x + ball.eps * best_direction(net, ball), atol=1e-6)
 
 
@@ -154,7 +154,7 @@ def test_only_the_dead_image_is_moved_at_random(ball, linear):
     *_, end = MIFGSM().walk(net, x, goal, ball, seeded(0))
     assert torch.allclose(end.x[1], (x + ball.eps * best_direction(net, ball))[1], atol=1e-6)
     assert float(end.distance[0]) > 0.2 * ball.eps
-    assert run(MIFGSM().walk(net, x, goal, ball, seeded(0)), goal).stalled_share == 0.5
+    assert run(MIFGSM().walk(net, x, goal, ball, seeded(0)), goal).degenerate_share == 0.5
 
 
 # FGSM with a random start

@@ -225,7 +225,7 @@ def test_queries_are_counted_until_an_image_is_fooled(early_stop, trained):
     last = steps[-1]
     assert 5 < int(last.reached.sum()) < 48 and len(steps) == 150
     assert int(last.forwards.sum()) == sum(asked) and not last.backwards.any()
-    assert not any(s.stalled.any() for s in steps)
+    assert not any(s.degenerate.any() for s in steps)
     first = torch.tensor([next((s.index for s in steps if s.reached[i]), 149) for i in range(48)])
     expected = first + 1 if early_stop else torch.full_like(first, 150)
     assert torch.equal(last.forwards, expected)
@@ -273,7 +273,7 @@ def test_a_rounding_layer_stops_gradients_and_not_squares(trained, ball):
     hidden, goal, ball = Rounded(model), Goal.untargeted(y), Ball(ball.norm, 2.5 * ball.eps)
     blind = run(PGD().walk(hidden, x, goal, ball, seeded(0)), goal)
     seen = run(SQUARE(queries=300).walk(hidden, x, goal, ball, seeded(0)), goal)
-    assert blind.stalled_share == 1 and seen.stalled_share == 0
+    assert blind.degenerate_share == 1 and seen.degenerate_share == 0
     assert int(seen.success.sum()) >= int(blind.success.sum()) + 10
 
 

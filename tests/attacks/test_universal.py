@@ -106,7 +106,7 @@ def test_one_flat_or_poisoned_image_does_not_hold_the_others(linear):
     model, x = HalfBlind(weights(2)), interior(3)
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
     steps = list(Universal(random_start=False).walk(model, x, goal, BALLS[0], seeded(0)))
-    assert steps[0].stalled.tolist() == [True, False, False] and torch.isfinite(steps[-1].x).all()
+    assert steps[0].degenerate.tolist() == [True, False, False] and torch.isfinite(steps[-1].x).all()
     moved = margin(model, steps[-1].x, goal) - margin(model, x, goal)
     assert torch.allclose(moved, dual(BALLS[0], model.weight[1] - model.weight[0]).expand(3), rtol=1e-3)
 
@@ -116,7 +116,7 @@ def test_where_all_are_flat_the_change_is_random_and_that_is_reported(linear):
     model.blind = 10**9
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
     outcome = run(Universal(random_start=False).walk(model, x, goal, BALLS[1], seeded(0)), goal)
-    assert outcome.stalled_share == 1.0 and outcome.distance.max() > 0
+    assert outcome.degenerate_share == 1.0 and outcome.distance.max() > 0
 
 
 def test_the_number_of_steps_and_passes(linear):

@@ -10,7 +10,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from explorer.core.trace import Trace, Walkway
+from explorer.core.trace import FeaturePath, Trace
 from explorer.ui.trace_player import trace_player
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -71,7 +71,7 @@ def walk(
         linf=np.abs(delta).max((1, 2, 3)).astype(np.float64),
         l2=np.sqrt((delta.astype(np.float64) ** 2).sum((1, 2, 3))),
         reached=predicted != FROG if target is None else predicted == target,
-        stalled=np.zeros(frames, bool),
+        degenerate=np.zeros(frames, bool),
         label=FROG,
         target=target,
         classes=classes,
@@ -82,12 +82,12 @@ def walk(
 
 def first(trace: Trace, frames: int) -> Trace:
     """The walk as it stood when `frames` of its frames were known."""
-    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")
+    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
     fixed = ("label", "target", "classes", "planned", "conditions")
     return Trace(**{k: getattr(trace, k)[:frames] for k in rows}, **{k: getattr(trace, k) for k in fixed})
 
 
-def walkway(trace: Trace) -> Walkway:
+def feature_path(trace: Trace) -> FeaturePath:
     rng = np.random.default_rng(1)
     classes = len(trace.classes)
     angle = np.linspace(0, 2 * np.pi, classes, endpoint=False)
@@ -97,7 +97,7 @@ def walkway(trace: Trace) -> Walkway:
     s = np.linspace(0, 1, len(trace)) ** 1.2
     begin, end = centroids[FROG] + [0.5, 0.6], centroids[CAT] + [0.2, -0.5]
     path = begin + s[:, None] * (end - begin) + np.stack([np.sin(3 * s), np.cos(4 * s) - 1], 1) * 0.8
-    return Walkway(
+    return FeaturePath(
         points=points.astype(np.float32),
         point_classes=kinds,
         centroids=centroids.astype(np.float32),
@@ -139,12 +139,12 @@ def main() -> None:
             st.session_state.seen = min(seen, len(whole))
             part = first(whole, st.session_state.seen)
             live = len(part) < len(whole)
-            trace_player(part, None if live else walkway(part), captions(part), key="player", live=live, title=title)
+            trace_player(part, None if live else feature_path(part), captions(part), key="player", live=live, title=title)
 
         running()
     elif mode == "grey":
         trace = walk(steps, side=28, channels=1, classes=CLOTHES, target=CAT)
-        trace_player(trace, walkway(trace), captions(trace), key="player", title="A targeted attack on a grey image")
+        trace_player(trace, feature_path(trace), captions(trace), key="player", title="A targeted attack on a grey image")
     elif mode == "lanes":  # the second walk is shorter, the last one transferred
         count = int(st.query_params.get("lanes", 2))
         for k, column in enumerate(st.columns(count)):
@@ -152,10 +152,10 @@ def main() -> None:
             if k == count - 1:
                 trace.conditions["threat"] = "transfer"
             with column:
-                trace_player(trace, walkway(trace), captions(trace), key=f"player {k}", title=f"Lane {k}", group="lanes")
+                trace_player(trace, feature_path(trace), captions(trace), key=f"player {k}", title=f"Lane {k}", group="lanes")
     else:
         trace = walk(steps)
-        trace_player(trace, None if mode == "nomap" else walkway(trace), captions(trace), key="player", title=title)
+        trace_player(trace, None if mode == "nomap" else feature_path(trace), captions(trace), key="player", title=title)
 
 
 if __name__ == "__main__":  # `walk` and the rest are imported by tests too

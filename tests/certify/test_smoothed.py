@@ -10,7 +10,7 @@ from torch import nn
 from explorer.attacks import ATTACKS
 from explorer.certify import certify, predict
 from explorer.certify.smoothed import Smoothed, alarm
-from explorer.core import Ball, Classifier, Goal, InvalidValue, randomness, run, seeded
+from explorer.core import Ball, Classifier, Goal, InvalidValue, run, seeded, use_generator
 
 SIGMA, K = 0.25, 4
 
@@ -43,7 +43,7 @@ def x():
 
 def test_logits_are_the_log_of_the_mean_probability_over_noisy_copies(base, x):
     smoothed = Smoothed(base, SIGMA, draws=5)
-    with randomness(seeded(4)):
+    with use_generator(seeded(4)):
         found = smoothed(x)
     rng = seeded(4)
     copies = [x + SIGMA * torch.empty_like(x).normal_(generator=rng) for _ in range(5)]
@@ -54,7 +54,7 @@ def test_logits_are_the_log_of_the_mean_probability_over_noisy_copies(base, x):
 
 def test_its_gradient_goes_through_the_mean(base, x):
     smoothed, leaf = Smoothed(base, SIGMA, draws=5), x.clone().requires_grad_()
-    with randomness(seeded(4)):
+    with use_generator(seeded(4)):
         (found,) = torch.autograd.grad(smoothed(leaf)[:, 0].sum(), leaf)
     rng, again = seeded(4), x.clone().requires_grad_()
     mean = sum(base(again + SIGMA * torch.empty_like(x).normal_(generator=rng)).softmax(1)[:, 0] for _ in range(5)) / 5
@@ -64,16 +64,16 @@ def test_its_gradient_goes_through_the_mean(base, x):
 
 def test_draws_are_fresh_and_follow_the_randomness_that_is_handed_in(base, x):
     smoothed, state = Smoothed(base, SIGMA, draws=3), torch.random.get_rng_state()
-    with randomness(seeded(4)):
+    with use_generator(seeded(4)):
         first, second = smoothed(x), smoothed(x)
-    with randomness(seeded(4)):
+    with use_generator(seeded(4)):
         again = smoothed(x)
     assert torch.equal(first, again) and not torch.equal(first, second)
     assert torch.equal(torch.random.get_rng_state(), state)
     same = x[:1].repeat(3, 1, 1, 1)
-    with randomness(seeded(4)):
+    with use_generator(seeded(4)):
         own = smoothed(same)
-    with randomness(seeded(4), shared=True):
+    with use_generator(seeded(4), shared=True):
         shared = smoothed(same)
     assert not torch.equal(own[0], own[1]) and torch.allclose(shared[0], shared[1])
 

@@ -14,7 +14,7 @@ def meet(how: str) -> dict:
         return _meet(how)
     except Exception as error:
         return {
-            "error": type(error).__name__, "text": str(error), "speaks": ranks.speaks(), "left": not dist.is_initialized(),
+            "error": type(error).__name__, "text": str(error), "speaks": ranks.is_reporter(), "left": not dist.is_initialized(),
         }  # fmt: skip
 
 
@@ -26,11 +26,11 @@ def _meet(how: str) -> dict:
             "gathered": mine.gather([{"row": row} for row in mine.shard(5)]),
             "none": mine.gather([]),
             "mean": mine.all_reduce_mean(torch.tensor([float(mine.rank), 1.0])).tolist(),
-            "anybody": mine.agree(not mine.is_first),
-            "nobody": mine.agree(False),
+            "anybody": mine.any_rank(not mine.is_first),
+            "nobody": mine.any_rank(False),
         }
         with ranks.start("cpu") as inner:
-            found["inner"] = inner.agree(False)
+            found["inner"] = inner.any_rank(False)
         if how == "fails" and not mine.is_first:
             raise FloatingPointError("the loss is not finite\nand more")
         if how == "dies" and not mine.is_first:

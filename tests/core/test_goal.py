@@ -23,11 +23,11 @@ def test_the_pull_is_the_gradient_of_the_loss_up_to_a_positive_factor_per_image(
     loss = goal.loss(logits, kind)
     assert loss.shape == (4,)
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    pull = goal.pull(logits.detach(), kind)
+    grad = goal.logit_grad(logits.detach(), kind)
     steep = gradient.any(1)  # DLR may be flat
     scaled = gradient / gradient.abs().amax(1, keepdim=True)
-    assert torch.allclose(pull[steep], scaled[steep], atol=1e-6) and int(steep.sum()) >= 3
-    whole = pull * goal.log_slope(logits.detach(), kind).exp()[:, None]
+    assert torch.allclose(grad[steep], scaled[steep], atol=1e-6) and int(steep.sum()) >= 3
+    whole = grad * goal.log_grad_norm(logits.detach(), kind).exp()[:, None]
     assert torch.allclose(whole, gradient, rtol=1e-4, atol=1e-6)
 
 
@@ -39,9 +39,9 @@ def test_the_pull_of_a_very_confident_network_does_not_vanish(goal):
     own = Goal(LABELS, goal.is_targeted)
     (gradient,) = torch.autograd.grad(own.loss(logits, "ce").sum(), logits)
     assert not gradient.any()
-    pull = own.pull(logits.detach(), "ce")
-    assert (pull.gather(1, LABELS[:, None])[:, 0] == (1 if goal.is_targeted else -1)).all()
-    assert torch.equal(pull.abs().amax(1), torch.ones(4)) and torch.allclose(pull.sum(1), torch.zeros(4))
+    grad = own.logit_grad(logits.detach(), "ce")
+    assert (grad.gather(1, LABELS[:, None])[:, 0] == (1 if goal.is_targeted else -1)).all()
+    assert torch.equal(grad.abs().amax(1), torch.ones(4)) and torch.allclose(grad.sum(1), torch.zeros(4))
 
 
 @pytest.mark.parametrize("goal", goals(), ids=ids)
@@ -50,7 +50,7 @@ def test_a_shift_of_all_logits_changes_nothing(goal, shift):
     """All-negative logits must not lose to a masked-out zero."""
     logits = torch.randn(4, 5, generator=seeded(1)).round(decimals=2)
     for kind in LOSSES:
-        assert torch.allclose(goal.pull(logits + shift, kind), goal.pull(logits, kind), atol=1e-3)
+        assert torch.allclose(goal.logit_grad(logits + shift, kind), goal.logit_grad(logits, kind), atol=1e-3)
         assert torch.allclose(goal.loss(logits + shift, kind), goal.loss(logits, kind), atol=1e-3)
     assert torch.equal(goal.reached(logits + shift), goal.reached(logits))
 
@@ -73,9 +73,9 @@ def test_nan_is_not_reached(goal):
 @pytest.mark.parametrize("kind", ["ce", "margin"])
 def test_two_classes_leave_no_choice(goal, kind):
     goal = goal.rows(torch.tensor([0, 1]))
-    pull = goal.pull(torch.tensor([[50.0, -50.0], [1.0, 2.0]]), kind)
+    grad = goal.logit_grad(torch.tensor([[50.0, -50.0], [1.0, 2.0]]), kind)
     sign = -1 if goal.is_targeted else 1
-    assert pull.tolist() == [[-sign, sign], [sign, -sign]]
+    assert grad.tolist() == [[-sign, sign], [sign, -sign]]
 
 
 def test_rows_and_repetition():
@@ -106,7 +106,7 @@ def test_no_scale_of_the_logits_changes_dlr(goal):
     logits = torch.randn(4, 5, generator=seeded(1))
     for scale in (1e-6, 1e-3, 1e3, 1e6):
         assert torch.allclose(goal.loss(scale * logits, "dlr"), goal.loss(logits, "dlr"), rtol=1e-4)
-        assert torch.allclose(goal.pull(scale * logits, "dlr"), goal.pull(logits, "dlr"), atol=1e-4)
+        assert torch.allclose(goal.logit_grad(scale * logits, "dlr"), goal.logit_grad(logits, "dlr"), atol=1e-4)
 
 
 @pytest.mark.parametrize("goal", goals(), ids=ids)
@@ -117,23 +117,23 @@ def test_the_pull_of_dlr_is_its_derivative_wherever_the_class_stands(goal, seed)
     labels = torch.arange(64) % 6
     own = Goal(labels, goal.is_targeted)
     (gradient,) = torch.autograd.grad(own.loss(logits, "dlr").sum(), logits)
-    whole = own.pull(logits.detach(), "dlr") * own.log_slope(logits.detach(), "dlr").exp()[:, None]
+    whole = own.logit_grad(logits.detach(), "dlr") * own.log_grad_norm(logits.detach(), "dlr").exp()[:, None]
     assert torch.allclose(whole, gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_untargeted_dlr_is_flat_where_the_true_class_comes_third_yet_the_pull_says_where_to_go():
     goal, logits = Goal.untargeted(torch.tensor([2])), torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     assert goal.loss(logits, "dlr").tolist() == [1.0]
-    assert goal.log_slope(logits, "dlr").tolist() == [float("-inf")]
-    assert torch.equal(goal.pull(logits, "dlr"), goal.pull(logits, "margin"))
+    assert goal.log_grad_norm(logits, "dlr").tolist() == [float("-inf")]
+    assert torch.equal(goal.logit_grad(logits, "dlr"), goal.logit_grad(logits, "margin"))
 
 
 @pytest.mark.parametrize("goal", goals(), ids=ids)
 def test_equal_logits_still_have_a_way_out(goal):
     logits = torch.ones(4, 5)
-    loss, pull = goal.loss(logits, "dlr"), goal.pull(logits, "dlr")
-    assert torch.equal(loss, torch.zeros(4)) and torch.isfinite(pull).all()
-    assert torch.equal(pull.gather(1, LABELS[:, None])[:, 0], torch.full((4,), 1.0 if goal.is_targeted else -1.0))
+    loss, grad = goal.loss(logits, "dlr"), goal.logit_grad(logits, "dlr")
+    assert torch.equal(loss, torch.zeros(4)) and torch.isfinite(grad).all()
+    assert torch.equal(grad.gather(1, LABELS[:, None])[:, 0], torch.full((4,), 1.0 if goal.is_targeted else -1.0))
 
 
 @pytest.mark.parametrize(("goal", "least"), list(zip(goals(), (3, 4), strict=True)), ids=["untargeted", "targeted"])
@@ -141,6 +141,6 @@ def test_dlr_refuses_too_few_classes_in_one_sentence(goal, least):
     goal = goal.rows(torch.tensor([0, 1]))
     enough, few = torch.randn(2, least, generator=seeded(0)), torch.randn(2, least - 1, generator=seeded(0))
     assert torch.isfinite(goal.loss(enough, "dlr")).all()
-    for ask in (goal.loss, goal.pull, goal.log_slope):
+    for ask in (goal.loss, goal.logit_grad, goal.log_grad_norm):
         with pytest.raises(InvalidValue, match=rf"must have at least {least} classes to compare; got {least - 1}\."):
             ask(few, "dlr")

@@ -51,7 +51,7 @@ def test_a_place_that_cannot_be_is_refused(environment, values):
     environment(**values)
     with pytest.raises(InvalidValue, match="torchrun"):
         ranks.current()
-    assert ranks.speaks()
+    assert ranks.is_reporter()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
@@ -67,10 +67,10 @@ def test_a_process_alone_answers_itself_and_initialises_nothing(environment):
     with ranks.start("cpu") as alone:
         assert alone.gather([4, 5]) == [4, 5]
         assert alone.all_reduce_mean(tensor) is tensor and tensor.item() == 3.0
-        assert alone.agree(True) is True and alone.agree(False) is False
+        assert alone.any_rank(True) is True and alone.any_rank(False) is False
         assert list(alone.shard(3)) == [0, 1, 2]
         assert not dist.is_initialized()
-    assert ranks.speaks()
+    assert ranks.is_reporter()
 
 
 def test_devices_that_the_processes_cannot_have_are_refused_before_they_meet(environment, monkeypatch):

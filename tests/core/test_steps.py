@@ -11,7 +11,7 @@ GOAL = Goal.untargeted(torch.tensor([0, 0]))
 NAN = float("nan")
 
 
-def step(index, value, reached, loss, distance, stalled=(False, False), backwards=None):
+def step(index, value, reached, loss, distance, degenerate=(False, False), backwards=None):
     """A step of two one-pixel images."""
     return Step(
         index=index,
@@ -21,7 +21,7 @@ def step(index, value, reached, loss, distance, stalled=(False, False), backward
         loss=torch.tensor(loss),
         distance=torch.tensor(distance, dtype=torch.float64),
         reached=torch.tensor(reached),
-        stalled=torch.tensor(stalled),
+        degenerate=torch.tensor(degenerate),
         forwards=torch.full((2,), index + 1),
         backwards=torch.full((2,), index + 1 if backwards is None else backwards),
     )
@@ -66,12 +66,12 @@ def test_a_loss_that_is_not_a_number_never_wins():
 
 def test_stalled_share_counts_gradients_not_points():
     outcome = run([
-        step(0, 0.0, (False, False), (0.0, 0.0), (0.0, 0.0), stalled=(True, True), backwards=1),
-        step(1, 0.1, (False, False), (0.0, 0.0), (0.0, 0.0), stalled=(True, False), backwards=2),
+        step(0, 0.0, (False, False), (0.0, 0.0), (0.0, 0.0), degenerate=(True, True), backwards=1),
+        step(1, 0.1, (False, False), (0.0, 0.0), (0.0, 0.0), degenerate=(True, False), backwards=2),
         step(2, 0.2, (False, False), (0.0, 0.0), (0.0, 0.0), backwards=2),
     ], GOAL)  # fmt: skip
-    assert outcome.stalled_share == 3 / 4
-    assert run([step(0, 0.0, (False, False), (0.0, 0.0), (0.0, 0.0), backwards=0)], GOAL).stalled_share == 0
+    assert outcome.degenerate_share == 3 / 4
+    assert run([step(0, 0.0, (False, False), (0.0, 0.0), (0.0, 0.0), backwards=0)], GOAL).degenerate_share == 0
 
 
 def test_the_outcome_shares_no_memory_with_the_steps():

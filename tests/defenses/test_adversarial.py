@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.core import Ball, Classifier, part_of_batch, randomness, seeded
+from explorer.core import Ball, Classifier, batch_shard, seeded, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import full_step
 from explorer.defenses.half_cw import odd
@@ -125,7 +125,7 @@ def test_the_halves_are_the_same_images_however_many_processes_share_the_batch()
     whole = odd(torch.zeros(7, 1, 2, 2))
     parts = []
     for start, stop in ((0, 3), (3, 7)):
-        with part_of_batch(start, stop, 7):
+        with batch_shard(start, stop, 7):
             parts.append(odd(torch.zeros(stop - start, 1, 2, 2)))
     assert torch.equal(torch.cat(parts), whole)
 
@@ -185,7 +185,7 @@ def test_dropout_hides_its_share_in_training_alone_and_draws_from_the_run():
     x = torch.rand(64, 3, 32, 32, generator=seeded(0))
     features = model.eval().features(x)
     ones = torch.ones_like(features)
-    with randomness(seeded(1)):
+    with use_generator(seeded(1)):
         hidden = model.dropout.train()(torch.ones(4000, 8))
     assert hidden.unique().tolist() == [0.0, pytest.approx(4 / 3)]
     assert float((hidden == 0).float().mean()) == pytest.approx(0.25, abs=0.02)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from explorer.core import Classifier, randomness, seeded
+from explorer.core import Classifier, seeded, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses.rat import Randomized, voted_accuracy
 from explorer.models._noise import InputNoise
@@ -52,7 +52,7 @@ def test_rat_s_network_is_random_at_test_time_and_starts_from_the_plain_network_
     model = build(recipe, torch.device("cpu")).freeze()  # from cifar10/pgd-linf
     assert model.stochastic and model.noise.sigma == 0.2 and recipe.start == "cifar10/pgd-linf"
     x = torch.rand(2, 3, 32, 32, generator=seeded(0))
-    with torch.no_grad(), randomness(seeded(1)):
+    with torch.no_grad(), use_generator(seeded(1)):
         assert not torch.allclose(model(x), model(x), atol=1e-3)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from explorer.core import Ball, Classifier, Goal, InvalidValue, randomness, seeded
+from explorer.core import Ball, Classifier, Goal, InvalidValue, seeded, use_generator
 from explorer.data import DATASETS
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import (
@@ -148,7 +148,7 @@ def mean_loss(model, x, y, draws=30):
     """Over the same draws of a random model, whatever the images."""
     losses = []
     for seed in range(draws if model.stochastic else 1):
-        with torch.no_grad(), randomness(seeded(seed)):
+        with torch.no_grad(), use_generator(seeded(seed)):
             losses.append(float(F.cross_entropy(model(x).float(), y)))
     return sum(losses) / len(losses)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from explorer.core import randomness, seeded
+from explorer.core import seeded, use_generator
 from explorer.defenses import RECIPES
 from explorer.models._spectral import SpectralConv2d
 from explorer.training.loop import build
@@ -28,7 +28,7 @@ def test_it_goes_on_from_the_linf_network_with_convolutions_cut_to_the_bound():
     recipe = RECIPES["spectral"]()
     assert recipe.start == "cifar10/pgd-linf" and recipe.architecture()[1] == {"width": 32, "bound": recipe.bound}
     model = build(RECIPES["spectral"](width=4, start="", bound=0.5), CPU).freeze()
-    with torch.no_grad(), randomness(seeded(0)):
+    with torch.no_grad(), use_generator(seeded(0)):
         assert torch.equal(model(torch.ones(1, 3, 32, 32)), model(torch.ones(1, 3, 32, 32)))
     layers = [module for module in model.modules() if isinstance(module, SpectralConv2d)]
     assert len(layers) == 20 and {layer.bound for layer in layers} == {0.5}

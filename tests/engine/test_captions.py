@@ -31,7 +31,7 @@ def told(
         linf=np.array(linf),
         l2=np.array(l2 if l2 is not None else linf),
         reached=predicted != label if target is None else predicted == target,
-        stalled=np.zeros(n, bool),
+        degenerate=np.zeros(n, bool),
         label=label,
         target=target,
         classes=classes,

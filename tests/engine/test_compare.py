@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.certify.noise import derived_seed
-from explorer.core import BadCheckpoint, Goal, InvalidValue, UnknownName, randomness, seeded
+from explorer.core import BadCheckpoint, Goal, InvalidValue, UnknownName, seeded, use_generator
+from explorer.core.rng import derived_seed
 from explorer.engine import AttackRequest, Budget, attack_work, captions
 from explorer.engine import engine as room
 from explorer.engine.compare import TOGETHER, CompareRequest, Comparison, compare_work
@@ -16,7 +16,7 @@ from explorer.engine.tracing import LAST_WORD
 from explorer.evaluation.verdict import verify
 
 TINY, OTHER, LWTA = "cifar10/tiny", "cifar10/other", "cifar10/tiny-lwta"
-ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")
+ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
 
 
 def request(craft="each", models=(TINY, LWTA), **changes):
@@ -50,7 +50,7 @@ def test_lanes_are_the_single_walks_bit_for_bit(engine, attack, hyper):
         (*_, alone) = attack_work(engine, dataclasses.replace(asked.attack, model=model))()
         for name in ARRAYS:
             assert np.array_equal(getattr(lane.snapshot.trace, name), getattr(alone.trace, name))
-        assert np.array_equal(lane.snapshot.walkway.path, alone.walkway.path)
+        assert np.array_equal(lane.snapshot.feature_path.path, alone.feature_path.path)
         assert lane.snapshot.result.best == alone.result.best and not (lane.is_transfer or lane.is_source)
         assert torch.equal(lane.snapshot.result.verdict.share, alone.result.verdict.share)
         assert lane.snapshot.result.conditions["model"] == model and "source_model" not in lane.snapshot.result.conditions
@@ -61,7 +61,7 @@ def test_the_walks_grow_together_and_each_item_is_whole(engine):
     lengths = [[len(lane.snapshot.trace) for lane in item.lanes] for item in found]
     assert lengths[:8] == [[k, k] for k in range(1, 9)]
     assert [lane.request.model for lane in found[0].lanes] == [LWTA, TINY]
-    assert all(lane.snapshot.result is not None and lane.snapshot.walkway is not None for lane in found[-1].lanes)
+    assert all(lane.snapshot.result is not None and lane.snapshot.feature_path is not None for lane in found[-1].lanes)
     assert found[-1].seconds > found[0].seconds > 0
 
 
@@ -108,7 +108,7 @@ def test_a_transfer_lane_holds_what_the_model_itself_says_of_the_sources_images(
     assert np.allclose(trace.features, features.numpy(), atol=1e-4)
     assert np.allclose(trace.loss, goal.loss(logits).numpy(), atol=1e-4)
     assert trace.reached.tolist() == goal.reached(torch.from_numpy(trace.logits.copy())).tolist()
-    assert np.array_equal(trace.linf, source.snapshot.trace.linf) and not trace.stalled.any()
+    assert np.array_equal(trace.linf, source.snapshot.trace.linf) and not trace.degenerate.any()
 
 
 def test_the_source_lane_is_the_single_walk(engine):
@@ -140,7 +140,7 @@ def test_the_sources_best_image_is_judged_and_the_lane_says_transfer(engine):
 def test_a_random_model_is_averaged_over_the_draws_asked_for(engine):
     few, many = (final(engine, request("transfer", hyper={"steps": 2, "draws": n})).lanes[1] for n in (1, 60))
     trace = many.snapshot.trace
-    with torch.no_grad(), randomness(seeded(0)):
+    with torch.no_grad(), use_generator(seeded(0)):
         exact = engine.model(LWTA)(torch.from_numpy(trace.frames[:1].copy()).repeat(600, 1, 1, 1)).mean(0).numpy()
     assert np.abs(trace.logits[0] - exact).mean() < np.abs(few.snapshot.trace.logits[0] - exact).mean()
     again = final(engine, request("transfer", hyper={"steps": 2, "draws": 60})).lanes[1].snapshot

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 import torch
 
-from explorer.core import Cancelled, ExplorerError, InvalidValue, UnknownName, current_rng, randomness
+from explorer.core import Cancelled, ExplorerError, InvalidValue, UnknownName, current_rng, use_generator
 from explorer.engine import Busy, Failed
 from explorer.engine import engine as room
 from explorer.models import zoo
@@ -267,7 +267,7 @@ def test_a_deadline_counts_computing_only(make_engine):
 
 def test_blocks_left_open_at_a_yield_leak_into_nobody(engine):
     def leaking():
-        with torch.no_grad(), randomness(torch.Generator()):
+        with torch.no_grad(), use_generator(torch.Generator()):
             yield 0
             yield 1
 

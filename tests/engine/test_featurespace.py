@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.core import InvalidValue, UnknownName, current_rng, randomness, seeded
+from explorer.core import InvalidValue, UnknownName, current_rng, seeded, use_generator
 from explorer.data import raw
 from explorer.engine import AttackRequest, attack_work
 from explorer.engine import engine as room
@@ -39,7 +39,7 @@ def clouds(engine, asked):
 def right(name, n):
     """Rows of pictures that an untrained network happens to get right."""
     images, labels, _ = raw("cifar10", "test", "sample")
-    with torch.no_grad(), randomness(seeded(0)):
+    with torch.no_grad(), use_generator(seeded(0)):
         hits = zoo.load(name)(images[:200].float() / 255).argmax(1) == labels[:200]
     return tuple(hits.nonzero().flatten()[:n].tolist())
 
@@ -186,7 +186,7 @@ def test_a_recorded_walk_is_drawn_on_either_map_without_a_new_attack(engine, mon
     snapshot = list(attack_work(engine, asked)())[-1]
     maps = engine.plane("cifar10/tiny").maps
     again = drawn(maps.pca(), snapshot.trace)
-    assert np.array_equal(again.path, snapshot.walkway.path) and again.method == "PCA"
+    assert np.array_equal(again.path, snapshot.feature_path.path) and again.method == "PCA"
     plane = maps.pca()
     ahead = Embedding(plane.points * 2, plane.labels, plane.classes, plane.centers, plane.centroids, maps.neighbours)
     other = drawn(ahead, snapshot.trace)

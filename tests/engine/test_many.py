@@ -308,7 +308,7 @@ def step(x, logits, index=0, total=1):
     goal = Goal.untargeted(zero)
     return Step(
         index=index, total=total, x=x, logits=logits, loss=goal.loss(logits), distance=x.flatten(1).norm(dim=1).double(),
-        reached=goal.reached(logits), stalled=zero.bool(), forwards=zero + 1, backwards=zero,
+        reached=goal.reached(logits), degenerate=zero.bool(), forwards=zero + 1, backwards=zero,
     )  # fmt: skip
 
 

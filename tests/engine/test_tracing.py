@@ -20,7 +20,7 @@ from explorer.engine.tracing import Recorder, Tap, picture
 SOON = 60
 LABEL = int(raw("cifar10", "test", "sample")[1][17])
 OTHER = (LABEL + 1) % 10
-ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")
+ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
 
 
 def request(**changes):
@@ -120,7 +120,7 @@ def test_frames_hold_what_the_model_itself_says(engine):
 def test_the_untouched_image_comes_first_and_alone(engine):
     first = next(iter(attack_work(engine, request())()))
     assert len(first.trace) == 1 and first.trace.planned == 6
-    assert first.walkway is None and first.result is None and first.seconds > 0
+    assert first.feature_path is None and first.result is None and first.seconds > 0
 
 
 def test_the_walk_grows_frame_by_frame_and_what_was_shown_never_changes(engine):
@@ -130,15 +130,15 @@ def test_the_walk_grows_frame_by_frame_and_what_was_shown_never_changes(engine):
         for name in ARRAYS:
             assert np.array_equal(getattr(earlier.trace, name), getattr(later.trace, name)[: len(earlier.trace)])
     assert [item.result is not None for item in items] == [False] * 6 + [True] * 2
-    assert [item.walkway is not None for item in items] == [False] * 7 + [True]
+    assert [item.feature_path is not None for item in items] == [False] * 7 + [True]
     assert all(a.seconds <= b.seconds for a, b in pairwise(items))
 
 
 def test_the_map_is_drawn_from_the_first_frame_once_it_is_known(engine):
     final(engine, request())
     items = work_items(engine, request(target=OTHER))
-    assert len(items) == 7 and all(len(item.walkway.path) == len(item.trace) for item in items)
-    walk = items[-1].walkway
+    assert len(items) == 7 and all(len(item.feature_path.path) == len(item.trace) for item in items)
+    walk = items[-1].feature_path
     assert walk.points.shape == (100, 2) and walk.centroids.shape == (10, 2) and set(walk.toward) == {OTHER}
 
 
@@ -311,8 +311,8 @@ def test_ten_sessions_at_once_get_what_they_get_alone_and_leave_no_mark(make_eng
         got = ticket.latest
         for name in ARRAYS:
             assert np.array_equal(getattr(got.trace, name), getattr(expected.trace, name))
-        assert np.array_equal(got.walkway.path, expected.walkway.path)
-        assert np.array_equal(got.walkway.points, expected.walkway.points)
+        assert np.array_equal(got.feature_path.path, expected.feature_path.path)
+        assert np.array_equal(got.feature_path.points, expected.feature_path.points)
         assert got.result.best == expected.result.best
         assert torch.equal(got.result.verdict.share, expected.result.verdict.share)
     assert [fingerprint(model) for model in models] == before
@@ -324,7 +324,7 @@ def test_ten_sessions_share_one_map(engine, monkeypatch):
     monkeypatch.setattr(room, "Gathering", lambda *a, **k: made.append(1) or gathering(*a, **k))
     tickets = [engine.submit(f"s{k}", attack_work(engine, request(seed=k))) for k in range(10)]
     assert all(t.wait(SOON) for t in tickets) and len(made) == 1
-    first, *others = (t.latest.walkway.points for t in tickets)
+    first, *others = (t.latest.feature_path.points for t in tickets)
     assert all(np.shares_memory(first, other) for other in others)
 
 

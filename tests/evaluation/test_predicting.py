@@ -8,8 +8,9 @@ from scipy.stats import norm
 from torch import nn
 
 from explorer.certify import predict, predict_each, top_class
-from explorer.certify.noise import IMAGES, derived_seed
+from explorer.certify.noise import IMAGES
 from explorer.core import Classifier, InvalidValue, wilson
+from explorer.core.rng import derived_seed
 from explorer.data import Images
 from explorer.evaluation.measure import Measure, same_conditions
 from explorer.evaluation.predicting import OUTCOMES, outcome, predict_measures

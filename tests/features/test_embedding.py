@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from explorer.core import InvalidValue
-from explorer.features import Embedding, Gathering, K, Maps, NoMap, walkway
+from explorer.features import Embedding, Gathering, K, Maps, NoMap, feature_path
 from explorer.features import embedding as room
 from explorer.features.embedding import Recipe, compute, keep, places
 from explorer.features.reference import metadata
@@ -218,5 +218,5 @@ def test_the_shipped_maps_belong_to_their_models_and_need_no_umap_learn(monkeypa
         ground = Maps(reference, card.name, card.sha256).umap()
         assert ground.facts["weights"] == card.sha256 and ground.facts["images"] == 2000
         assert ground.facts["trustworthiness"] > 0.8
-    walk = walkway(ground, reference.features[:41], int(reference.labels[0]))
+    walk = feature_path(ground, reference.features[:41], int(reference.labels[0]))
     assert walk.method == "UMAP" and walk.path.shape == (41, 2) and walk.points.shape == (2000, 2)

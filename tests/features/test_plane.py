@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from explorer.core import InvalidValue
-from explorer.features import Plane, walkway
+from explorer.features import Plane, feature_path
 from tests.features.clouds import CLASSES, cloud
 
 
@@ -52,28 +52,28 @@ def test_progress_is_0_at_the_own_centre_and_1_at_the_other():
     features, labels = cloud()
     plane = Plane.fit(features, labels, CLASSES)
     way = torch.stack([plane.centers[0], (plane.centers[0] + plane.centers[2]) / 2, plane.centers[2]])
-    walk = walkway(plane, way, own=0, target=2)
+    walk = feature_path(plane, way, own=0, target=2)
     assert np.allclose(walk.progress, [0, 0.5, 1])
     assert walk.toward.tolist() == [2, 2, 2]
     assert np.allclose(walk.path[2], plane.centroids[2], atol=1e-5)
     sideways = torch.linalg.svd(plane.centers[2:] - plane.centers[:1])[2][-1]  # orthogonal to the way
-    assert np.allclose(walkway(plane, way + 7 * sideways, own=0, target=2).progress, [0, 0.5, 1])
+    assert np.allclose(feature_path(plane, way + 7 * sideways, own=0, target=2).progress, [0, 0.5, 1])
 
 
 def test_one_class_for_the_whole_walk_chosen_by_stated_rules():
     features, labels = cloud()
     plane = Plane.fit(features, labels, CLASSES)
     way = torch.stack([plane.centers[1], plane.centers[0], plane.centers[2]]) + 0.01
-    assert set(walkway(plane, way, own=0, target=1, predicted=2).toward) == {1}
-    assert set(walkway(plane, way, own=0, predicted=2).toward) == {2}
-    assert set(walkway(plane, way, own=0, predicted=0).toward) == {2}  # nearest to the last frame
-    assert set(walkway(plane, way, own=0, predicted=0, at=0).toward) == {1}
-    assert 0 not in walkway(plane, way[1:2], own=0).toward
+    assert set(feature_path(plane, way, own=0, target=1, predicted=2).toward) == {1}
+    assert set(feature_path(plane, way, own=0, predicted=2).toward) == {2}
+    assert set(feature_path(plane, way, own=0, predicted=0).toward) == {2}  # nearest to the last frame
+    assert set(feature_path(plane, way, own=0, predicted=0, at=0).toward) == {1}
+    assert 0 not in feature_path(plane, way[1:2], own=0).toward
 
 
 def test_features_without_any_variance_give_no_nan():
     plane = Plane.fit(torch.ones(6, 4), torch.arange(6) % 3, CLASSES)
-    walk = walkway(plane, torch.ones(2, 4), own=0, target=1)
+    walk = feature_path(plane, torch.ones(2, 4), own=0, target=1)
     assert plane.explained.tolist() == [0, 0]
     assert np.isfinite(walk.path).all() and walk.progress.tolist() == [0, 0]
 

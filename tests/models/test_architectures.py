@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from explorer.core import InvalidValue, randomness, seeded
+from explorer.core import InvalidValue, seeded, use_generator
 from explorer.models import ARCHITECTURES
 from explorer.models._lwta import WinnerTakesAll, kl_to_uniform
 
@@ -43,7 +43,7 @@ def test_normalisation_happens_inside(key):
 def test_one_unit_of_each_block_wins_and_passes_on_its_own_value(units):
     layer = WinnerTakesAll(units).eval()
     h = torch.randn(5, 8, 6, 6, generator=seeded(0))
-    with randomness(seeded(1)):
+    with use_generator(seeded(1)):
         out = layer(h)
     blocks, given = (t.view(5, units, 8 // units, 6, 6) for t in (out, h))
     passed = blocks != 0
@@ -55,7 +55,7 @@ def test_one_unit_of_each_block_wins_and_passes_on_its_own_value(units):
 def test_the_winner_is_drawn_from_the_softmax(units):
     h = torch.zeros(20_000, units, 1, 1)
     h[:, 0] = 1.0
-    with randomness(seeded(3)):
+    with use_generator(seeded(3)):
         out = WinnerTakesAll(units).eval()(h)
     share = (out[:, 0] != 0).float().mean().item()  # only the first unit's value is not zero
     expected = math.e / (math.e + units - 1)
@@ -65,9 +65,9 @@ def test_the_winner_is_drawn_from_the_softmax(units):
 def test_draws_repeat_under_a_seed_and_differ_between_images():
     layer = WinnerTakesAll(2).eval()
     h = torch.ones(2, 64, 4, 4)
-    with randomness(seeded(5)):
+    with use_generator(seeded(5)):
         first = layer(h)
-    with randomness(seeded(5)):
+    with use_generator(seeded(5)):
         again = layer(h)
     assert torch.equal(first, again)
     assert not torch.equal(first[0], first[1])
@@ -75,7 +75,7 @@ def test_draws_repeat_under_a_seed_and_differ_between_images():
 
 def test_attacks_get_a_gradient_through_the_winner():
     h = torch.randn(1, 4, 3, 3, generator=seeded(0)).requires_grad_(True)
-    with randomness(seeded(1)):
+    with use_generator(seeded(1)):
         out = WinnerTakesAll(2).eval()(h)
     (gradient,) = torch.autograd.grad(out.sum(), h)
     assert torch.isfinite(gradient).all() and (gradient != 0).float().mean() > 0.9
@@ -90,7 +90,7 @@ def test_attacks_get_a_gradient_through_the_winner():
 def test_the_kl_of_a_known_distribution(units, logits, kl):
     layer = WinnerTakesAll(units).train()
     h = torch.tensor(logits).view(1, units, 1, 1).repeat(3, 1, 2, 2)
-    with randomness(seeded(0)):
+    with use_generator(seeded(0)):
         layer(h)
     assert layer.kl.item() == pytest.approx(kl, abs=1e-5)
     assert kl_to_uniform(torch.softmax(h, 1), 1).item() == pytest.approx(kl, abs=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.core import randomness, seeded
+from explorer.core import seeded, use_generator
 from explorer.models import ARCHITECTURES
 from explorer.models._noise import InputNoise
 from explorer.models.variants import FixedDraw
@@ -19,14 +19,14 @@ def network(key, noise):
 
 
 def passed(model, seed, x=X):
-    with torch.no_grad(), randomness(seeded(seed)):
+    with torch.no_grad(), use_generator(seeded(seed)):
         return model(x)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_noise_is_gaussian_of_that_deviation_and_not_clipped(training):
     x = torch.rand(64, 3, 32, 32, generator=seeded(1))
-    with randomness(seeded(2)):
+    with use_generator(seeded(2)):
         noise = InputNoise(0.1).train(training)(x) - x
     n = noise.numel()
     assert abs(float(noise.std()) - 0.1) < 5 * 0.1 / (2 * n) ** 0.5 and abs(float(noise.mean())) < 5 * 0.1 / n**0.5
@@ -40,7 +40,7 @@ def test_two_passes_at_test_time_differ_and_a_seed_repeats_them(key):
     assert model.stochastic and not model.training
     assert torch.equal(passed(model, 1), passed(model, 1))
     assert not torch.allclose(passed(model, 1), passed(model, 2), atol=1e-4)
-    with torch.no_grad(), randomness(seeded(1)):
+    with torch.no_grad(), use_generator(seeded(1)):
         assert not torch.allclose(model(X), model(X), atol=1e-4)
     both = passed(model, 3, X[:1].repeat(2, 1, 1, 1))
     assert not torch.allclose(both[0], both[1], atol=1e-4)  # every image has noise of its own
@@ -51,7 +51,7 @@ def test_logits_and_features_are_those_of_the_noisy_pixels(key):
     model, plain = network(key, 0.1), network(key, 0.0)
     assert not plain.stochastic
     noise = torch.empty_like(X).normal_(generator=seeded(5))
-    with torch.no_grad(), randomness(seeded(5)):
+    with torch.no_grad(), use_generator(seeded(5)):
         logits, features = model.both(X)
     torch.testing.assert_close(features, plain.features(X + 0.1 * noise))
     torch.testing.assert_close(logits, plain(X + 0.1 * noise))

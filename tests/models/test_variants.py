@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.core import InvalidValue, randomness, seeded
+from explorer.core import InvalidValue, seeded, use_generator
 from explorer.models import ARCHITECTURES
 from explorer.models._lwta import WinnerTakesAll
 from explorer.models.variants import FixedDraw, has_winners, with_winners, without_noise
@@ -18,7 +18,7 @@ def network(units):
 
 
 def draw(model, x=X, seed=0):
-    with torch.no_grad(), randomness(seeded(seed)):
+    with torch.no_grad(), use_generator(seeded(seed)):
         return model(x)
 
 
@@ -41,7 +41,7 @@ def test_expected_winners_are_the_mean_of_the_drawn_ones(units):
     layer.winners = "expected"
     expected = layer(h)
     layer.winners = "drawn"
-    with randomness(seeded(2)):
+    with use_generator(seeded(2)):
         mean = torch.stack([layer(h) for _ in range(4000)]).mean(0)
     torch.testing.assert_close(mean, expected, atol=0.1, rtol=0)  # a standard error of at most |h| / 126
 

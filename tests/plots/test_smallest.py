@@ -8,14 +8,14 @@ from explorer.plots import smallest
 EPS, MARGIN = np.array([8.0, 4.0, 6.0, 5.0]), np.array([-3.0, 1.0, -1.0, 0.2])
 
 
-def drawn(reached, **changes):
+def sample_batch(reached, **changes):
     values = {"clean": 4.0, "held": 5.0, "fooled": 6.0, "unit": "of 255", "margin_name": "lead (logits)"} | changes
     return smallest.probes(EPS, MARGIN, np.array(reached), **values)
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_probes_stand_where_they_were_made(dark):
-    figure = drawn([True, False, True, False], dark=dark)
+    figure = sample_batch([True, False, True, False], dark=dark)
     by = {trace.name: trace for trace in figure.data}
     assert list(by["fooled"].x) == [8, 6] and list(by["fooled"].y) == [-3, -1]
     assert list(by["held"].x) == [4, 5] and list(by["untouched picture"].y) == [4.0]
@@ -26,8 +26,8 @@ def test_probes_stand_where_they_were_made(dark):
 
 
 def test_the_interval_is_shaded_once_it_is_known():
-    shaded = [shape for shape in drawn([True, False, True, False]).layout.shapes if shape.type == "rect"]
+    shaded = [shape for shape in sample_batch([True, False, True, False]).layout.shapes if shape.type == "rect"]
     assert [(shape.x0, shape.x1) for shape in shaded] == [(5.0, 6.0)]
-    none = drawn([False] * 4, held=8.0, fooled=None)
+    none = sample_batch([False] * 4, held=8.0, fooled=None)
     assert not [shape for shape in none.layout.shapes if shape.type == "rect"]
     assert "fooled" not in {trace.name for trace in none.data}

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from explorer.core import BadCheckpoint, InvalidValue
+from explorer.core.device import hardware_name
 from explorer.defenses import RECIPES
 from explorer.models import zoo
 from explorer.training import Result
-from explorer.training.export import command_of, export, hardware_of, recipe_hash
+from explorer.training.export import command_of, export, recipe_hash
 from explorer.training.loop import build
 
 CPU = torch.device("cpu")
@@ -131,4 +132,4 @@ def test_the_command_names_only_what_differs():
 
 
 def test_hardware_is_named_with_its_cores():
-    assert "core" in hardware_of(CPU)
+    assert "core" in hardware_name(CPU)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from explorer.core import Ball, InvalidValue, part_of_batch, randomness, seeded
+from explorer.core import Ball, InvalidValue, batch_shard, seeded, use_generator
 from explorer.core.ranks import ALONE, Ranks
 from explorer.models._lwta import WinnerTakesAll
 from explorer.training import train
@@ -74,7 +74,7 @@ def in_parts(work, n=7, at=3):
     halves = []
     for start, stop in ((0, at), (at, n)):
         rng = seeded(5)
-        with part_of_batch(start, stop, n):
+        with batch_shard(start, stop, n):
             halves.append(work(slice(start, stop), rng))
         after = rng.get_state()
     return halves, after
@@ -108,7 +108,7 @@ def test_copies_and_layers_get_theirs_too():
         layer = WinnerTakesAll(units).train()
 
         def passed(rows, rng, layer=layer):
-            with randomness(rng):
+            with use_generator(rng):
                 return layer(x[rows])
 
         halves, _ = in_parts(passed)

@@ -14,7 +14,7 @@ BALL = 8 / 255
 
 
 def one(name, group, reached, **changes):
-    values = {"norm": "linf", "limit": BALL, "distance": BALL, "draws": 1, "stalled": 0.0} | changes
+    values = {"norm": "linf", "limit": BALL, "distance": BALL, "draws": 1, "degenerate": 0.0} | changes
     return Tried(name, group, reached=reached, **values)
 
 
@@ -29,13 +29,13 @@ def asked(**changes):
     return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": MODELS[0]} | changes))
 
 
-def result(reached, linf=BALL, stalled=0.0, inside=True):
+def result(reached, linf=BALL, degenerate=0.0, inside=True):
     number = {"dtype": torch.float64}
     verdict = Verdict(
         torch.tensor([reached]), torch.tensor([reached]), torch.tensor([3]), torch.tensor([3]), torch.tensor([inside]),
         torch.tensor([linf], **number), torch.tensor([1.0], **number), 1, torch.tensor([float(reached)], **number),
     )  # fmt: skip
-    return Result(1, verdict, {"stalled_share": stalled})
+    return Result(1, verdict, {"stalled_share": degenerate})
 
 
 @pytest.mark.parametrize(("now", "before"), [(PGD, [SQUARE]), (SQUARE, [PGD])])
@@ -48,11 +48,11 @@ def test_answers_alone_succeed_where_gradients_fail(now, before):
 
 
 def test_a_walk_without_a_slope_is_called_blind():
-    blind = dataclasses.replace(PGD, stalled=0.93)
+    blind = dataclasses.replace(PGD, degenerate=0.93)
     found = pattern(blind, [])
     assert found.flag and "93%" in found.words and "Square" in found.words and "says little" in found.words
     assert pattern(dataclasses.replace(blind, reached=True), []) is None  # it succeeded all the same
-    assert pattern(dataclasses.replace(PGD, stalled=0.3), []) is None
+    assert pattern(dataclasses.replace(PGD, degenerate=0.3), []) is None
 
 
 def test_averaging_that_succeeds_is_told_as_such():
@@ -86,7 +86,7 @@ def test_two_kinds_that_fail_raise_no_flag_and_prove_nothing():
     assert pattern(PGD, [one("FGSM", "single step", False)]) is None  # only gradients were tried
 
 
-@pytest.mark.parametrize("words", [pattern(PGD, [SQUARE]).words, pattern(dataclasses.replace(PGD, stalled=1.0), []).words])
+@pytest.mark.parametrize("words", [pattern(PGD, [SQUARE]).words, pattern(dataclasses.replace(PGD, degenerate=1.0), []).words])
 def test_nothing_is_called_robust(words):
     assert "is robust" not in words and "proves" not in words
 

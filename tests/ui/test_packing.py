@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from explorer.core.errors import InvalidValue
-from explorer.core.trace import Trace, Walkway
+from explorer.core.trace import FeaturePath, Trace
 from explorer.plots.theme import CLASS_COLORS, CLASS_SHAPES, PAGES, class_color, class_shape
 from explorer.ui.trace_player.packing import GREY, amplification, pack, unpack
 
@@ -30,7 +30,7 @@ def make_trace(
             "linf": np.abs(delta).max((1, 2, 3)),
             "l2": np.sqrt((delta**2).sum((1, 2, 3))),
             "reached": logits.argmax(1) != 2,
-            "stalled": np.zeros(frames, bool),
+            "degenerate": np.zeros(frames, bool),
             "label": 2,
             "target": None,
             "classes": tuple(f"class {k}" for k in range(classes)),
@@ -41,10 +41,10 @@ def make_trace(
     )
 
 
-def make_walkway(trace: Trace) -> Walkway:
+def make_feature_path(trace: Trace) -> FeaturePath:
     rng = np.random.default_rng(1)
     frames = len(trace)
-    return Walkway(
+    return FeaturePath(
         points=rng.normal(size=(31, 2)).astype(np.float32),
         point_classes=rng.integers(0, 10, 31).astype(np.uint8),
         centroids=rng.normal(size=(10, 2)).astype(np.float32),
@@ -62,14 +62,14 @@ def words(trace: Trace) -> list[str]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_numbers_arrive_unrounded_and_pixels_within_half_a_screen_step(channels):
     trace = make_trace(channels=channels)
-    walkway = make_walkway(trace)
-    head, arrays = unpack(pack(trace, walkway, words(trace)))
+    feature_path = make_feature_path(trace)
+    head, arrays = unpack(pack(trace, feature_path, words(trace)))
 
-    for name in ("logits", "probabilities", "margin", "loss", "linf", "l2", "predicted", "reached", "stalled"):
+    for name in ("logits", "probabilities", "margin", "loss", "linf", "l2", "predicted", "reached", "degenerate"):
         sent = getattr(trace, name)
         np.testing.assert_array_equal(arrays[name], sent.astype(arrays[name].dtype), err_msg=name)
     for name in ("points", "point_classes", "centroids", "path", "progress", "toward"):
-        sent = getattr(walkway, name)
+        sent = getattr(feature_path, name)
         np.testing.assert_array_equal(arrays[name], sent.astype(arrays[name].dtype), err_msg=name)
 
     image = arrays["image"].transpose(0, 3, 1, 2) / 255
@@ -92,19 +92,19 @@ def test_head_says_what_the_player_must_know():
 
 def test_another_map_of_the_same_walk_comes_with_what_it_is_worth():
     trace = make_trace()
-    walkway, other = make_walkway(trace), replace(make_walkway(trace), axes=("UMAP 1", "UMAP 2"), method="UMAP")
-    head, arrays = unpack(pack(trace, walkway, words(trace), other=other, other_note="It keeps neighbours."))
+    feature_path, other = make_feature_path(trace), replace(make_feature_path(trace), axes=("UMAP 1", "UMAP 2"), method="UMAP")
+    head, arrays = unpack(pack(trace, feature_path, words(trace), other=other, other_note="It keeps neighbours."))
     assert (head["other"]["method"], head["other"]["note"]) == ("UMAP", "It keeps neighbours.") and head["map"]["method"] == "PCA"
     for name in ("points", "centroids", "path"):
         np.testing.assert_array_equal(arrays[f"other_{name}"], getattr(other, name))
     assert unpack(pack(trace, None, words(trace), other=other))[0]["other"] is None  # it is offered beside the first only
     with pytest.raises(InvalidValue, match="one point per frame"):
-        pack(trace, walkway, words(trace), other=replace(other, path=other.path[:2]))
+        pack(trace, feature_path, words(trace), other=replace(other, path=other.path[:2]))
 
 
 def test_arrays_are_aligned_and_the_message_is_small():
     trace = make_trace(frames=41, side=32)
-    message = pack(trace, make_walkway(trace), words(trace))
+    message = pack(trace, make_feature_path(trace), words(trace))
     head, arrays = unpack(message)
     assert all(offset % 8 == 0 for _, _, offset in head["arrays"].values())
     pixels = arrays["image"].nbytes + arrays["delta"].nbytes
@@ -114,7 +114,7 @@ def test_arrays_are_aligned_and_the_message_is_small():
 def test_the_message_of_a_longer_walk_begins_with_the_same_frames():
     """The player tells a growing walk from a new one by this, and a running Linf attack must not change its factor."""
     whole = make_trace(frames=9)
-    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "stalled")
+    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
     part = replace(whole, **{name: getattr(whole, name)[:2] for name in rows})
     (early, some), (late, all_) = unpack(pack(part, None, words(part))), unpack(pack(whole, None, words(whole)))
     assert early["amplification"] == late["amplification"]
@@ -162,7 +162,7 @@ def test_disagreement_is_refused_in_one_sentence():
     with pytest.raises(InvalidValue, match=r"one sentence per frame \(5\); got 4"):
         pack(trace, None, words(trace)[:4])
     with pytest.raises(InvalidValue, match=r"one point per frame \(5\); got 4"):
-        pack(trace, make_walkway(make_trace(frames=4)), words(trace))
+        pack(trace, make_feature_path(make_trace(frames=4)), words(trace))
     with pytest.raises(InvalidValue, match="1 or 3 channels; got 2"):
         pack(make_trace(channels=2), None, words(trace))
     with pytest.raises(InvalidValue, match="starts with"):

@@ -35,7 +35,7 @@ def trace(target=None):
         linf=np.zeros(3),
         l2=np.zeros(3),
         reached=np.zeros(3, bool),
-        stalled=np.zeros(3, bool),
+        degenerate=np.zeros(3, bool),
         label=FROG,
         target=target,
         classes=CLASSES,
@@ -43,8 +43,8 @@ def trace(target=None):
     )
 
 
-def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, stalled=0.0, best=2, **more):
-    about = {"stalled_share": stalled, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"} | more
+def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, degenerate=0.0, best=2, **more):
+    about = {"stalled_share": degenerate, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"} | more
     verdict = Verdict(
         reached=torch.tensor([reached]),
         reached_8bit=torch.tensor([saved]),
@@ -127,7 +127,7 @@ def test_rounding_that_undoes_the_attack_is_said(request_):
 
 
 def test_costs_seed_and_zero_gradients_are_told(request_):
-    text = "\n".join(verdicts.details(trace(), result(stalled=0.25), request_, stochastic=False))
+    text = "\n".join(verdicts.details(trace(), result(degenerate=0.25), request_, stochastic=False))
     for part in ("21 forward", "20 backward", "seed 5", "25%", "White-box", "8/255", "1.250"):
         assert part in text
 

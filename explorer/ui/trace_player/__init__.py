@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from explorer.core.trace import Trace, Walkway
+from explorer.core.trace import FeaturePath, Trace
 from explorer.ui import drawing
 from explorer.ui.trace_player.packing import pack
 
@@ -25,7 +25,7 @@ _mount = st.components.v2.component("trace_player", **drawing.parts(Path(__file_
 
 def trace_player(
     trace: Trace,
-    walkway: Walkway | None,
+    feature_path: FeaturePath | None,
     captions: Sequence[str],
     *,
     key: str,
@@ -33,7 +33,7 @@ def trace_player(
     autoplay: bool = True,
     title: str = "",
     group: str | None = None,
-    other: Walkway | None = None,
+    other: FeaturePath | None = None,
     other_note: str = "",
 ) -> ComponentResult:
     """Show `trace`; `captions` holds one plain sentence per frame.
@@ -54,7 +54,7 @@ def trace_player(
     Raises InvalidValue where captions, walkways and trace disagree about the number of frames.
     """
     data = pack(
-        trace, walkway, captions, live=live, autoplay=autoplay, title=title, group=group, other=other, other_note=other_note
+        trace, feature_path, captions, live=live, autoplay=autoplay, title=title, group=group, other=other, other_note=other_note
     )
     return _mount(key=key, data=data)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from explorer.core.errors import InvalidValue
-from explorer.core.trace import Trace, Walkway
+from explorer.core.trace import FeaturePath, Trace
 from explorer.data.pictures import amplification
 from explorer.plots.theme import class_color, class_shape
 from explorer.ui import messages
@@ -23,14 +23,14 @@ GREY = 128  # the byte that means "unchanged"
 
 def pack(
     trace: Trace,
-    walkway: Walkway | None,
+    feature_path: FeaturePath | None,
     captions: Sequence[str],
     *,
     live: bool = False,
     autoplay: bool = True,
     title: str = "",
     group: str | None = None,
-    other: Walkway | None = None,
+    other: FeaturePath | None = None,
     other_note: str = "",
 ) -> bytes:
     """One message with everything the player shows. `captions` has one sentence per frame.
@@ -41,7 +41,7 @@ def pack(
     frames, channels = len(trace), trace.frames.shape[1]
     if len(captions) != frames:
         raise InvalidValue(f"captions must hold one sentence per frame ({frames}); got {len(captions)}.")
-    for way in filter(None, (walkway, other)):
+    for way in filter(None, (feature_path, other)):
         if len(way.path) != frames:
             raise InvalidValue(f"the walkway's path must have one point per frame ({frames}); got {len(way.path)}.")
     if channels not in (1, 3):
@@ -60,7 +60,7 @@ def pack(
         "l2": trace.l2.astype("<f4"),
         "predicted": trace.predicted.astype("<u2"),
         "reached": trace.reached.astype("u1"),
-        "stalled": trace.stalled.astype("u1"),
+        "degenerate": trace.degenerate.astype("u1"),
     }
     head: dict[str, Any] = {
         "title": title,
@@ -83,17 +83,17 @@ def pack(
         "map": None,
         "other": None,
     }
-    if walkway is not None:
-        head["map"] = {"axes": list(walkway.axes), "method": walkway.method}
+    if feature_path is not None:
+        head["map"] = {"axes": list(feature_path.axes), "method": feature_path.method}
         arrays |= {
-            "points": walkway.points.astype("<f4"),
-            "point_classes": walkway.point_classes.astype("u1"),
-            "centroids": walkway.centroids.astype("<f4"),
-            "path": walkway.path.astype("<f4"),
-            "progress": walkway.progress.astype("<f4"),
-            "toward": walkway.toward.astype("<u2"),
+            "points": feature_path.points.astype("<f4"),
+            "point_classes": feature_path.point_classes.astype("u1"),
+            "centroids": feature_path.centroids.astype("<f4"),
+            "path": feature_path.path.astype("<f4"),
+            "progress": feature_path.progress.astype("<f4"),
+            "toward": feature_path.toward.astype("<u2"),
         }
-    if walkway is not None and other is not None:
+    if feature_path is not None and other is not None:
         head["other"] = {"axes": list(other.axes), "method": other.method, "note": other_note}
         arrays |= {
             "other_points": other.points.astype("<f4"),

@@ -884,7 +884,7 @@ class Player {
     write(this.$(".step-text"), step);
     const values = { linf: `${number(255 * walk.linf[t], 1)}/255`, l2: number(walk.l2[t], 2), loss: number(walk.loss[t], 2), margin: number(walk.margin[t], 2) };
     for (const [name, value] of Object.entries(values)) write(this.$(`[data-number="${name}"]`), value);
-    write(this.$(".margin-note"), walk.stalled[t]
+    write(this.$(".margin-note"), walk.degenerate[t]
       ? "⚠ zero gradient here: the attack saw no way on" : `${walk.classes[walk.label]}'s logit minus the largest other one`);
 
     const { at, end } = this;

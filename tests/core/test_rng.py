@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from explorer.core import current_rng, randomness, seeded
+from explorer.core import current_rng, seeded, use_generator
 
 CPU = torch.device("cpu")
 
@@ -13,23 +13,23 @@ CPU = torch.device("cpu")
 def test_the_innermost_generator_counts_and_the_outer_one_returns():
     outer, inner = seeded(1), seeded(2)
     assert current_rng(CPU) is None
-    with randomness(outer):
+    with use_generator(outer):
         assert current_rng(CPU) is outer
-        with randomness(inner):
+        with use_generator(inner):
             assert current_rng(CPU) is inner
         assert current_rng(CPU) is outer
     assert current_rng(CPU) is None
 
 
 def test_an_error_inside_does_not_leave_it_behind():
-    with pytest.raises(RuntimeError), randomness(seeded(1)):
+    with pytest.raises(RuntimeError), use_generator(seeded(1)):
         raise RuntimeError
     assert current_rng(CPU) is None
 
 
 def test_threads_do_not_see_each_other():
     seen = []
-    with randomness(seeded(1)):
+    with use_generator(seeded(1)):
         thread = threading.Thread(target=lambda: seen.append(current_rng(CPU)))
         thread.start()
         thread.join()
@@ -45,6 +45,6 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_a_generator_of_another_device_seeds_one_there():
     found = []
     for _ in range(2):
-        with randomness(seeded(7)):
+        with use_generator(seeded(7)):
             found.append(current_rng(torch.device("cuda")))
     assert found[0].device.type == "cuda" and found[0].initial_seed() == found[1].initial_seed()

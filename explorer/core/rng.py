@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ _part: ContextVar[tuple[int, int, int] | None] = ContextVar("explorer_part_of_ba
 
 
 @contextmanager
-def randomness(rng: torch.Generator | None, shared: bool = False) -> Iterator[None]:
+def use_generator(rng: torch.Generator | None, shared: bool = False) -> Iterator[None]:
     """Stochastic layers inside the block draw from `rng` (None: torch's global generator).
 
     `shared`: one draw serves every image of the batch, so that what one image gets does not depend on the others.
@@ -34,10 +35,10 @@ def randomness(rng: torch.Generator | None, shared: bool = False) -> Iterator[No
 
 
 @contextmanager
-def part_of_batch(start: int, stop: int, total: int) -> Iterator[None]:
+def batch_shard(start: int, stop: int, total: int) -> Iterator[None]:
     """Inside the block this process computes on rows start..stop-1 of a batch of `total` images, others on the rest.
 
-    `drawn` and `draws_for` then draw for the whole batch and return this part's rows: what an image gets does not depend
+    `sample_batch` and `sample_like` then draw for the whole batch and return this part's rows: what an image gets does not depend
     on how many processes share the batch, and all their generators stay in the same state.
     """
     token = _part.set((start, stop, total))
@@ -47,8 +48,8 @@ def part_of_batch(start: int, stop: int, total: int) -> Iterator[None]:
         _part.reset(token)
 
 
-def drawn(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int]) -> Tensor:
-    """draw(shape), whose rows belong to the images of the batch (once, or copy by copy); see `part_of_batch`."""
+def sample_batch(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int]) -> Tensor:
+    """draw(shape), whose rows belong to the images of the batch (once, or copy by copy); see `batch_shard`."""
     part = _part.get()
     if part is None:
         return draw(shape)
@@ -58,7 +59,7 @@ def drawn(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int]) -> Tens
     return whole.unflatten(0, (copies, total))[:, start:stop].flatten(0, 1)
 
 
-def draws_for(like: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
+def sample_like(like: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
     """A stochastic layer's draws, float32: the shape of `like` (N,...), or (1,...) where a draw is shared.
 
     `fill` draws into the room it is given.
@@ -66,7 +67,7 @@ def draws_for(like: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
     if _shared.get():
         return fill(torch.empty_like(like[:1], dtype=torch.float32))
     strides = torch.empty_like(like, dtype=torch.float32).stride()  # rows outermost, so good for any number of them
-    return drawn(lambda shape: fill(torch.empty_strided(tuple(shape), strides, device=like.device)), like.shape)
+    return sample_batch(lambda shape: fill(torch.empty_strided(tuple(shape), strides, device=like.device)), like.shape)
 
 
 def current_rng(device: torch.device) -> torch.Generator | None:
@@ -84,3 +85,9 @@ def current_rng(device: torch.device) -> torch.Generator | None:
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator with this seed."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def derived_seed(seed: int, stream: int, index: int = 0) -> int:
+    """A seed (53 bits) for something else that must follow from `seed`: a stochastic layer, the next image."""
+    state = np.random.SeedSequence(seed, spawn_key=(stream, index, 1)).generate_state(1, np.uint64)
+    return int(state[0]) >> 11

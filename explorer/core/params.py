@@ -101,6 +101,22 @@ class Hyper:
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        """`class Child(Parent, steps=10)` changes the default of an inherited field; its label, range and help stay.
+
+        Raises TypeError for a name that is no field of a parent.
+        """
+        super().__init_subclass__()
+        for name, default in defaults.items():
+            for parent in cls.__mro__[1:]:
+                inherited = vars(parent).get("__dataclass_fields__", {}).get(name)
+                if inherited is not None:
+                    break
+            else:
+                raise TypeError(f"{cls.__name__} has no inherited field {name!r} whose default could be changed.")
+            setattr(cls, name, field(default=default, metadata=inherited.metadata))
+            cls.__annotations__[name] = inherited.type
+
     def __post_init__(self) -> None:
         for p in self.params():
             object.__setattr__(self, p.name, p.check(getattr(self, p.name)))

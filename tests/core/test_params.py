@@ -85,3 +85,24 @@ def test_parse_number(value, number):
 def test_parse_number_refuses(value):
     with pytest.raises(ValueError):
         parse_number(value)
+
+
+def test_class_keywords_change_a_default_and_nothing_else():
+    @dataclass(frozen=True)
+    class Patient(Knobs, steps=90, start=False):
+        more: int = param(1, "more")
+
+    names = [p.name for p in Patient.params()]
+    assert names == [*(p.name for p in Knobs.params()), "more"]  # in the parent's order
+    steps, start = Patient.params()[0], Patient.params()[2]
+    assert (steps.default, steps.hi, steps.help, Patient().steps, Knobs().steps) == (90, 100, "How often.", 90, 20)
+    assert (start.default, start.kind) == (False, bool)
+    with pytest.raises(InvalidValue, match="steps"):
+        Patient(steps=101)
+
+
+def test_class_keywords_name_fields_only():
+    with pytest.raises(TypeError, match="no inherited field 'step'"):
+
+        class Wrong(Knobs, step=5):
+            pass

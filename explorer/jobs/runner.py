@@ -295,7 +295,7 @@ class Life:
             precision=PRECISION_WORDS[facts["precision"]], command=command, **words,
         ))  # fmt: skip
         if run.store is not None:
-            with zoo.beside(target.parent):
+            with zoo.with_extra_root(target.parent):
                 self.measure(name, device)
             self.patiently(lambda: publish(target, run.store.zoo / recipe.dataset, card))
         best = result.history[result.best_epoch - 1]
@@ -454,7 +454,7 @@ def publish(source: Path, target: Path, card: Any) -> None:
     from explorer.models import zoo
 
     about = source / f"{card.name.split('/')[-1]}.json"
-    for path in (source / card.file, zoo.features_beside(about), about):
+    for path in (source / card.file, zoo.features_path(about), about):
         if path.is_file():
             write_atomically(target / path.name, path.read_bytes())
 

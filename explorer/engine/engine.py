@@ -1,9 +1,6 @@
-"""Engine: the device's owner, that is the models in memory and the scheduler of all work on them."""
+"""Engine: the scheduler of all work on one device, with the models in its memory."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,35 +8,24 @@ from torch import Tensor
 from explorer.core import Classifier, InvalidValue
 from explorer.core.device import choose, cores, describe
 from explorer.engine.model_cache import MapsWork, ModelCache, UploadCache
-from explorer.engine.scheduler import Future, Scheduler
-
-T = TypeVar("T")
+from explorer.engine.scheduler import Scheduler
 
 DEADLINE_S = 120.0  # seconds of computing for one job; waiting for others does not count
 
 
-class Engine:
-    """The device's owner. `threads`: CPU threads of its worker, None for all cores."""
+class Engine(Scheduler):
+    """The device's owner. `threads`: CPU threads of its worker, None for all cores; `deadline`: seconds of computing for
+    work that names none."""
 
     def __init__(self, device: str = "auto", threads: int | None = None, deadline: float = DEADLINE_S) -> None:
         if threads is not None and not (isinstance(threads, int) and 1 <= threads <= 1024):
             raise InvalidValue(f"threads must be a whole number in [1, 1024]; got {threads!r}.")
+        super().__init__(threads or cores(), deadline)
         self.device = choose(device)
-        self._scheduler = Scheduler(threads or cores(), deadline)
         self._models, self._uploads = ModelCache(self.device), UploadCache()
         if self.device.type == "cuda":  # the same request gives the same bits, and full float32
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of the worker."""
-        return self._scheduler.threads
-
-    @property
-    def deadline(self) -> float:
-        """Seconds of computing for a job that names none."""
-        return self._scheduler.deadline
 
     @property
     def description(self) -> str:
@@ -64,22 +50,3 @@ class Engine:
     def upload(self, key: str) -> Tensor:
         """The picture kept under this key (C,H,W); raises InvalidValue if it is gone."""
         return self._uploads.get(key)
-
-    def submit(
-        self,
-        session: str,
-        work: Callable[[], Iterable[T | None]],
-        alive: Callable[[], bool] | None = None,
-        deadline: float | None = None,
-    ) -> Future[T]:
-        """Queue work for a session, see `Scheduler.submit`. Raises Busy."""
-        return self._scheduler.submit(session, work, alive, deadline)
-
-    @property
-    def sessions(self) -> int:
-        """How many sessions have work here now."""
-        return self._scheduler.sessions
-
-    def close(self) -> None:
-        """Cancel everything and stop the worker; nothing can be submitted afterwards."""
-        self._scheduler.close()

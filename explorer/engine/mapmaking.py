@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from explorer.core import InvalidValue
 from explorer.engine.scheduler import Busy
@@ -25,7 +26,8 @@ class Making:
     """One map on its way; ask as often as you like. Safe from any thread."""
 
     def __init__(self, name: str, command: Sequence[str] = COMMAND):
-        self.name, self._began, self._ended = name, time.monotonic(), None
+        self.name, self._began = name, time.monotonic()
+        self._ended: float | None = None
         self._cancelled, self._over = False, threading.Event()
         self._said, self._complaints = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - read for as long as it is asked
         path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -105,7 +107,7 @@ class MapMaker:
         return self._latest.get(name)
 
 
-def _last_line(file: tempfile._TemporaryFileWrapper) -> str:
+def _last_line(file: IO[bytes]) -> str:
     text = os.pread(file.fileno(), 1 << 16, max(0, os.fstat(file.fileno()).st_size - (1 << 16)))
     lines = text.decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

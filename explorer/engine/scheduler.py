@@ -24,6 +24,7 @@ import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -111,9 +112,9 @@ class Future(Generic[T]):
         seen = 0
         while True:
             with self._news:
-                self._news.wait_for(lambda seen=seen: self._count > seen or self.finished)
+                self._news.wait_for(partial(self._has_news, seen))
                 item, count, over = self._latest, self._count, self.finished
-            if count > seen:
+            if count > seen and item is not None:
                 seen = count
                 yield item
             if over:
@@ -122,6 +123,9 @@ class Future(Generic[T]):
             raise self._failure
         if self._state == "cancelled":
             raise Cancelled("The work was cancelled.")
+
+    def _has_news(self, seen: int) -> bool:
+        return self._count > seen or self.finished
 
     def _begin(self) -> None:
         self._state = "running"
@@ -140,7 +144,7 @@ class Future(Generic[T]):
 @dataclass(eq=False)
 class _Job:
     future: Future[Any]
-    work: Callable[[], Iterable[Any]]
+    work: Callable[[], Iterable[Any]] | None  # None once it has ended
     alive: Callable[[], bool] | None
     deadline: float  # seconds of computing
     iterator: Iterator[Any] | None = None
@@ -165,6 +169,7 @@ class _Job:
     def step(self) -> tuple[bool, Any]:
         """(over, item)."""
         if self.iterator is None:
+            assert self.work is not None
             self.iterator = iter(self.work())
         try:
             return False, next(self.iterator)
@@ -192,7 +197,7 @@ class Scheduler:
     def submit(
         self,
         session: str,
-        work: Callable[[], Iterable[T]],
+        work: Callable[[], Iterable[T | None]],
         alive: Callable[[], bool] | None = None,
         deadline: float | None = None,
     ) -> Future[T]:
@@ -209,7 +214,7 @@ class Scheduler:
                 raise Busy(f"You have {JOBS_PER_SESSION} runs under way or waiting already: wait for one, or cancel one.")
             if sum(map(len, self._queues.values())) >= QUEUE_LIMIT:
                 raise Busy(f"The device is busy: {QUEUE_LIMIT} runs are waiting. Try again in a moment.")
-            future = Future(session, self._position, self._wake)
+            future: Future[T] = Future(session, self._position, self._wake)
             self._queues.setdefault(session, deque()).append(_Job(future, work, alive, deadline or self.deadline))
             if self._worker is None:
                 self._worker = threading.Thread(target=self._run, name="engine", daemon=True)

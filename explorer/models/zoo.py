@@ -190,25 +190,25 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def _card_paths() -> list[Path]:
-    return [path for root in roots() for folder in _entries(root) for path in _entries(folder) if path.suffix == ".json"]
+    return [path for root in roots() for folder in _found(root, "*") for path in _found(folder, "*.json")]
 
 
-def _entries(folder: Path) -> tuple[Path, ...]:
-    """What stands in a folder, sorted; nothing if it is none."""
+def _found(folder: Path, pattern: str) -> tuple[Path, ...]:
+    """What in a folder fits a pattern, sorted; nothing if it is none."""
     try:
         stamp = _stamp(folder)
-        return _listed(folder) if stamp is None else _listed_once(folder, stamp)
     except OSError:
         return ()
+    return _searched(folder, pattern) if stamp is None else _searched_once(folder, pattern, stamp)
 
 
-def _listed(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
+def _searched(folder: Path, pattern: str) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob(pattern)))
 
 
 @lru_cache(maxsize=256)
-def _listed_once(folder: Path, stamp: Stamp) -> tuple[Path, ...]:
-    return _listed(folder)
+def _searched_once(folder: Path, pattern: str, stamp: Stamp) -> tuple[Path, ...]:
+    return _searched(folder, pattern)
 
 
 def card_path(name: str) -> Path:

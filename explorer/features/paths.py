@@ -1,18 +1,14 @@
-"""A walk through feature space: where it heads, how far it has come, and its path on a map."""
+"""Feature-space paths: a walk's features as a path through a map, and how far each frame has gone towards a class."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-import torch
 from torch import Tensor
 
 from explorer.core import FeaturePath
+from explorer.features.maps import FeatureMap
+from explorer.features.measures import false_class, progress
 from explorer.features.neighbours import exact
-
-if TYPE_CHECKING:
-    from explorer.features.maps import FeatureMap
 
 
 def feature_path(
@@ -31,7 +27,7 @@ def feature_path(
     counts, if that is wrong; else the wrong class whose centre is nearest at that frame, row `at`.
     """
     visited = exact(features)  # (T,D)
-    toward = heading(ground.centers, visited[at], own, target, predicted)
+    toward = false_class(ground.centers, visited[at], own, target, predicted)
     return FeaturePath(
         points=ground.points.numpy(),
         point_classes=ground.labels.numpy().astype(np.uint8),
@@ -42,21 +38,3 @@ def feature_path(
         axes=ground.axes,
         method=ground.method,
     )
-
-
-def progress(features: Tensor, centers: Tensor, own: int, toward: int) -> Tensor:
-    """(...) float64: 0 at the centre of class `own`, 1 at that of `toward`, of features (...,D) float64."""
-    way = centers[toward] - centers[own]
-    length = way @ way
-    return (features - centers[own]) @ way / length if bool(length > 0) else features.new_zeros(features.shape[:-1])
-
-
-def heading(centers: Tensor, here: Tensor, own: int, target: int | None, predicted: int | None) -> int:
-    """The wrong class that a walk heads for, by the rule of `feature_path`; here (D,) is where it counts."""
-    if target is not None:
-        return target
-    if predicted is not None and predicted != own:
-        return predicted
-    gap = (centers - here).norm(dim=1)
-    gap[own] = torch.inf
-    return int(gap.argmin())

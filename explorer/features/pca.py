@@ -1,4 +1,7 @@
-"""The plane (or space) that keeps most of a model's feature space: PCA, exact and linear."""
+"""PCA: the plane (or space) that keeps most of a model's feature space, exact and linear.
+
+By `torch.linalg.eigh` in float64: importing scikit-learn takes seconds, and a plane turned onto another is needed too.
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ from torch import Tensor
 from explorer.core import ExplorerError, InvalidValue
 from explorer.core.files import write_atomically
 from explorer.data.folders import cache_folder
+from explorer.features.measures import trustworthiness
 from explorer.features.neighbours import K, Neighbours, exact
-from explorer.features.plane import class_means, turning
+from explorer.features.pca import class_means, turning
 from explorer.features.reference import Reference, metadata
 from explorer.models import zoo
 
@@ -42,7 +43,7 @@ class NoMap(ExplorerError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class UmapSettings:
     """What a UMAP is computed with; kept beside it."""
 
     neighbours: int = 15
@@ -68,7 +69,7 @@ class Embedding:
     centers: Tensor  # (K,D) float64, mean features of each class
     centroids: Tensor  # (K,2) float32, mean of each class's points on the map
     neighbours: Neighbours
-    facts: Mapping[str, Any] = field(default_factory=dict)  # recipe, trustworthiness, weights, versions
+    facts: Mapping[str, Any] = field(default_factory=dict)  # "recipe" (its UmapSettings), trustworthiness, weights, versions
 
     @property
     def trustworthiness(self) -> float:
@@ -104,7 +105,7 @@ class Embedding:
 def compute(
     reference: Reference,
     weights: str,
-    recipe: Recipe = Recipe(),
+    settings: UmapSettings = UmapSettings(),
     say: Callable[[str], None] = lambda doing: None,
 ) -> bytes:
     """The UMAP of a model's reference features as a safetensors file. Imports umap-learn: for a process of its own.
@@ -112,24 +113,22 @@ def compute(
     Raises InvalidValue for fewer points than neighbours and for features that are not finite.
     """
     points = exact(reference.features).float().numpy()
-    if not 2 <= recipe.neighbours < len(points):
+    if not 2 <= settings.neighbours < len(points):
         raise InvalidValue(
-            f"a UMAP with {recipe.neighbours} neighbours needs more than {recipe.neighbours} points; got {len(points)}."
+            f"a UMAP with {settings.neighbours} neighbours needs more than {settings.neighbours} points; got {len(points)}."
         )
     say("Loading umap-learn")
     import umap
 
-    from explorer.features.maps import trustworthiness
-
     say(f"Laying out {len(points):,} images")
     fit = umap.UMAP(
-        n_components=2, n_neighbors=recipe.neighbours, min_dist=recipe.min_dist, metric=recipe.metric,
-        random_state=recipe.seed, n_jobs=1,
+        n_components=2, n_neighbors=settings.neighbours, min_dist=settings.min_dist, metric=settings.metric,
+        random_state=settings.seed, n_jobs=1,
     )  # fmt: skip
     laid = np.ascontiguousarray(fit.fit_transform(points), dtype=np.float32)
     say("Measuring which neighbourhoods it keeps")
     facts = {
-        "recipe": asdict(recipe),
+        "recipe": asdict(settings),
         "dataset": reference.dataset,
         "images": len(points),
         "trustworthiness": round(trustworthiness(points, laid, min(K, (len(points) - 1) // 2)), 4),

@@ -12,9 +12,9 @@ from safetensors.torch import load, save
 
 from explorer.core import InvalidValue
 from explorer.features import Embedding, Gathering, K, Maps, NoMap, feature_path
-from explorer.features import embedding as room
-from explorer.features.embedding import Recipe, compute, keep, places
+from explorer.features import umap_map as room
 from explorer.features.reference import metadata
+from explorer.features.umap_map import UmapSettings, compute, keep, places
 from explorer.models import zoo
 from tests.features.clouds import as_reference, cloud
 
@@ -60,7 +60,7 @@ def stored(reference, no_umap, folder):
 @pytest.mark.usefixtures("no_umap")
 def test_the_file_holds_arrays_and_says_how_they_were_made(reference):
     said = []
-    data = compute(reference, WEIGHTS, Recipe(neighbours=7, seed=3), said.append)
+    data = compute(reference, WEIGHTS, UmapSettings(neighbours=7, seed=3), said.append)
     assert Flat.asked["n_neighbors"] == 7 and Flat.asked["random_state"] == 3 and Flat.asked["metric"] == "euclidean"
     assert torch.equal(load(data)["points"], reference.features[:, :2])
     assert torch.equal(load(data)["index"], reference.index)

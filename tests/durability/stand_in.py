@@ -1,4 +1,4 @@
-"""`python -m proofs.stand_in [--plant FAULT N] FOLDER`: a run that waits, holds its device for a moment and ends, without torch.
+"""`python -m tests.durability.stand_in [--plant FAULT N] FOLDER`: a run that waits, holds its device for a moment and ends, without torch.
 
 Everything but the training is the real runner's: its process, its place in the queue, its heartbeat, its state.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 
 from explorer.jobs import Run, State
-from explorer.jobs.runner import Life, main
-from proofs._proof import wait_for
+from explorer.jobs.run_process import RunProcess
+from explorer.jobs.runner import main
+from tests.durability.common import wait_for
 
 MARKS = "marks.jsonl"
 
@@ -33,18 +34,18 @@ def marks(root: Path) -> list[dict]:
     return [json.loads(line) for line in (root / MARKS).read_text("utf-8").splitlines()] if (root / MARKS).exists() else []
 
 
-def hold(life: Life) -> None:
+def hold(process: RunProcess) -> None:
     """Hold the device until the run's few moments are over (`every` seconds of its spec), or it is stopped."""
-    mark(life.run, "begin")
-    stopped = life.stop.wait(life.run.spec.every or 0.0)
-    mark(life.run, "end")
-    life.closing = True
-    life.set(status="cancelled" if stopped else "finished")
+    mark(process.run, "begin")
+    stopped = process.stop.wait(process.run.spec.every or 0.0)
+    mark(process.run, "end")
+    process.signals.closing = True
+    process.set(status="cancelled" if stopped else "finished")
 
 
 def forget_the_lock(count: int) -> None:
     """The planted fault: nobody locks. Of `count` processes all read the run's state before the first one changes it."""
-    read, seen = Run._stored, []
+    read, seen = Run.stored_state, []
 
     @contextlib.contextmanager
     def unlocked(self: Run) -> Iterator[None]:
@@ -62,7 +63,7 @@ def forget_the_lock(count: int) -> None:
             wait_for(lambda: not any(map(psutil.pid_exists, before)))  # they have done the work, and noted its end
         return state
 
-    Run.locked, Run._stored = unlocked, stale
+    Run.locked, Run.stored_state = unlocked, stale
 
 
 if __name__ == "__main__":

@@ -1,4 +1,13 @@
-"""What the proofs share: options, a scratch store, waiting, and the summary."""
+"""Durability tests: what a run in the background survives, shown by doing it, as scripts that anyone can run with a count.
+
+  python -m tests.durability.kills --count 200       kill -9 at random moments; what is lost, and the loss curve afterwards
+  python -m tests.durability.restarts --count 50     the app killed while runs go on; found again, never doubled
+  python -m tests.durability.starts --count 50       simultaneous starts on one device; exactly one runs, in order
+
+Each prints what it saw as JSON and exits with 1 if anything was violated. `--plant FAULT` breaks the code on purpose: then
+it must exit with 1. Everything happens in a temporary folder, and no other process is touched. The test suite runs each
+with a small count. Here is what they share: options, a scratch store, waiting, and the summary.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +23,7 @@ from typing import Any
 
 from explorer.jobs import LIVE, Run
 
-PATIENCE = 120.0  # seconds for what takes milliseconds on an idle computer
+TIMEOUT_S = 120.0  # for what takes milliseconds on an idle computer
 
 
 @dataclass
@@ -30,7 +39,7 @@ class Findings:
         return ok
 
 
-def wait_for(what: Callable[[], Any], seconds: float = PATIENCE, every: float = 0.01) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = TIMEOUT_S, every: float = 0.01) -> Any:
     """The first true answer of `what`; raises TimeoutError."""
     end = time.monotonic() + seconds
     while not (found := what()):
@@ -46,7 +55,7 @@ def end_all(runs: Sequence[Run]) -> None:
         state = run.state
         if state.status in LIVE:
             (run.folder / "cancel").touch()
-            run._launcher().stop(run.folder, state, hard=True)
+            run.launcher.stop(run.folder, state, hard=True)
 
 
 def command(prove: Callable[..., Findings], about: str, count: int, plants: Sequence[str]) -> int:
@@ -54,10 +63,10 @@ def command(prove: Callable[..., Findings], about: str, count: int, plants: Sequ
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--count", type=int, default=count, help="how many times (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: %(default)s)")
-    parser.add_argument("--plant", choices=plants, help="a fault to break the code with: the proof must then fail")
+    parser.add_argument("--plant", choices=plants, help="a fault to break the code with: it must then fail")
     options = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="proof-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="durability-") as scratch:
         found = prove(Path(scratch) / "runs", options.count, seed=options.seed, plant=options.plant)
     summary = {"count": options.count, "seed": options.seed, "planted": options.plant, **found.facts}
     summary |= {"seconds": round(time.monotonic() - began, 1), "violations": found.violations}

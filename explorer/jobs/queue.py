@@ -1,16 +1,17 @@
-"""Whose turn it is: one run for each device, the others in the order in which they were submitted. Needs no torch."""
+"""The queue: one run for each device, the others in the order in which they were submitted. Needs no torch."""
 
 from __future__ import annotations
 
 from explorer.core.errors import InvalidValue
+from explorer.jobs.run_folder import Taken
 from explorer.jobs.state import LIVE, Process, State
-from explorer.jobs.store import Run, Taken
+from explorer.jobs.store import Run
 
 
 def register(run: Run, me: Process, **changes: object) -> State:
     """This process is the run's from now on. Raises Taken if another live one is, or if the run is not live any more."""
     with run.locked():
-        state = run._stored()
+        state = run.stored_state()
         if state.status not in LIVE:
             raise Taken(f"Run {run.id} is {state.status}.")
         if state.process is not None and not me.same(state.process) and state.process.alive(run.folder):
@@ -21,7 +22,7 @@ def register(run: Run, me: Process, **changes: object) -> State:
 def claim(run: Run, me: Process) -> Run | None:
     """Begin, if it is this run's turn; else the run that comes first. Raises Taken."""
     with run.locked():
-        state = run._stored()
+        state = run.stored_state()
         if not me.same(state.process):
             raise Taken(f"Run {run.id} belongs to another process by now.")
         for other, its in run.store.others() if run.store else ():
@@ -43,6 +44,6 @@ def comes_first(other: Run, its: State, run: Run, state: State) -> bool:
 def still_first(other: Run, run: Run, state: State) -> bool:
     """As `comes_first`, asked anew without the lock, of the one run that came first a moment ago."""
     try:
-        return comes_first(other, other._stored(), run, state)
+        return comes_first(other, other.stored_state(), run, state)
     except InvalidValue:  # deleted, or damaged
         return False

@@ -23,10 +23,10 @@ import psutil
 from explorer.core.files import write_atomically
 from explorer.jobs import LIVE, Process, Run, Spec, Store
 from explorer.jobs.launch import PROJECT, Local
-from explorer.jobs.state import START_TOLERANCE
-from proofs._proof import Findings, command, end_all, wait_for
-from proofs.stand_in import marks
-from proofs.starts import HOLD, STAND_IN
+from explorer.jobs.state import START_TOLERANCE_S
+from tests.durability.common import Findings, command, end_all, wait_for
+from tests.durability.stand_in import marks
+from tests.durability.starts import HOLD, STAND_IN
 
 FOUND_WITHIN = 10.0  # seconds
 LONG = Spec("baseline", device="cpu", every=3600.0)
@@ -51,7 +51,7 @@ def prove(root: Path, count: int = 50, seed: int = 0, plant: str | None = None) 
 def _app(root: Path, run: Run, rng: random.Random, found: Findings) -> float:
     """One life of the app; seconds from its start until it showed the run as running."""
     began = time.monotonic()
-    app = subprocess.Popen([sys.executable, "-m", "proofs.restarts", "--app", str(root)], stdout=subprocess.PIPE, cwd=PROJECT)
+    app = subprocess.Popen([sys.executable, "-m", "tests.durability.restarts", "--app", str(root)], stdout=subprocess.PIPE, cwd=PROJECT)
     first = json.loads(app.stdout.readline() or b"{}")
     took = time.monotonic() - began
     time.sleep(rng.uniform(0, 0.1))  # a submission takes about as long
@@ -82,16 +82,16 @@ def _killed_run(store: Store, run: Run, plant: str | None, found: Findings) -> N
         wait_for(lambda: _processes(run) == 0)
         status = store.run(run.id).state.status
         found.check(status == "interrupted", f"a killed run reads as {status}")
-        born = run._stored().process.start  # a number given again within the tolerance of start times cannot be told apart
-        wait_for(lambda: time.time() - psutil.boot_time() - born > START_TOLERANCE + 1.5)
+        born = run.stored_state().process.start  # a number given again within the tolerance of start times cannot be told apart
+        wait_for(lambda: time.time() - psutil.boot_time() - born > START_TOLERANCE_S + 1.5)
         foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         try:
-            old = run._stored()
+            old = run.stored_state()
             lookalike = old.to_dict() | {"status": "running", "process": old.to_dict()["process"] | {"pid": foreign.pid}}
             write_atomically(run.folder / "state.json", json.dumps(lookalike).encode())
             (run.folder / "cancel").touch()
             os.utime(run.folder / "cancel", (0, 0))  # asked long ago: whatever is taken for the run is killed
-            status = store.run(run.id).state.status
+            status = store.run(run.id).tend().status
             found.check(status == "cancelled", f"a run whose number belongs to a foreign process reads as {status}")
             found.check(foreign.poll() is None, "a foreign process was killed in the run's place")
         finally:
@@ -104,7 +104,7 @@ def _killed_run(store: Store, run: Run, plant: str | None, found: Findings) -> N
 def _the_others(store: Store, long: Run, found: Findings) -> None:
     """Every run that an app had submitted when it was killed: there once, and done once its turn comes."""
     others = [run for run in store.runs() if run.id != long.id]
-    wait_for(lambda: all(run.refresh().status not in LIVE for run in others), 60 + 5 * len(others), 0.1)
+    wait_for(lambda: all(run.tend().status not in LIVE for run in others), 60 + 5 * len(others), 0.1)
     for run in others:
         began = sum(line["run"] == run.id and line["what"] == "begin" for line in marks(store.root))
         found.check(run.state.status == "finished" and began == 1, f"run {run.id} is {run.state.status} and began {began} times")
@@ -115,7 +115,7 @@ def app(root: Path) -> None:
     store = Store(root, local=Local(STAND_IN))
     submitted = False
     while True:
-        seen = {run.id: [run.state.status, run.state.process and run.state.process.pid] for run in store.runs()}
+        seen = {run.id: [run.state.status, run.state.process and run.state.process.pid] for run in store.tend()}
         sys.stdout.write(json.dumps(seen) + "\n")
         sys.stdout.flush()
         if not submitted:

@@ -1,8 +1,8 @@
-"""The proofs, with small counts; and each turns red on the fault that it is about."""
+"""The durability tests, with small counts; and each turns red on the fault that it is about."""
 
 import pytest
 
-from proofs import kills, restarts, starts
+from tests.durability import kills, restarts, starts
 
 
 def test_simultaneous_starts_on_one_device(tmp_path):

@@ -29,7 +29,7 @@ from explorer.jobs.launch import Local
 from explorer.jobs.runner import main
 from explorer.training import METRICS, checkpoint, export, newest, read_metrics
 from explorer.training.checkpoint import load_state
-from proofs._proof import Findings, command, end_all, wait_for
+from tests.durability.common import Findings, command, end_all, wait_for
 
 EVERY = 0.02  # seconds between checkpoints: of a few updates each
 UPDATES, BATCH, EPOCHS = 10, 4, 3
@@ -70,7 +70,7 @@ class Forked(Local):
 
 def prove(root: Path, count: int = 200, seed: int = 0, plant: str | None = None) -> Findings:
     found, rng = Findings(), random.Random(seed)
-    undo = [*_make_small(), (export, "write_features", export.write_features)]
+    undo = [*make_small(), (export, "write_features", export.write_features)]
     export.write_features = lambda *_: None  # what the Features page needs; seconds for nothing that is proved here
     if plant == "writer":
         undo.append((checkpoint, "write_atomically", checkpoint.write_atomically))
@@ -90,7 +90,7 @@ def prove(root: Path, count: int = 200, seed: int = 0, plant: str | None = None)
     return found
 
 
-def _make_small() -> list[tuple[Any, str, Any]]:
+def make_small() -> list[tuple[Any, str, Any]]:
     """The bundled test sample stands in for the training set: this proves durability, not accuracy."""
     find = loading._find
     undo = [(loading, "_find", find), (export, "CAST_IMAGES", export.CAST_IMAGES)]
@@ -108,17 +108,17 @@ def _kill(store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, 
     while kills < count:
         run = store.begin(spec)
         runs += 1
-        while kills < count and run.refresh().status in LIVE:
+        while kills < count and run.tend().status in LIVE:
             moment = rng.choice(MOMENTS)
             if not _wait_for_moment(run, moment, rng, forked):
                 continue  # it finished first
             try:
-                os.killpg(run._stored().process.pid, signal.SIGKILL)
+                os.killpg(run.stored_state().process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue  # it ended in this very instant
             wait_for(lambda: forked.reap() == 0)
             kills += 1
-            moments[moment if run._stored().status != "queued" else "in the queue"] += 1
+            moments[moment if run.stored_state().status != "queued" else "in the queue"] += 1
             _look(store, run, runs, lost, losses, found)
             if run.state.status == "interrupted":
                 run.resume()
@@ -139,7 +139,7 @@ def _kill(store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, 
 
 def _wait_for_moment(run: Run, moment: str, rng: random.Random, forked: Forked) -> bool:
     """Wait for the moment; whether there is still something to kill."""
-    pid = wait_for(lambda: run._stored().process or run.refresh().status not in LIVE)
+    pid = wait_for(lambda: run.stored_state().process or run.tend().status not in LIVE)
     if not isinstance(pid, Process):
         return False
     records, at = len(_records(run)), time.monotonic() + rng.uniform(0, 1.0)
@@ -181,8 +181,8 @@ def _write_in_place(path: Path, data: bytes) -> None:
 
 def _look(store: Store, run: Run, runs: int, lost: list[float], losses: dict[int, float], found: Findings) -> None:
     """After a kill: what must be true whenever it came."""
-    waited = run._stored().status == "queued"  # then it is started again at once
-    there = store.runs()
+    waited = run.stored_state().status == "queued"  # then it is started again at once
+    there = store.tend()
     state: State = run.state
     found.check(len(there) == runs, f"{runs} runs were begun, {len(there)} are there")
     whole = state.status == "finished"
@@ -211,10 +211,10 @@ def _look(store: Store, run: Run, runs: int, lost: list[float], losses: dict[int
 
 
 def _to_the_end(run: Run, forked: Forked) -> Run:
-    wait_for(lambda: forked.reap() == 0 and run.refresh().status not in LIVE, every=0.05)
+    wait_for(lambda: forked.reap() == 0 and run.tend().status not in LIVE, every=0.05)
     if run.state.status == "interrupted":
         run.resume()
-        wait_for(lambda: forked.reap() == 0 and run.refresh().status not in LIVE, every=0.05)
+        wait_for(lambda: forked.reap() == 0 and run.tend().status not in LIVE, every=0.05)
     return run
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from explorer.jobs import LIVE, Process, Run, Spec, State, Store
 from explorer.jobs.launch import Local
-from proofs._proof import Findings, command, end_all, wait_for
-from proofs.stand_in import marks
+from tests.durability.common import Findings, command, end_all, wait_for
+from tests.durability.stand_in import marks
 
-STAND_IN = (sys.executable, "-m", "proofs.stand_in")
+STAND_IN = (sys.executable, "-m", "tests.durability.stand_in")
 HOLD = 0.02  # seconds that a run holds the device
 SPEC = Spec("baseline", device="cpu", every=HOLD)
 
@@ -39,7 +39,7 @@ def _many_runs(root: Path, count: int, found: Findings) -> None:
         found.check(submitter.exitcode == 0, f"a submission failed ({submitter.exitcode})")
     store = Store(root, local=Local(STAND_IN))
     try:
-        wait_for(lambda: all(run.refresh().status not in LIVE for run in store.runs()), 60 + 5 * count, 0.1)
+        wait_for(lambda: all(run.tend().status not in LIVE for run in store.runs()), 60 + 5 * count, 0.1)
     finally:
         end_all(store.runs())
     runs = store.runs()

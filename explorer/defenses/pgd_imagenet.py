@@ -58,7 +58,7 @@ class PgdImagenet(AdversarialRecipe):
         return "resnet18", {"width": self.width}
 
     def initial(self) -> dict[str, Tensor]:
-        from explorer.models._imagenet import imagenet_weights
+        from explorer.models.imagenet import imagenet_weights
 
         return imagenet_weights() if self.pretrained and not self.start else {}
 

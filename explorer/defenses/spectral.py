@@ -12,7 +12,7 @@ from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses.pgd_linf import AdversarialRecipe
-from explorer.models._noise import InputNoise
+from explorer.models.noise import InputNoise
 
 
 @RECIPES.register(

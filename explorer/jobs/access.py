@@ -1,4 +1,4 @@
-"""Who may start, cancel, resume and delete runs, and the log of who did.
+"""Access control and audit log: who may start, cancel, resume and delete runs, and who did.
 
 Checked where a run is changed, not in a page's widgets. On the command line whoever may write the files may do
 everything; what is done is logged all the same.

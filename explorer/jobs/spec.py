@@ -1,4 +1,4 @@
-"""What a run is to do: a recipe with its hyper-parameters, what the model is called, and how it is computed."""
+"""A run's specification (spec.json): a recipe with its hyper-parameters, what the model is called, and how it is computed."""
 
 from __future__ import annotations
 

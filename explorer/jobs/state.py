@@ -1,4 +1,4 @@
-"""How a run stands, and which process it is: what state.json holds."""
+"""A run's state (state.json): how it stands, and which process it is."""
 
 from __future__ import annotations
 

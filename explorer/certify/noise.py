@@ -59,4 +59,5 @@ def blocks(
                 fill(0)
             else:
                 list(pool.map(fill, range(0, len(out), BLOCK)))  # numpy releases the GIL; list() re-raises errors
-            yield from out.split(min(batch, group))
+            for at in range(0, len(out), min(batch, group)):
+                yield out[at : at + min(batch, group)]

@@ -20,8 +20,8 @@ import numpy as np
 from filelock import FileLock
 from torch import Tensor
 
-from explorer.certify.params import CertifyParams
-from explorer.certify.smoothing import Certificate, Precision
+from explorer.certify.params import CertifyParams, Precision
+from explorer.certify.results import Certificate
 from explorer.core import InvalidValue
 from explorer.core.files import write_atomically
 from explorer.data.folders import cache_folder

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.certify import certify, predict
-from explorer.certify.smoothed import Smoothed, alarm
+from explorer.certify import Smoothed, certify, predict
+from explorer.certify.results import alarm
 from explorer.core import Ball, Classifier, Goal, InvalidValue, run, seeded, use_generator
 
 SIGMA, K = 0.25, 4
@@ -49,7 +49,7 @@ def test_logits_are_the_log_of_the_mean_probability_over_noisy_copies(base, x):
     copies = [x + SIGMA * torch.empty_like(x).normal_(generator=rng) for _ in range(5)]
     mean = torch.stack([base(copy).softmax(1) for copy in copies]).mean(0)
     assert torch.allclose(found.exp(), mean, atol=1e-6) and found.shape == (3, K)
-    assert smoothed.stochastic and smoothed.device == base.device and not smoothed.training
+    assert smoothed.stochastic and not smoothed.training and Smoothed(base.train(), SIGMA).training
 
 
 def test_its_gradient_goes_through_the_mean(base, x):
@@ -83,7 +83,7 @@ def test_draws_are_fresh_and_follow_the_randomness_that_is_handed_in(base, x):
 )
 def test_nonsense_is_refused(base, sigma, draws, said):
     with pytest.raises(InvalidValue, match=said):
-        Smoothed(base, sigma, draws)
+        Smoothed(base, sigma, draws=draws)
 
 
 QUICK = {"steps": 2, "restarts": 1, "queries": 5, "searches": 1, "draws": 1, "models": ""}

@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy.stats import binom, norm
 
-from explorer.certify import Certificate, certify, largest_radius, noisy_copies, predict, predicting, smoothing
+from explorer.certify import Certificate, Smoothed, certify, largest_radius, predict, smoothed
 from explorer.certify.noise import SELECTION
+from explorer.certify.votes import in_fast_layout
 from explorer.core import Cancelled, InvalidValue
 from explorer.models import ARCHITECTURES
 
@@ -50,11 +51,11 @@ def test_predict_finds_the_majority(halfspace, image):
 
 
 def test_predict_pass_by_pass_is_the_same(halfspace, image):
-    asked = {"sigma": SIGMA, "n": 300, "seed": 1, "batch": 64}
-    *before, last = predicting(halfspace(0.3), image, **asked)
-    assert last == predict(halfspace(0.3), image, **asked) and before == [None] * 5
-    with pytest.raises(InvalidValue, match="sigma"):
-        predicting(halfspace(0.3), image, 0)
+    model = Smoothed(halfspace(0.3), SIGMA, batch=64)
+    *before, last = model.iter_predict(image, n=300, seed=1)
+    assert last == model.predict(image, n=300, seed=1) and before == [None] * 5
+    with pytest.raises(InvalidValue, match="n must be"):
+        model.iter_predict(image, n=0)
 
 
 def test_certificate_carries_its_conditions(halfspace, image):
@@ -82,13 +83,7 @@ def test_false_certificates_stay_below_alpha(coin):
 
 
 def test_that_check_catches_reused_draws(coin, monkeypatch):
-    monkeypatch.setattr(smoothing, "ESTIMATION", SELECTION)
-    assert too_many(false_certificates(coin))
-
-
-def test_that_check_catches_a_doubled_alpha(coin, monkeypatch):
-    exact = smoothing.lower_bound
-    monkeypatch.setattr(smoothing, "lower_bound", lambda k, n, alpha: exact(k, n, 2 * alpha))
+    monkeypatch.setattr(smoothed, "ESTIMATION", SELECTION)
     assert too_many(false_certificates(coin))
 
 
@@ -217,10 +212,10 @@ def test_too_few_draws_to_certify_anything_are_refused(halfspace, image):
 
 def test_a_network_with_convolutions_is_laid_out_for_speed_and_left_as_it_was():
     model = ARCHITECTURES["preact-resnet18"]([0.5] * 3, [0.25] * 3, (3, 32, 32), 10, width=16).freeze()
-    fast = smoothing.quick(model)
+    fast = in_fast_layout(model)
     kernels = [p for p in model.parameters() if p.ndim == 4]
     assert fast is not model and all(p.is_contiguous() for p in kernels)
-    assert smoothing.quick(fast) is fast and not fast.training
+    assert in_fast_layout(fast) is fast and not fast.training
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(fast(x), model(x), atol=1e-4)
 
@@ -229,7 +224,7 @@ def test_noisy_copies_are_those_that_vote(halfspace, image):
     model = halfspace(0.5)
     certificate = certify(model, image, SIGMA, n0=12, n=50, seed=3)
     seen = model.inputs[:12].clone()
-    copies, classes = noisy_copies(halfspace(0.5), image, SIGMA, 12, seed=3)
+    copies, classes = Smoothed(halfspace(0.5), SIGMA).noisy_copies(image, 12, seed=3)
     assert torch.allclose(copies, seen, atol=1e-6)  # what was recorded had been normalised
     assert torch.bincount(classes, minlength=2).tolist() == list(certificate.selection)
 

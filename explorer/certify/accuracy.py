@@ -1,4 +1,4 @@
-"""Certificates of many images, and the accuracy they prove (arXiv:1902.02918, section 4)."""
+"""Certified accuracy by randomized smoothing (arXiv:1902.02918, section 4): certificates of many images, and what they prove."""
 
 from __future__ import annotations
 

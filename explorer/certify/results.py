@@ -109,6 +109,11 @@ class CertifyProgress:
     radius: float | None  # from it; None: nothing yet
     certificate: Certificate | None = None  # in the last one; from all n draws and the bound for a fixed n
 
+    @property
+    def votes(self) -> int:
+        """Estimation votes for the selected class; 0 before there is one."""
+        return 0 if self.selected is None else self.estimation[self.selected]
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -1,4 +1,4 @@
-"""The certificates of one run in a file, each noted as it is made: a run that was stopped goes on where it was.
+"""Log of a certification run, to resume it: each certificate in a file as it is made, so that a stopped run goes on.
 
 The first line holds the run's conditions, its seed among them. So going on makes the draws that were left, and no others:
 it is no second try, and the certificates are those of a run that was never stopped.

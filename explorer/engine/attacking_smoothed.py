@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.certify import Certificate, Prediction, Smoothed
+from explorer.certify import Certificate, Prediction
 from explorer.certify.results import alarm
 from explorer.certify.store import Store
 from explorer.core import Ball, Classifier, Goal, Hyper, param, seeded
@@ -199,8 +199,7 @@ class _Attacker:
 
     def __init__(self, base: Classifier, x0: Tensor, request: CertifyRequest, settings: SmoothedAttack, seed: int):
         self.x0, self.request, self.settings, self.seed = x0, request, settings, seed
-        options = {"precision": request.precision, "sound": request.sound, "draws": settings.draws}
-        self.model = Smoothed(base, request.sigma, **options)
+        self.model = request.smoothed(base, settings.draws)
         self._judged = 0
 
     def judge(self, x: Tensor, n: int | None = None, alpha: float | None = None) -> Generator[None, None, Prediction]:
@@ -208,8 +207,10 @@ class _Attacker:
         self._judged += 1
         seed = derived_seed(self.seed, JUDGE, self._judged)
         n, alpha = n or self.settings.n, alpha or self.settings.alpha
+        prediction = None
         for prediction in self.model.iter_predict(x[0], n=n, alpha=alpha, seed=seed):  # noqa: B007
             yield None
+        assert prediction is not None  # the last one
         return prediction
 
     def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | Attempt | None]:

@@ -84,8 +84,9 @@ class CertifyRequest:
         """For `Smoothed.certify`: n0, n and alpha."""
         return {"n0": self.n0, "n": self.n, "alpha": self.alpha}
 
-    def smoothed(self, model: Classifier) -> Smoothed:
-        return Smoothed(model, self.sigma, precision=self.precision, sound=self.sound)
+    def smoothed(self, model: Classifier, draws: int = 8) -> Smoothed:
+        """`draws`: of a pass when it is attacked."""
+        return Smoothed(model, self.sigma, precision=self.precision, sound=self.sound, draws=draws)
 
     @property
     def cap(self) -> float:
@@ -212,7 +213,7 @@ def _certify(engine: Engine, request: CertifyRequest, kept: Store) -> Iterator[C
     bounds: list[float] = []
     for progress in smoothed.iter_certify(x, seed=seed, **request.draws):
         if progress.n_drawn:
-            rows.append((progress.n_drawn, progress.estimation[progress.selected]))
+            rows.append((progress.n_drawn, progress.votes))
             bounds.append(progress.p_lower)
         now = replace(now, progress=progress, course=_course(rows, bounds, request.sigma), seconds=clock.seconds)
         if progress.certificate is not None:

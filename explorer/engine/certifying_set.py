@@ -154,8 +154,8 @@ def certify_set_work(
 def _certify_set(engine: Engine, request: CertifySetRequest, kept: Store) -> Iterator[CertifiedSet | None]:
     clock = Clock()
     model, rows = engine.model(request.model), list(request.rows)
-    pixels, labels = raw(request.dataset, "test", "sample")[:2]
-    pictures, labels = pixels[rows].float() / 255, labels[rows].numpy()
+    pixels, truth = raw(request.dataset, "test", "sample")[:2]
+    pictures, labels = pixels[rows].float() / 255, truth[rows].numpy()
     clean = []
     for some in pictures.split(AT_ONCE):
         clean.append(predicted_without_noise(model, some.to(engine.device)))
@@ -176,11 +176,12 @@ def _certify_set(engine: Engine, request: CertifySetRequest, kept: Store) -> Ite
                 x, seed=kept.seed(question), true_label=int(labels[index]), **one.draws
             ):
                 if progress.n_drawn:
-                    course.append((progress.n_drawn, progress.estimation[progress.selected]))
+                    course.append((progress.n_drawn, progress.votes))
                 now = replace(now, done=index * each + progress.done, seconds=clock.seconds)
                 yield clock.stopped(now)
                 clock.go()
             certificate = progress.certificate
+            assert certificate is not None  # in the last one
             if not certificate.skipped:
                 certificate = kept.keep(question, Answer(certificate, tuple(course))).certificate
         else:

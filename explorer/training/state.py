@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.core import Classifier, seeded
 from explorer.defenses._recipe import Recipe
 from explorer.training.averaging import Averaged
-from explorer.training.descent import Descent
+from explorer.training.descent import DESCENTS
 
 NUMBERS = ("epoch", "index", "ordered", "running", "seconds", "epoch_seconds", "history", "best_epoch", "best_score")
 
@@ -36,7 +36,7 @@ class RunState:
         self.averaged = Averaged(model, recipe.ema)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         free = [p for p in model.parameters() if p.ndim <= 1]
-        self.descent = Descent([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
+        self.descent = DESCENTS[recipe.optimizer]([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
         self.rng = seeded(recipe.seed + 1, device)
         self.ordered = False  # this epoch's order has been drawn
         self.order_rng = self.rng.get_state()  # the generator's state before it was
@@ -76,7 +76,7 @@ class RunState:
         kept = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         kept |= {f"average.{key}": value for key, value in self.averaged.model.state_dict().items()}
         kept |= {f"best.{key}": value for key, value in self.best.items()}
-        kept |= {f"momentum.{index}": value for index, value in enumerate(self.descent.momenta) if value is not None}
+        kept |= self.descent.tensors()
         kept |= {f"carried.{key}": value for key, value in self.carried.items()}
         return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng, "batch_rng": self.batch_rng}
 
@@ -92,9 +92,7 @@ class RunState:
         self.model.load_state_dict(part("model."))
         self.averaged.model.load_state_dict(part("average."))
         self.best = part("best.")
-        for index, momentum in part("momentum.").items():
-            layout = self.layout if momentum.ndim == 4 else torch.contiguous_format
-            self.descent.momenta[int(index)] = momentum.contiguous(memory_format=layout)
+        self.descent.restore(tensors)
         self.rng.set_state(tensors["rng"])
         self.order_rng = tensors["order_rng"]
         self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch

@@ -1,4 +1,4 @@
-"""The update rule: torch's SGD to the bit, without what its optimiser object imports."""
+"""The update rules: torch's SGD and Adam to the bit, without what its optimiser object imports."""
 
 import copy
 import subprocess
@@ -9,38 +9,47 @@ import torch
 from torch import nn
 
 from explorer.core import seeded
-from explorer.training.descent import Descent
+from explorer.training.descent import Adam, Descent
 
 STARTS = """
 import sys
 import torch
-from explorer.training.descent import Descent
+from explorer.training.descent import Adam, Descent
 weight = torch.nn.Parameter(torch.ones(3))
-descent = Descent([([weight], 0.1)], 0.9)
-weight.sum().backward()
-descent.step(0.1)
-assert weight.tolist() != [1.0, 1.0, 1.0]
+for kind in (Descent, Adam):
+    descent, before = kind([([weight], 0.1)], 0.9), weight.tolist()
+    weight.sum().backward()
+    descent.step(0.1)
+    assert weight.tolist() != before
 sys.exit("torch._dynamo" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_it_is_the_optimisers_update_to_the_bit(momentum):
+def groups(model):
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    return (decayed, 5e-4), ([p for p in model.parameters() if p.ndim <= 1], 0.0)
+
+
+def sgd(parameters, momentum):
+    return torch.optim.SGD(parameters, lr=0.0, momentum=momentum, nesterov=momentum > 0)
+
+
+def adam(parameters, momentum):
+    return torch.optim.Adam(parameters, lr=0.0, betas=(momentum, 0.999))
+
+
+CASES = [(Descent, sgd, 0.9), (Descent, sgd, 0.0), (Adam, adam, 0.9), (Adam, adam, 0.0)]
+
+
+@pytest.mark.parametrize(("kind", "torchs", "momentum"), CASES)
+def test_it_is_the_optimisers_update_to_the_bit_also_when_taken_up_again(kind, torchs, momentum):
     """With rates that change, groups that decay differently, and a parameter without a gradient for a while."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 5), nn.Linear(5, 2))
     for parameter in net.parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=seeded(parameter.numel()))
     twin = copy.deepcopy(net)
-
-    def groups(model):
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        return (decayed, 5e-4), ([p for p in model.parameters() if p.ndim <= 1], 0.0)
-
-    optimizer = torch.optim.SGD(
-        [{"params": params, "weight_decay": decay} for params, decay in groups(twin)], lr=0.0, momentum=momentum,
-        nesterov=momentum > 0,
-    )  # fmt: skip
-    descent, rng = Descent(groups(net), momentum), seeded(0)
+    optimizer = torchs([{"params": params, "weight_decay": decay} for params, decay in groups(twin)], momentum)
+    descent, rng = kind(groups(net), momentum), seeded(0)
     for update in range(5):
         for group in optimizer.param_groups:
             group["lr"] = 0.1 / (1 + update)
@@ -52,10 +61,15 @@ def test_it_is_the_optimisers_update_to_the_bit(momentum):
             model(x).square().mean().backward()
         optimizer.step()
         descent.step(0.1 / (1 + update))
+        kept = {name: tensor.clone() for name, tensor in descent.tensors().items()}
+        descent = kind(groups(net), momentum)
+        descent.restore(kept)
         assert all(bool(p.isfinite().all()) for p in net.parameters())
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(net.parameters(), twin.parameters(), strict=True))
-    buffers = [optimizer.state[p].get("momentum_buffer") for params, _ in groups(twin) for p in params]
-    assert [m is None for m in descent.momenta] == [b is None for b in buffers] == [momentum == 0] * len(buffers)
+    name = "momentum_buffer" if kind is Descent else "exp_avg"
+    buffers = [optimizer.state[p].get(name) for params, _ in groups(twin) for p in params]
+    nothing = [kind is Descent and momentum == 0] * len(buffers)
+    assert [m is None for m in descent.momenta] == [b is None for b in buffers] == nothing
     assert all(m is None or torch.equal(m, b) for m, b in zip(descent.momenta, buffers, strict=True))
 
 

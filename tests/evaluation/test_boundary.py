@@ -24,6 +24,7 @@ class Linear(Classifier):
         with torch.no_grad():
             self.head.weight.copy_(torch.tensor(weight))
             self.head.bias.copy_(torch.tensor(bias))
+        self.freeze()
 
     def embed(self, normalised):
         return normalised.flatten(1)

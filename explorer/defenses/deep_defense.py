@@ -75,7 +75,7 @@ def relative_length(change: Tensor, x: Tensor) -> Tensor:
     summary="Fashion-MNIST: the distance to the nearest boundary, as DeepFool finds it, is made larger by the loss itself.",
 )
 @dataclass(frozen=True)
-class DeepDefense(FashionDefence):
+class DeepDefense(FashionDefence, lr=0.01):
     """Cross-entropy on clean images, plus a term for each image's distance to the boundary, differentiated through DeepFool.
 
     differs: lambda is 3 instead of 15, since more distance costs accuracy; the sum over the images is their mean, as for the
@@ -93,7 +93,6 @@ class DeepDefense(FashionDefence):
         r"shorter. The gradient goes through all of DeepFool's updates. No attacked picture is ever trained on."
     )
 
-    lr: float = param(0.01, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     weight: float = param(3.0, "weight", lo=0.0, hi=1000.0, help="Of the distances (lambda).")
     right_rate: float = param(25.0, "rate, right", lo=0.0, hi=1000.0, help="How soon a distance is long enough (c).")
     wrong_rate: float = param(5.0, "rate, wrong", lo=0.0, hi=1000.0, help="How fast a wrong image's distance grows dear (d).")

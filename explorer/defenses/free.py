@@ -24,7 +24,7 @@ from explorer.defenses.pgd_linf import Withstanding
     summary="Every batch comes several times in a row; each backward pass improves the weights and the attack at once.",
 )
 @dataclass(frozen=True)
-class Free(FineTuned, Withstanding):
+class Free(FineTuned, Withstanding, lr=0.05, start="cifar10/baseline"):
     """Each batch is replayed `replays` times; the perturbation lives on from update to update and from batch to batch.
 
     From the baseline's weights. The setting of arXiv:2001.03994 for CIFAR-10, from scratch:
@@ -44,10 +44,6 @@ class Free(FineTuned, Withstanding):
     )
     smoke = {"epochs": 1, "width": 8, "replays": 2, "selection_steps": 2, "start": ""}
 
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     replays: int = param(4, "replays", lo=1, hi=50, help="Times in a row that each batch comes (m): 4 keep the run short.")
 
     @property

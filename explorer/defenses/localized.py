@@ -26,7 +26,7 @@ ONE_STEP = 1.25  # x eps: how far a single step goes from its random start (Wong
     summary="Attacked in the border or the background only, mixed with clean images: learns not to look there.",
 )
 @dataclass(frozen=True)
-class Localized(OnResNet):
+class Localized(OnResNet, epochs=4, lr=0.1, warmup=0.15, start="cifar10/baseline", finish_steps=2):
     """From the baseline's weights: a share of each batch is attacked inside a mask (Linf), the rest stays clean.
 
     "robust" is the held-out accuracy under PGD inside the same mask: it says nothing about attacks on the whole picture.
@@ -45,16 +45,9 @@ class Localized(OnResNet):
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(4, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     inner_steps: int = param(
         2, "inner steps", lo=1, hi=50, help="PGD steps inside the mask: 2 keep the run short, 7 to 10 are usual."
     )
-    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
     area: str = param("border", "what is attacked", choices=AREAS, help="Where the mask is.")
     thickness: int = param(
         4, "border", lo=1, hi=16, unit="pixels", when=("area", "border"), help="How wide the border is."

@@ -76,7 +76,7 @@ class MixedRand(SeveralNorms):
     summary="Attacked in Linf and in L2 before every update; learns from the worse of the two, picture by picture.",
 )
 @dataclass(frozen=True)
-class MatMax(FineTuned, MixedMax):
+class MatMax(FineTuned, MixedMax, epochs=2):
     """From a Linf-trained network; Linf 8/255 and L2 0.5.
 
     A long training from scratch is `--set start= --set epochs=30 --set lr=0.2 --set inner_steps=5`.
@@ -84,8 +84,6 @@ class MatMax(FineTuned, MixedMax):
     """
 
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
-
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
 
 
 @RECIPES.register(

@@ -110,7 +110,7 @@ class OnResNet(AdversarialRecipe):
     summary="Trained on images attacked inside Linf 8/255: gives up some clean accuracy for robustness.",
 )
 @dataclass(frozen=True)
-class PgdLinf(OnResNet):
+class PgdLinf(OnResNet, epochs=9, lr=0.1, warmup=0.15, finish_steps=2, finish_share=0.17, start="cifar10/baseline"):
     """From the baseline's weights: N-FGSM, then PGD in the last epochs."""
 
     formula: ClassVar[str] = (
@@ -123,13 +123,3 @@ class PgdLinf(OnResNet):
     )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
-    epochs: int = param(9, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    finish_share: float = param(
-        0.17, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps."
-    )
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )

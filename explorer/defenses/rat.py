@@ -58,7 +58,7 @@ def voted_accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator
     summary="Adversarially trained with Gaussian noise on every input, and the noise stays on at test time.",
 )
 @dataclass(frozen=True)
-class Rat(FineTuned, Randomized):
+class Rat(FineTuned, Randomized, inner_steps=2):
     """From a Linf-trained network without noise; PGD in Linf, each of its passes under fresh noise.
 
     A long training is `--set start= --set epochs=30 --set lr=0.2 --set inner_steps=7`.
@@ -66,8 +66,6 @@ class Rat(FineTuned, Randomized):
     """
 
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
-
-    inner_steps: int = param(2, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width, "noise": self.noise}

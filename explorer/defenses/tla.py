@@ -56,7 +56,7 @@ def another_of_its_class(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     summary="Adversarial training that also draws attacked features to their class and away from the nearest false one.",
 )
 @dataclass(frozen=True)
-class Tla(AdversarialRecipe):
+class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
     """Cross-entropy on attacked images + lambda * [triplet losses + 1e-3 * mean squared features], D = 1 - |cos|.
 
     Anchor: the attacked image. Positives: its clean image, and another clean image of its class. Negative: the clean image
@@ -82,17 +82,12 @@ class Tla(AdversarialRecipe):
     )
     smoke = {"epochs": 1, "width": 8, "start": "", "bank": 2}
 
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     bank: int = param(
         4, "bank", lo=1, hi=100, unit="batches", help="Images that negatives are chosen from, in batches."
     )
     weight: float = param(2.0, "triplet weight", lo=0.0, hi=100.0, help="Weight of the triplet losses (lambda).")
     margin: float = param(0.03, "margin", lo=0.0, hi=1.0, help="By how much the positive must be nearer, in 1 - |cos|.")
     norm_weight: float = param(1e-3, "norm weight", lo=0.0, hi=1.0, help="Weight of the mean squared features (mu).")
-    start: str = param(
-        "cifar10/pgd-linf", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

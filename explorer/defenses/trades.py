@@ -28,7 +28,7 @@ NORMAL = 0.001  # standard deviation of the authors' start, in the pixel range
     summary="Right on the picture, and of one mind with itself around it: two wishes, weighed against each other by beta.",
 )
 @dataclass(frozen=True)
-class Trades(FineTuned, Withstanding):
+class Trades(FineTuned, Withstanding, epochs=2):
     """Cross-entropy at x plus beta * KL(f(x) || f(x')), x' the point of the ball where that KL is largest.
 
     The authors' setting is ten steps of 0.007, from normal noise, through all of a long training:
@@ -49,7 +49,6 @@ class Trades(FineTuned, Withstanding):
     )
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     beta: float = param(6.0, "beta", lo=0.0, hi=100.0, help="Weight of the agreement; the authors take 6.")
     inner_steps: int = param(
         2, "inner steps", lo=1, hi=50,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue, param
-from explorer.defenses._recipe import Recipe, accuracy, input_gradient
+from explorer.defenses.inner_attacks import input_gradient
+from explorer.defenses.recipe import Recipe, accuracy
 
 SCORED_EPS = 0.05  # Linf, of the one-step attack by which epochs are compared
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.core import param
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 
 
 @dataclass(frozen=True)

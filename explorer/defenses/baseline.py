@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 
 
 @RECIPES.register("baseline", title="Baseline", group="no defence", summary="Cross-entropy on clean images; no defence at all.")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
+from explorer.defenses.recipe import Recipe
 
 WEIGHT_HELP = "Weight of the contrastive loss beside the cross-entropy (lambda); 0: none."
 MARGIN_HELP = "Features of different classes that are farther apart than this are left alone."
@@ -77,7 +77,7 @@ class Contrastive(Recipe, epochs=3, lr=0.05, start="cifar10/baseline"):
         return "preact-resnet18", {"width": self.width}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        logits, features = logits_and_features(model, self.seen(model, x, y, rng, epoch))
+        logits, features = logits_and_features(model, self.training_inputs(model, x, y, rng, epoch))
         cross_entropy = self.cross_entropy(logits, y)
         first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)  # each pair once
         if not len(first):
@@ -122,10 +122,10 @@ class ContrastiveAdversarial(
         return "preact-resnet18", {"width": self.width}
 
     def passes(self, epoch: int) -> int:
-        return 2 + self.inner(epoch)  # the last one is of twice the images
+        return 2 + self.inner_steps_at(epoch)  # the last one is of twice the images
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        attacked = self.seen(model, x, y, rng, epoch)
+        attacked = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             logits, features = logits_and_features(model, torch.cat([attacked, x]))
         moved, clean = features.chunk(2)

@@ -105,7 +105,7 @@ class DeepDefense(FashionDefence, lr=0.01):
         exponent = torch.where(logits.argmax(1) == y, -self.right_rate * ratio, self.wrong_rate * ratio)
         return self.cross_entropy(logits, y) + self.weight * exponent.clamp(max=LARGEST_EXPONENT).exp().mean()
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The images at the boundary: not what is trained on, but what the loss looks at."""
         return x + to_boundary(model, x, y, self.steps, self.overshoot)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
 
 DROPS = (0.5, 0.75)  # shares of the planned updates after which the learning rate is divided
 BY = 10.0
@@ -52,13 +52,13 @@ class EarlyStopping(OnResNet, start="cifar10/baseline"):
         rising = min((update + 1) / max(self.warmup * updates, 1e-9), 1.0)
         return self.lr * rising / BY ** sum(update >= drop * updates for drop in DROPS)
 
-    def enough(self, history: Sequence[Mapping[str, Any]]) -> bool:
+    def early_stop(self, history: Sequence[Mapping[str, Any]]) -> bool:
         scores = [entry["score"] for entry in history]
         return len(scores) - 1 - first_best(scores) >= self.patience if scores else False
 
-    def remark(self, history: Sequence[Mapping[str, Any]]) -> str:
-        words = [super().remark(history)]
-        if self.enough(history) and len(history) < self.epochs:
+    def warning(self, history: Sequence[Mapping[str, Any]]) -> str:
+        words = [super().warning(history)]
+        if self.early_stop(history) and len(history) < self.epochs:
             best = first_best([entry["score"] for entry in history]) + 1
             words.append(
                 f"Stopped early, after epoch {len(history)} of {self.epochs}: held-out robust accuracy has not risen since "

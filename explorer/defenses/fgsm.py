@@ -11,8 +11,8 @@ from torch import Tensor
 from explorer.core import Classifier
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import full_step
-from explorer.defenses.pgd_linf import Withstanding
+from explorer.defenses.adversarial import RobustRecipe
+from explorer.defenses.inner_attacks import fgsm_images
 
 
 @RECIPES.register(
@@ -23,7 +23,7 @@ from explorer.defenses.pgd_linf import Withstanding
     summary="One step from the image itself, without noise: apt to collapse, so that PGD fools it and FGSM does not. A lesson.",
 )
 @dataclass(frozen=True)
-class Fgsm(FineTuned, Withstanding, epochs=4, lr=0.1, label_smoothing=0.0, start="cifar10/nfgsm", eps=0.05, width=16):
+class Fgsm(FineTuned, RobustRecipe, epochs=4, lr=0.1, label_smoothing=0.0, start="cifar10/nfgsm", eps=0.05, width=16):
     """Cross-entropy on x + eps * sign(gradient at x).
 
     The defaults are chosen to show it in minutes: in a ball of 0.05 (12.75/255), without label smoothing, a network of width 16
@@ -31,7 +31,7 @@ class Fgsm(FineTuned, Withstanding, epochs=4, lr=0.1, label_smoothing=0.0, start
     10/255 (from a clean network, 2 epochs) such networks did not.
 
     The epoch is kept by what such a training sees itself: accuracy under the single step ("fgsm"). "robust", under PGD, and
-    the run's remark tell what became of it.
+    the run's warning tell what became of it.
     """
 
     formula: ClassVar[str] = (
@@ -53,8 +53,8 @@ class Fgsm(FineTuned, Withstanding, epochs=4, lr=0.1, label_smoothing=0.0, start
     def passes(self, epoch: int) -> int:
         return 2
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        return full_step(model, x, y, self.ball, rng)
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        return fgsm_images(model, x, y, self.ball, rng)
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         scores = super().score(model, x, y, rng)

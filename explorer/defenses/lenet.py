@@ -11,12 +11,14 @@ from torch import Tensor
 from explorer.core import Classifier, param
 from explorer.defenses import RECIPES
 from explorer.defenses._norms import SeveralNorms
-from explorer.defenses._recipe import Recipe, pgd_images
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.baseline import Baseline
 from explorer.defenses.half_cw import Halved
+from explorer.defenses.inner_attacks import pgd_images
 from explorer.defenses.mat import MixedMax, MixedRand
-from explorer.defenses.pgd_linf import AdversarialRecipe, PgdLinf
+from explorer.defenses.pgd_linf import PgdLinf
 from explorer.defenses.rat import Randomized
+from explorer.defenses.recipe import Recipe
 
 EPS, ALPHA = 0.03, 0.01  # Linf, and
 EPS_L2, ALPHA_L2 = 0.5, 0.1  # L2: what a published solution of the course's project trains with, at 40 steps

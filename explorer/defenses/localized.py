@@ -11,8 +11,8 @@ from torch import Tensor
 from explorer.attacks.localized import LocalizedPGD
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import ascended, input_gradient
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
+from explorer.defenses.inner_attacks import input_gradient, projected_ascent
 
 AREAS = ("border", "background")
 ONE_STEP = 1.25  # x eps: how far a single step goes from its random start (Wong et al., arXiv:2001.03994)
@@ -76,23 +76,23 @@ class Localized(OnResNet, epochs=4, lr=0.1, warmup=0.15, start="cifar10/baseline
     ) -> Tensor:
         """(N,C,H,W): x after PGD inside its mask, from `start` there; outside it is exactly x."""
         mask = self.mask.allowed(x)
-        return ascended(
+        return projected_ascent(
             torch.where(mask, start, x), self.ball.around(x), self.ball, steps, min(2.0 / steps, ONE_STEP),
             lambda at: mask * input_gradient(model, at, y, rng),
         )  # fmt: skip
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         start = self.ball.around(x).sample(rng)  # for all images: what one draws depends on no other
         rows = sample_batch(lambda shape: torch.arange(shape[0]), x.shape[:1]).to(x.device)  # in the whole batch
         share = self.attacked_share
         chosen = ((rows + 1) * share).floor() > (rows * share).floor()  # evenly spread, in the exact share
-        seen = x.clone()
+        inputs = x.clone()
         if bool(chosen.any()):
-            seen[chosen] = self.inside(model, x[chosen], y[chosen], start[chosen], rng, self.inner(epoch))
-        return seen
+            inputs[chosen] = self.inside(model, x[chosen], y[chosen], start[chosen], rng, self.inner_steps_at(epoch))
+        return inputs
 
-    def tested(self) -> LocalizedPGD:
+    def selection_attack(self) -> LocalizedPGD:
         return self.mask
 
-    def one_step(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        return torch.where(self.mask.allowed(x), super().one_step(model, x, y, rng), x)
+    def single_step_images(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        return torch.where(self.mask.allowed(x), super().single_step_images(model, x, y, rng), x)

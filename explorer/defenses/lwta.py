@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
 
 
 @RECIPES.register(
@@ -48,7 +48,7 @@ class Lwta(AdversarialRecipe, epochs=12, label_smoothing=0.0):
         return "preact-resnet18", {"width": self.width, "units": self.units, "temperature": self.temperature}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        adversarial = self.seen(model, x, y, rng, epoch)
+        adversarial = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             cross_entropy = self.cross_entropy(model(adversarial), y)
         return cross_entropy + self.kl_weight * model.kl()

@@ -28,7 +28,7 @@ class MixedMax(InBothNorms):
         r"that did it more harm: its loss is the larger of the two, picture by picture. Each update costs twice as much."
     )
 
-    def weigh(self, losses: Tensor) -> Tensor:
+    def combine(self, losses: Tensor) -> Tensor:
         return losses.amax(0)
 
 
@@ -59,11 +59,11 @@ class MixedRand(SeveralNorms):
             return (torch.rand(1, generator=rng, device=rng.device) < 0.5).to(x.device).expand(len(x))
         return sample_batch(lambda n: torch.rand(n, generator=rng, device=rng.device), (len(x),)).to(x.device) < 0.5
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.attacked(model, x, y, self.in_l2(x, rng), rng)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        attacked = self.seen(model, x, y, rng, epoch)
+        attacked = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             return self.cross_entropy(model(attacked), y)
 

@@ -52,5 +52,5 @@ class MinMax(FineTuned, InBothNorms, epochs=2):
         equal = torch.full_like(losses.T, 1 / len(losses))
         return reweighted(equal, losses.T, 1 / self.gamma, self.gamma).T
 
-    def weigh(self, losses: Tensor) -> Tensor:
+    def combine(self, losses: Tensor) -> Tensor:
         return (self.weights(losses.detach()) * losses).sum(0)

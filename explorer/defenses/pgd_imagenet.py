@@ -9,7 +9,8 @@ from torch import Tensor
 
 from explorer.core import InvalidValue, param
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import AdversarialRecipe, PgdLinf
+from explorer.defenses.adversarial import AdversarialRecipe
+from explorer.defenses.pgd_linf import PgdLinf
 
 FITS = 64  # the width of the network whose weights can be had
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from explorer.core import USUAL_EPS, param
 from explorer.core.ball import Norm
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
 
 
 @RECIPES.register(

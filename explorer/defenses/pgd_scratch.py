@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet, PgdLinf
+from explorer.defenses.adversarial import OnResNet
+from explorer.defenses.pgd_linf import PgdLinf
 
 
 @RECIPES.register(

@@ -11,8 +11,9 @@ from torch import Tensor
 from explorer.core import Ball, Classifier, param
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import pgd_images, probabilities
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
+from explorer.defenses.inner_attacks import pgd_images
+from explorer.defenses.recipe import probabilities
 
 VOTES = 8  # passes of the noisy network that are averaged for a held-out verdict
 

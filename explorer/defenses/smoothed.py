@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe, accuracy, probabilities
+from explorer.defenses.recipe import Recipe, accuracy, probabilities
 
 SCORED_COPIES = 8  # noisy copies of each held-out image by which the epoch is chosen
 
@@ -51,12 +51,12 @@ class Noisy(Recipe, epochs=20, label_smoothing=0.0):
         noise = sample_batch(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
         return x + self.sigma * noise.to(x.device)
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.noisy(x, rng)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         copies = x.repeat(self.copies, 1, 1, 1)  # (m*N, C, H, W), copy by copy
-        logits = model(self.seen(model, copies, y, rng, epoch)).float()  # (m*N, K)
+        logits = model(self.training_inputs(model, copies, y, rng, epoch)).float()  # (m*N, K)
         plain = self.cross_entropy(logits, y.repeat(self.copies))
         if self.consistency == 0:
             return plain

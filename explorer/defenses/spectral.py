@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.models._noise import InputNoise
 
 
@@ -54,7 +54,7 @@ class Spectral(FineTuned, AdversarialRecipe, inner_steps=2):
         name, arguments = super().architecture()
         return name, arguments | {"bound": self.bound}
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        attacked = super().seen(model, x, y, rng, epoch)
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        attacked = super().training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             return InputNoise(self.noise)(attacked)

@@ -12,8 +12,8 @@ from torch import Tensor
 from explorer.attacks._ascent import in_eval_mode
 from explorer.core import Classifier, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.contrastive import logits_and_features
-from explorer.defenses.pgd_linf import AdversarialRecipe
 
 
 def angular(first: Tensor, second: Tensor) -> Tensor:
@@ -93,8 +93,12 @@ class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width}
 
+    @property
+    def extra_batches(self) -> int:
+        return self.bank
+
     def passes(self, epoch: int) -> int:
-        return 3 + self.inner(epoch)  # the last one is of three times the images; the bank's has no backward pass
+        return 3 + self.inner_steps_at(epoch)  # the last one is of three times the images; the bank's has no backward pass
 
     def loss(
         self,
@@ -103,11 +107,11 @@ class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
         y: Tensor,
         rng: torch.Generator,
         epoch: int = 0,
-        bank: tuple[Tensor, Tensor] | None = None,
+        extra_batch: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """As every recipe's; `bank`: the images (B,C,H,W) and labels (B,) that negatives are chosen from, by default the batch."""
-        attacked = self.seen(model, x, y, rng, epoch)
-        others, other_labels = bank if bank is not None else (x, y)
+        """As every recipe's; `extra_batch`: images (B,C,H,W) and labels (B,) to choose negatives from, by default the batch."""
+        attacked = self.training_inputs(model, x, y, rng, epoch)
+        others, other_labels = extra_batch if extra_batch is not None else (x, y)
         rows, far = self._negatives(model, attacked, y, others, other_labels, rng)
         mates, paired = another_of_its_class(y, rng)
         with use_generator(rng):

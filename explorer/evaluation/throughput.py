@@ -18,7 +18,7 @@ from explorer.core import Cancelled, InvalidValue, seeded
 from explorer.core.device import hardware_name
 from explorer.data import dataset
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.evaluation.bench import load_average, seconds
 from explorer.training.augment import Augmented
 from explorer.training.images import HeldOut, TrainingImages

@@ -305,8 +305,8 @@ class Life:
             if key in best
         )
         kept = f"Kept epoch {result.best_epoch} of {recipe.epochs}: {scores} held-out images."
-        if result.remark:
-            kept = f"{result.remark} {kept}"
+        if result.warning:
+            kept = f"{result.warning} {kept}"
         self.closing = True
         self.patiently(lambda: self.set(status="finished", message=kept, model=name))
         LOG.info("finished: %s", kept)

@@ -12,7 +12,7 @@ import torch
 
 from explorer.core import Cancelled, seeded
 from explorer.data import dataset
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.training.augment import Augmented
 from explorer.training.images import HELD_OUT, HeldOut, TrainingImages
 from explorer.training.learner import Learner, Stop

@@ -17,7 +17,7 @@ from explorer.core import BadCheckpoint, Classifier, InvalidValue, seeded
 from explorer.core.device import hardware_name
 from explorer.data import load
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe, accuracy
+from explorer.defenses.recipe import Recipe, accuracy
 from explorer.features.reference import write_features
 from explorer.models import zoo
 from explorer.models.zoo import Card
@@ -107,8 +107,8 @@ def _card(result: Result, recipe: Recipe, key: str, name: str) -> dict[str, Any]
     }
     if len(result.history) < recipe.epochs:
         training["ended_after"] = len(result.history)
-    if result.remark:
-        training["remark"] = result.remark
+    if result.warning:
+        training["remark"] = result.warning
     if recipe.start:
         training["start"] = {"name": recipe.start, "sha256": zoo.card(recipe.start).sha256}
     return {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, batch_shard, sample_batch, seeded, use_generator
 from explorer.core.ranks import ALONE, Ranks
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.models import zoo
 from explorer.models.untrained import untrained
 from explorer.training.images import TrainingImages
@@ -108,16 +108,16 @@ class Learner:
             self.state.rng.set_state(before)
             raise
         mean = self._step(loss, (stop - start) / len(rows), rate)
-        self._share_carried(start, stop, len(rows))
+        self._share_buffers(start, stop, len(rows))
         return mean
 
     def _loss(self, rows: Tensor, start: int) -> Tensor:
         """Of the images at `rows`, the first of which is number `start` of the whole batch."""
         state, recipe = self.state, self.recipe
         x = self._images(rows, self._batch_rng())
-        more: dict[str, Any] = {"bank": self._bank(recipe.bank * len(rows))} if recipe.bank else {}
-        if state.carried:
-            more["carried"] = {key: value[start : start + len(rows)] for key, value in state.carried.items()}
+        more: dict[str, Any] = {"extra_batch": self._extra_batch(recipe.extra_batches * len(rows))} if recipe.extra_batches else {}
+        if state.buffers:
+            more["buffers"] = {key: value[start : start + len(rows)] for key, value in state.buffers.items()}
         with self._autocast(), use_generator(state.rng):
             return recipe.loss(state.model, x, self.images.labels[rows], state.rng, epoch=state.epoch, **more)
 
@@ -134,16 +134,16 @@ class Learner:
         rng.set_state(state.batch_rng)
         return rng
 
-    def _bank(self, n: int) -> tuple[Tensor, Tensor]:
+    def _extra_batch(self, n: int) -> tuple[Tensor, Tensor]:
         """Training images (n,C,H,W) drawn anew, with repetition, and their labels (n,)."""
         rng, count = self.state.rng, len(self.images.labels)
         rows = sample_batch(lambda shape: torch.randint(count, tuple(shape), generator=rng, device=rng.device), (n,))
         return self._images(rows, rng), self.images.labels[rows]
 
-    def _share_carried(self, start: int, stop: int, total: int) -> None:
+    def _share_buffers(self, start: int, stop: int, total: int) -> None:
         """Every process gets the rows of the batch that others have changed."""
         if self.ranks.world > 1:
-            for tensor in self.state.carried.values():
+            for tensor in self.state.buffers.values():
                 mine = torch.zeros_like(tensor[:total])
                 mine[start:stop] = tensor[start:stop]
                 tensor[:total] = self.ranks.all_reduce_mean(mine) * self.ranks.world

@@ -15,7 +15,7 @@ import torch
 from explorer.core import BadCheckpoint, Cancelled, Classifier, ExplorerError
 from explorer.core import ranks as processes
 from explorer.data import as_needed, dataset
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.training.images import HELD_OUT, split
 from explorer.training.learner import Learner, Stop, build
 from explorer.training.memory import peak_memory
@@ -54,7 +54,7 @@ class Result:
     images: int
     source: str
     held_out: int = field(default=HELD_OUT)
-    remark: str = ""  # what people must know about how it went; mostly nothing
+    warning: str = ""  # what people must know about how it went; mostly nothing
 
 
 class Diverged(ExplorerError, FloatingPointError):
@@ -120,7 +120,7 @@ class RunLoop:
     def to_the_end(self) -> Result:
         try:
             self.begin()
-            while self.state.epoch < self.recipe.epochs and not self.recipe.enough(self.state.history):
+            while self.state.epoch < self.recipe.epochs and not self.recipe.early_stop(self.state.history):
                 self.one_epoch()
         except Stop:
             self.save()
@@ -182,10 +182,10 @@ class RunLoop:
         self._spent(began)
         took, loss = state.epoch_seconds, state.running / learner.per_epoch
         entry: dict[str, Any] = {"epoch": state.epoch + 1, "loss": loss, "seconds": round(took, 1), **scores}
-        if remark := self.recipe.remark([*state.history, entry]):
+        if warning := self.recipe.warning([*state.history, entry]):
             if not (state.history and "remark" in state.history[-1]):
-                self.records.say(remark)
-            entry["remark"] = remark
+                self.records.say(warning)
+            entry["remark"] = warning
         state.end_epoch(entry)
         self.look()
         rate = learner.learning_rate(learner.done - 1)
@@ -208,9 +208,9 @@ class RunLoop:
         model.load_state_dict(state.best)
         spec, count = dataset(self.recipe.dataset), len(images.labels)
         source = f"{spec.title} train, {count:,} of {spec.rows['train']:,} images"
-        remark = state.history[-1].get("remark", "")
+        warning = state.history[-1].get("remark", "")
         return Result(
-            model.freeze(), state.best_epoch, state.history, state.seconds, count, source, len(images.held_y), remark
+            model.freeze(), state.best_epoch, state.history, state.seconds, count, source, len(images.held_y), warning
         )
 
     def _spent(self, began: float) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.core import Classifier, seeded
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.training.averaging import Averaged
 from explorer.training.descent import Descent
 
@@ -41,7 +41,7 @@ class RunState:
         self.ordered = False  # this epoch's order has been drawn
         self.order_rng = self.rng.get_state()  # the generator's state before it was
         self.batch_rng = self.rng.get_state()  # the generator's state before the present batch's images were drawn
-        self.carried = {key: t.to(device) for key, t in recipe.carried((recipe.batch, *model.input_shape)).items()}
+        self.buffers = {key: t.to(device) for key, t in recipe.buffers((recipe.batch, *model.input_shape)).items()}
         self.epoch, self.index = 0, 0  # epochs finished; updates done in the one under way
         self.running = 0.0  # sum of this epoch's losses so far
         self.seconds, self.epoch_seconds = 0.0, 0.0  # trained so far; of that, in this epoch
@@ -77,7 +77,7 @@ class RunState:
         kept |= {f"average.{key}": value for key, value in self.averaged.model.state_dict().items()}
         kept |= {f"best.{key}": value for key, value in self.best.items()}
         kept |= {f"momentum.{index}": value for index, value in enumerate(self.descent.momenta) if value is not None}
-        kept |= {f"carried.{key}": value for key, value in self.carried.items()}
+        kept |= {f"carried.{key}": value for key, value in self.buffers.items()}
         return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng, "batch_rng": self.batch_rng}
 
     def facts(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class RunState:
         self.order_rng = tensors["order_rng"]
         self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch
         kept = part("carried.")
-        self.carried = {key: kept[key] for key in self.carried}
+        self.buffers = {key: kept[key] for key in self.buffers}
         self.averaged.updates = facts["averaged"]
         for name in NUMBERS:
             setattr(self, name, facts[name])

@@ -9,7 +9,7 @@ from torch import Tensor
 from explorer.attacks._ascent import in_eval_mode
 from explorer.core import Classifier, seeded, use_generator
 from explorer.data.loading import balanced
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.training.images import HeldOut
 from explorer.training.sights import DRAWS, Sight
 
@@ -30,7 +30,7 @@ class Watched:
         """
         rng = seeded(recipe.seed, self.x.device)
         with in_eval_mode(trained), use_generator(rng):
-            seen = recipe.seen(trained, self.x, self.y, rng, epoch).detach().float()
+            seen = recipe.training_inputs(trained, self.x, self.y, rng, epoch).detach().float()
         return Sight(
             clean=_bytes(self.x),
             trained_on=_bytes(seen),

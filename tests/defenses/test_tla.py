@@ -66,13 +66,13 @@ BANK = torch.tensor([[0.3, 0.3], [0.9, 0.1], [0.2, 0.3]]).view(3, 1, 1, 2), torc
 class Planted(RECIPES["tla"]):
     """The attack adds 0.05 to the second pixel."""
 
-    def seen(self, model, x, y, rng, epoch=0):
+    def training_inputs(self, model, x, y, rng, epoch=0):
         return x + torch.tensor([0.0, 0.05])
 
 
 def test_the_loss_worked_out_by_hand():
     recipe, model = Planted(weight=2.0, margin=0.3, norm_weight=0.1, label_smoothing=0.0), Seen()
-    attacked = recipe.seen(model, X, Y, seeded(0))
+    attacked = recipe.training_inputs(model, X, Y, seeded(0))
     a, x, bank = (t.flatten(1) for t in (attacked, X, BANK[0]))
     nearest, mates = [1, 0, 2], {0: 1, 1: 0}  # by angle, of the other class; image 2 has no mate
 
@@ -87,22 +87,22 @@ def test_the_loss_worked_out_by_hand():
     clean = sum(cost(i, x[i]) for i in range(3)) / 3
     other = sum(cost(i, x[j]) for i, j in mates.items()) / 2
     expected = float(F.cross_entropy(model(attacked), Y).detach()) + 2 * (clean + other)
-    assert float(recipe.loss(model, X, Y, seeded(0), bank=BANK).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(recipe.loss(model, X, Y, seeded(0), extra_batch=BANK).detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_batch_of_one_class_without_a_negative_is_adversarial_training():
     recipe, model = Planted(label_smoothing=0.0), Seen()
-    expected = F.cross_entropy(model(recipe.seen(model, X, Y, seeded(0))[:2]), Y[:2])
+    expected = F.cross_entropy(model(recipe.training_inputs(model, X, Y, seeded(0))[:2]), Y[:2])
     assert float(recipe.loss(model, X[:2], Y[:2], seeded(0)).detach()) == pytest.approx(float(expected.detach()))
 
 
 class Watched(RECIPES["tla"]):
     """Keeps what it is given."""
 
-    def loss(self, model, x, y, rng, epoch=0, bank=None):
-        images, labels = bank
+    def loss(self, model, x, y, rng, epoch=0, extra_batch=None):
+        images, labels = extra_batch
         GIVEN.append((images.clone(), labels.clone()))
-        return super().loss(model, x, y, rng, epoch, bank)
+        return super().loss(model, x, y, rng, epoch, extra_batch)
 
 
 GIVEN = []

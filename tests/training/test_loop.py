@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from explorer.core import seeded
-from explorer.defenses._recipe import one_cycle
+from explorer.defenses.recipe import one_cycle
 from explorer.training.augment import PAD, Augmented
 from explorer.training.averaging import Averaged
 from explorer.training.checkpoint import load_state, save_state

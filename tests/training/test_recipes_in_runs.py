@@ -24,9 +24,9 @@ def learner(recipe, n=20):
 def test_free_replays_each_batch_and_carries_the_perturbation_to_the_next(monkeypatch):
     seen, original = [], type(FREE).loss
 
-    def watched(self, model, x, y, rng, epoch=0, carried=None):
-        seen.append((x.clone(), carried["delta"].clone()))
-        return original(self, model, x, y, rng, epoch, carried)
+    def watched(self, model, x, y, rng, epoch=0, buffers=None):
+        seen.append((x.clone(), buffers["delta"].clone()))
+        return original(self, model, x, y, rng, epoch, buffers)
 
     monkeypatch.setattr(type(FREE), "loss", watched)
     work = learner(FREE)
@@ -59,9 +59,9 @@ class Two:
 def test_processes_that_share_a_batch_share_what_they_carry_on():
     work = learner(FREE)
     work.ranks = Two()
-    delta = work.state.carried["delta"]
+    delta = work.state.buffers["delta"]
     delta[:4], delta[4:] = 3.0, 7.0  # here the first half has been changed, there the second
-    work._share_carried(0, 4, 8)
+    work._share_buffers(0, 4, 8)
     assert (delta[:4] == 3).all() and (delta[4:] == 5).all()
 
 
@@ -90,7 +90,7 @@ def test_early_stopping_ends_the_run_and_keeps_the_best(tmp_path, monkeypatch):
     result = train(recipe, tmp_path, say=said.append, **OPTIONS)
     assert len(result.history) == 4 and result.best_epoch == 2
     sentence = "Stopped early, after epoch 4 of 6: held-out robust accuracy has not risen since epoch 2."
-    assert result.remark == sentence and sentence in said
+    assert result.warning == sentence and sentence in said
     again = train(recipe, tmp_path, **OPTIONS)  # taken up once more, it has nothing left to do
     assert len(again.history) == 4 and next(scores) == 0.90
 
@@ -109,11 +109,11 @@ def test_a_collapse_is_told_in_log_history_result_and_card(tmp_path, monkeypatch
     result = train(recipe, tmp_path / "run", say=said.append, **OPTIONS)
     assert sum("Catastrophic overfitting since epoch 2" in sentence for sentence in said) == 1
     assert ["remark" in entry for entry in result.history] == [False, True, True]
-    assert "since epoch 2: after epoch 3, 90.0%" in result.remark and "is none of these" in result.remark
+    assert "since epoch 2: after epoch 3, 90.0%" in result.warning and "is none of these" in result.warning
     recorded = [r for r in newest(read_metrics(tmp_path / "run" / METRICS)[0]) if r["kind"] == "epoch"]
     assert [r.get("remark") for r in recorded] == [entry.get("remark") for entry in result.history]
     card = export(result, recipe, "nfgsm", "cifar10/collapsed", tmp_path / "cifar10")
-    assert card.training["remark"] == result.remark
+    assert card.training["remark"] == result.warning
     assert zoo.load_file(tmp_path / "cifar10" / "collapsed.json").num_classes == 10
 
 

@@ -1,4 +1,4 @@
-"""The vanilla network that the two Fashion-MNIST defences begin with and are compared with."""
+"""The MLP on Fashion-MNIST, undefended: the two Fashion-MNIST defences begin with it and are compared with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small network of a course's template under each defence that the course tries: the reports' own setting."""
+"""LeNet, the small network of a course's template, under each defence that the course tries: the reports' own setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a finished run to a model of the zoo: weights and a card that says what was done, on what, for how long."""
+"""Export of a trained model to the zoo: its weights and a card that says what was done, on what, for how long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from explorer.defenses.recipe import Recipe, accuracy
 from explorer.features.reference import write_features
 from explorer.models import zoo
 from explorer.models.zoo import Card
-from explorer.training.loop import Result
+from explorer.training.result import Result
 
 CAST_IMAGES = 2000  # test images on which float32 and float16 weights are compared
 CAST_DRAWS = 10  # of a stochastic network, each on all these images

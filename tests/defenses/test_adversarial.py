@@ -12,7 +12,7 @@ from explorer.defenses import RECIPES
 from explorer.defenses.half_cw import odd
 from explorer.defenses.inner_attacks import fgsm_images
 from explorer.defenses.trades import divergence
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 

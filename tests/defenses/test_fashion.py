@@ -10,8 +10,8 @@ from explorer.core import Classifier, InvalidValue, seeded
 from explorer.defenses import RECIPES
 from explorer.defenses.deep_defense import LARGEST_EXPONENT, relative_length, to_boundary
 from explorer.models.mlp import MLP
-from explorer.training.images import split
-from explorer.training.loop import build
+from explorer.training.data import split
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 X = torch.tensor([0.4, 0.5, 0.6, 0.5]).view(1, 1, 2, 2)

@@ -15,7 +15,7 @@ from explorer.defenses import RECIPES
 from explorer.defenses.inner_attacks import input_gradient, nfgsm_images, pgd_images, quick_pgd, robust_mask
 from explorer.defenses.recipe import Recipe, accuracy
 from explorer.defenses.smoothed import disagreement, soft_radius
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 KEYS = RECIPES.keys()

@@ -5,7 +5,7 @@ import torch
 from explorer.core import seeded, use_generator
 from explorer.defenses import RECIPES
 from explorer.models._spectral import SpectralConv2d
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,9 @@ from explorer.core import seeded
 from explorer.data import DATASETS
 from explorer.defenses import RECIPES
 from explorer.defenses.tla import angular, another_of_its_class, nearest_of_another_class, triplet_loss
-from explorer.training.images import split
-from explorer.training.learner import Learner, Stop
+from explorer.training.data import split
+from explorer.training.result import Stop
+from explorer.training.trainer import Trainer
 from tests.defenses.test_contrastive import Seen
 
 
@@ -108,43 +109,43 @@ class Watched(RECIPES["tla"]):
 GIVEN = []
 
 
-def small_learner():
+def small_trainer():
     recipe = Watched(**RECIPES["tla"].smoke, batch=8)
     shape, rng = DATASETS["cifar10"].shape, seeded(0)
     pixels = torch.randint(0, 256, (2000, *shape), generator=rng, dtype=torch.uint8)
     images = split(pixels, torch.arange(2000) % 10, 32, torch.device("cpu"))
-    return Learner(recipe, images, torch.device("cpu"), bf16=False)
+    return Trainer(recipe, images, torch.device("cpu"), bf16=False)
 
 
 def test_the_bank_is_new_for_every_update_and_a_resumed_run_draws_the_same():
     GIVEN.clear()
-    learner = small_learner()
-    learner.state.model.train()
+    trainer = small_trainer()
+    trainer.state.model.train()
 
-    def one_update(learner):
-        loss = learner.update(learner.next_rows(), 0.05)
-        learner.state.index += 1
+    def update(trainer):
+        loss = trainer.update(trainer.next_rows(), 0.05)
+        trainer.state.index += 1
         return loss
 
-    one_update(learner)
-    kept = {key: value.clone() for key, value in learner.state.tensors().items()}
-    facts = learner.state.facts()
-    second = one_update(learner)
-    again = small_learner()
+    update(trainer)
+    kept = {key: value.clone() for key, value in trainer.state.tensors().items()}
+    facts = trainer.state.facts()
+    second = update(trainer)
+    again = small_trainer()
     again.state.model.train()
     again.state.restore(kept, facts)
-    assert one_update(again) == second
+    assert update(again) == second
     first, after, resumed = GIVEN
     assert first[0].shape == (2 * 8, 3, 32, 32) and not torch.equal(first[1], after[1])
     assert torch.equal(after[0], resumed[0]) and torch.equal(after[1], resumed[1])
-    states = (learner.state.model.state_dict(), again.state.model.state_dict())
+    states = (trainer.state.model.state_dict(), again.state.model.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
 
 
 @pytest.mark.parametrize("key", ["contrastive", "contrastive-adversarial", "tla"])
 def test_a_stop_is_heard_in_every_update(key):
     recipe = RECIPES[key](**RECIPES[key].smoke, batch=8)
-    learner = small_learner()
-    stopping = Learner(recipe, learner.images, torch.device("cpu"), bf16=False, should_stop=lambda: True)
+    trainer = small_trainer()
+    stopping = Trainer(recipe, trainer.images, torch.device("cpu"), bf16=False, should_stop=lambda: True)
     with pytest.raises(Stop):
         stopping.update(stopping.next_rows(), 0.05)

@@ -38,10 +38,10 @@ def count(life: runner.Life) -> None:
 
 def train(life: runner.Life) -> None:
     """The real work, but for the training images and for what takes long at the end."""
-    from explorer.training import export, loop
+    from explorer.training import export, trainer
     from tests.training.runs import sample
 
-    loop.as_needed = sample
+    trainer.as_needed = sample
     export.CAST_IMAGES = 20
     life.measure = lambda *_: None
     life.work()

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from explorer.core import seeded
-from explorer.training.descent import Descent
+from explorer.training.optim import SGD
 
 STARTS = """
 import sys
 import torch
-from explorer.training.descent import Descent
+from explorer.training.optim import SGD
 weight = torch.nn.Parameter(torch.ones(3))
-descent = Descent([([weight], 0.1)], 0.9)
+sgd = SGD([([weight], 0.1)], 0.9)
 weight.sum().backward()
-descent.step(0.1)
+sgd.step(0.1)
 assert weight.tolist() != [1.0, 1.0, 1.0]
 sys.exit("torch._dynamo" in sys.modules)
 """
@@ -40,23 +40,23 @@ def test_it_is_the_optimisers_update_to_the_bit(momentum):
         [{"params": params, "weight_decay": decay} for params, decay in groups(twin)], lr=0.0, momentum=momentum,
         nesterov=momentum > 0,
     )  # fmt: skip
-    descent, rng = Descent(groups(net), momentum), seeded(0)
+    sgd, rng = SGD(groups(net), momentum), seeded(0)
     for update in range(5):
         for group in optimizer.param_groups:
             group["lr"] = 0.1 / (1 + update)
         optimizer.zero_grad(set_to_none=True)
-        descent.clear()
+        sgd.zero_grad()
         x = torch.rand(6, 3, 8, 8, generator=rng)
         for model in (net, twin):
             model[-1].requires_grad_(update > 1)
             model(x).square().mean().backward()
         optimizer.step()
-        descent.step(0.1 / (1 + update))
+        sgd.step(0.1 / (1 + update))
         assert all(bool(p.isfinite().all()) for p in net.parameters())
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(net.parameters(), twin.parameters(), strict=True))
     buffers = [optimizer.state[p].get("momentum_buffer") for params, _ in groups(twin) for p in params]
-    assert [m is None for m in descent.momenta] == [b is None for b in buffers] == [momentum == 0] * len(buffers)
-    assert all(m is None or torch.equal(m, b) for m, b in zip(descent.momenta, buffers, strict=True))
+    assert [m is None for m in sgd.momentum_buffers] == [b is None for b in buffers] == [momentum == 0] * len(buffers)
+    assert all(m is None or torch.equal(m, b) for m, b in zip(sgd.momentum_buffers, buffers, strict=True))
 
 
 def test_an_update_does_not_import_torchs_compiler():

@@ -1,4 +1,4 @@
-"""Adversarial training (Madry et al., arXiv:1706.06083), the base classes: train on attacked images, select by robust accuracy."""
+"""Adversarial training (Madry et al., arXiv:1706.06083): the base classes, which train on attacked images and score robustness."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Training by a recipe: the one loop, its checkpoints and records. Importable with torch, numpy, pillow, pyarrow and safetensors alone.
+"""Training by a recipe: the one loop, its checkpoints and records.
 
-What needs torch is imported when it is first asked for: reading what a run has recorded does without it.
+Importable with torch, numpy, pillow, pyarrow and safetensors alone. What needs torch is imported when it is first asked for:
+reading what a run has recorded does without it.
 """
 
 import importlib

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class RunLog:
-    """The files of one run in `folder`. Only a process that `writes` writes, and what must not be lost goes through `_durably`."""
+    """The files of one run in `folder`. Only a process that `writes` writes; what must not be lost goes through `_durably`."""
 
     def __init__(
         self, folder: Path, on_full: Callable[[OSError], None] | None, say: Callable[[str], None], writes: bool = True

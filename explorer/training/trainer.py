@@ -1,4 +1,4 @@
-"""The training loop: augment, minimise the recipe's loss, step by SGD, average the weights (EMA), keep the best held-out epoch."""
+"""The training loop: augment, minimise the recipe's loss by SGD, average the weights (EMA), keep the best held-out epoch."""
 
 from __future__ import annotations
 

@@ -45,8 +45,12 @@ def test_what_a_full_disk_refuses_is_left_out_and_what_follows_begins_a_new_file
     pytest.importorskip("tensorboardX")
     said = []
     board = TensorBoard(tmp_path, said.append)
+
+    def full(path):
+        return open("/dev/full", "wb")
+
     with monkeypatch.context() as disk:
-        disk.setattr("tensorboardX.record_writer.open_file", lambda path: Path("/dev/full").open("wb"))
+        disk.setattr("tensorboardX.record_writer.open_file", full)
         for update in (1, 2):
             board.add(update, {"loss": 1.0})
             board.flush()  # refused

@@ -115,7 +115,7 @@ def _show(one: Run, options: argparse.Namespace, console: Console) -> Any:
             if value not in (None, {}, ""):
                 console.say(f"{key:<14} {_plain(value)}")
     for entry in _epochs(one):
-        scores = ", ".join(f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy") if key in entry)
+        scores = ", ".join(f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy", "certified") if key in entry)
         console.say(f"epoch {entry.get('epoch')}  loss {entry.get('loss', 0):.3f}  held-out: {scores}")
     return found
 

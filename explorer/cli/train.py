@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if card is None:  # of several processes the first one exports, and says so
         return None
     best = result.history[result.best_epoch - 1]
-    scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy") if key in best)
+    scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy", "certified") if key in best)
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"
     target = target or held.folder / "export" / recipe.dataset
     console.say(f"Trained {card.name} in {result.seconds:.0f} s; {kept}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Recipe(Hyper):
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1}  # overrides of a run that only shows that the recipe works
     smoke_images: ClassVar[int] = 512
     replays: ClassVar[int] = 1  # updates in a row on the same augmented batch
+    optimizer: ClassVar[Literal["sgd", "adam"]] = "sgd"  # Adam takes the momentum for its beta1
 
     epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     batch: int = param(128, "batch size", lo=1, hi=4096, unit="images", help="Images per update.")

@@ -301,7 +301,7 @@ class Life:
         best = result.history[result.best_epoch - 1]
         scores = ", ".join(
             f"{key} {100 * best[key]:.1f} % of {counted(result.held_out, key in recipe.half):,}"
-            for key in ("clean", "robust", "noisy")
+            for key in ("clean", "robust", "noisy", "certified")
             if key in best
         )
         kept = f"Kept epoch {result.best_epoch} of {recipe.epochs}: {scores} held-out images."

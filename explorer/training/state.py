@@ -15,7 +15,7 @@ from explorer.core import BadCheckpoint, Classifier, seeded
 from explorer.defenses.recipe import Recipe
 from explorer.models import zoo
 from explorer.models.untrained import untrained
-from explorer.training.optim import EMA, SGD
+from explorer.training.optim import EMA, OPTIMIZERS
 
 NUMBERS = ("epoch", "index", "ordered", "running", "seconds", "epoch_seconds", "history", "best_epoch", "best_score")
 
@@ -61,7 +61,7 @@ class RunState:
         self.ema = EMA(model, recipe.ema)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         free = [p for p in model.parameters() if p.ndim <= 1]
-        self.sgd = SGD([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
+        self.optimizer = OPTIMIZERS[recipe.optimizer]([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
         self.rng = seeded(recipe.seed + 1, device)
         self.ordered = False  # this epoch's order has been drawn
         self.order_rng = self.rng.get_state()  # the generator's state before it was
@@ -102,8 +102,7 @@ class RunState:
         kept = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         kept |= {f"average.{key}": value for key, value in self.ema.model.state_dict().items()}
         kept |= {f"best.{key}": value for key, value in self.best.items()}
-        momenta = enumerate(self.sgd.momentum_buffers)
-        kept |= {f"momentum.{index}": value for index, value in momenta if value is not None}
+        kept |= self.optimizer.tensors()
         kept |= {f"carried.{key}": value for key, value in self.buffers.items()}
         return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng, "batch_rng": self.batch_rng}
 
@@ -119,9 +118,7 @@ class RunState:
         self.model.load_state_dict(part("model."))
         self.ema.model.load_state_dict(part("average."))
         self.best = part("best.")
-        for index, momentum in part("momentum.").items():
-            layout = self.layout if momentum.ndim == 4 else torch.contiguous_format
-            self.sgd.momentum_buffers[int(index)] = momentum.contiguous(memory_format=layout)
+        self.optimizer.restore(tensors)
         self.rng.set_state(tensors["rng"])
         self.order_rng = tensors["order_rng"]
         self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch

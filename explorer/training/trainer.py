@@ -144,9 +144,9 @@ class Trainer:
         except Stop:
             state.rng.set_state(before)
             raise
-        state.sgd.zero_grad()
+        state.optimizer.zero_grad()
         mean = self._backward(loss, (stop - start) / len(rows))
-        state.sgd.step(lr)
+        state.optimizer.step(lr)
         state.ema.update()
         if self.ranks.world > 1:
             for tensor in state.buffers.values():

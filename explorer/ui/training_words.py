@@ -28,6 +28,7 @@ MEANING = {  # what held-out images go through before each measure; clean needs 
     "fgsm": "a single step of the attack",
     "linf": "attacked in Linf alone",
     "l2": "attacked in L2 alone",
+    "certified": "right, and proven to stay so, for every change that the recipe names",
 }
 
 

@@ -16,6 +16,7 @@ SMALL = {
     "pgd-linf": {"start": "", "selection_steps": 2, "finish_steps": 2, "finish_share": 0.5},
     "lwta": {"selection_steps": 2},
     "smoothed-0.25": {"start": "", "copies": 2},
+    "lipschitz": {"width": 16, "depths": "1-1"},  # by Adam
 }
 OPTIONS = {"limit": 20, "bf16": False}  # in batches of 8: 3 updates an epoch, the last of 4 images; 5 held out
 SHARED = ("pgd-linf", "lwta")

@@ -75,7 +75,7 @@ class SeveralNorms(Recipe):
     def attacked(self, model: Classifier, x: Tensor, y: Tensor, in_l2: Tensor, rng: torch.Generator) -> Tensor:
         """(N,C,H,W): each image attacked in its own norm, L2 where `in_l2` (N,) is true."""
         each = BallOfEach(*self.balls(), in_l2, self.lengths())
-        return pgd_images(model, x, y, each, self.inner_steps, 1.0, rng)
+        return pgd_images(model, x, y, each, self.inner_steps, 1.0, rng)  # type: ignore[arg-type]  # all that is asked of a ball
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         half = slice(0, max(len(x) // 2, 1))

@@ -44,7 +44,9 @@ class Free(FineTuned, RobustRecipe, lr=0.05, start="cifar10/baseline"):
     )
     smoke = {"epochs": 1, "width": 8, "replays": 2, "selection_steps": 2, "start": ""}
 
-    replays: int = param(4, "replays", lo=1, hi=50, help="Times in a row that each batch comes (m): 4 keep the run short.")
+    replays: int = param(  # type: ignore[misc]  # of each recipe, here of each run
+        4, "replays", lo=1, hi=50, help="Times in a row that each batch comes (m): 4 keep the run short."
+    )
 
     @property
     def single_step(self) -> bool:

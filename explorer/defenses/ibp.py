@@ -34,7 +34,7 @@ class IntervalBounds(Recipe, epochs=60, warmup=0.05, weight_decay=0.0, label_smo
 
     dataset: ClassVar[str] = "fashion_mnist"
     augment: ClassVar[bool] = False
-    optimizer: ClassVar[str] = "adam"
+    optimizer = "adam"
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 2}
     formula: ClassVar[str] = (
         r"\min_\theta\ \mathbb{E}_{(x,y)}\Big[ \kappa\, L\big(f_\theta(x), y\big) + (1 - \kappa)\, L\big(\hat z(x, \varepsilon), y\big)"

@@ -34,7 +34,7 @@ class Lipschitz(Recipe, lr=0.01, weight_decay=0.0, label_smoothing=0.0):
     and no dense ones, than the paper's.
     """
 
-    optimizer: ClassVar[str] = "adam"
+    optimizer = "adam"
     formula: ClassVar[str] = (
         r"\min_\theta\ \mathbb{E}_{(x,y)}\, t\, L\Big(\tfrac{1}{t}\big(f_\theta(x) - \sqrt{2}\,\rho\, e_y\big),\, y\Big),\quad "
         r"\|f^{(l)}(a) - f^{(l)}(b)\|_2 \le \|a - b\|_2\ \text{for every layer } l"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,7 +87,8 @@ class RunLog:
 
     def checkpoint(self, state: RunState, update: int, identity: dict[str, Any]) -> None:
         """After the metrics of all it holds, so that none is lost with a kill in between."""
-        self._durably(lambda: self.metrics and self.metrics.sync())
+        if self.metrics is not None:
+            self._durably(self.metrics.sync)
         self.tensorboard.flush()
         facts = {"identity": identity, "state": state.facts()}
         self._durably(lambda: self.checkpoints.save(state.epoch, update, state.tensors(), facts))
@@ -97,7 +99,8 @@ class RunLog:
         self.tensorboard.close()
 
     def _add(self, record: dict[str, Any]) -> None:
-        self._durably(lambda: self.metrics and self.metrics.add(record))
+        if self.metrics is not None:
+            self._durably(partial(self.metrics.add, record))
 
     def _sweep(self) -> None:
         for folder in (self.folder, self.folder / CHECKPOINTS, self.folder / PREVIEWS):

@@ -222,12 +222,13 @@ class Trainer:
 
         Several processes ask once an update instead, as they must all stop at the same place.
         """
-        if self.should_stop is None or self.ranks.world > 1:
+        should_stop = self.should_stop
+        if should_stop is None or self.ranks.world > 1:
             yield
             return
 
         def ask(*_: Any) -> None:
-            if self.should_stop():
+            if should_stop():
                 raise Stop
 
         handle = model.register_forward_pre_hook(ask)

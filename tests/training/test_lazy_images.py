@@ -8,16 +8,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from explorer.data import Arriving, raw
+from explorer.data import LazyPixels, raw
 from explorer.training import train
-from explorer.training.watched import WATCHED
+from explorer.training.preview import PREVIEWED
 from tests.training.runs import numbers, small, weights
 
 PIXELS, LABELS, _ = raw("cifar10", "test", "sample")
 
 
 @pytest.fixture
-def arriving(monkeypatch):
+def lazy(monkeypatch):
     """The training images arrive; the thread that decodes the rest waits at its first image until it may go on."""
     here, may_go_on, made = threading.current_thread(), threading.Event(), []
 
@@ -28,17 +28,17 @@ def arriving(monkeypatch):
 
     @contextmanager
     def as_needed(name, split):
-        made.append(Arriving(len(LABELS), PIXELS.shape[1:], decode, lambda pixels: None))
+        made.append(LazyPixels(len(LABELS), PIXELS.shape[1:], decode, lambda pixels: None))
         yield made[-1], LABELS
         may_go_on.set()
         made[-1].close()
 
-    monkeypatch.setattr("explorer.training.loop.as_needed", as_needed)
+    monkeypatch.setattr("explorer.training.trainer.as_needed", as_needed)
     return made, may_go_on
 
 
-def test_a_run_begins_before_all_are_there_and_is_the_same_run(tmp_path, arriving, monkeypatch):
-    made, may_go_on = arriving
+def test_a_run_begins_before_all_are_there_and_is_the_same_run(tmp_path, lazy, monkeypatch):
+    made, may_go_on = lazy
     recipe = small("baseline", batch=250)
     there, alone, decoded = [], [], []
 
@@ -55,10 +55,10 @@ def test_a_run_begins_before_all_are_there_and_is_the_same_run(tmp_path, arrivin
     result = train(recipe, tmp_path / "arriving", bf16=False, progress=progress)
     assert there[:2] == [False, False] and all(there[2:]) and len(there) > 4
     assert alone == [None]
-    assert decoded == [250 + WATCHED]  # of those held out, only the ones watched from the start on
+    assert decoded == [250 + PREVIEWED]  # of those held out, only the ones watched from the start on
 
     with monkeypatch.context() as patch:
-        patch.setattr("explorer.training.loop.as_needed", whole)
+        patch.setattr("explorer.training.trainer.as_needed", whole)
         same = train(recipe, tmp_path / "whole", bf16=False)
     assert numbers(tmp_path / "arriving") == numbers(tmp_path / "whole")
     assert all(torch.equal(value, weights(same)[key]) for key, value in weights(result).items())
@@ -69,8 +69,8 @@ def whole(name, split):
     yield PIXELS, LABELS
 
 
-def test_a_run_of_few_images_decodes_no_others(tmp_path, arriving):
-    made, _ = arriving
+def test_a_run_of_few_images_decodes_no_others(tmp_path, lazy):
+    made, _ = lazy
     train(small("baseline", epochs=1), tmp_path, limit=20, bf16=False)
     (pixels,) = made
     assert pixels._thread is None and pixels._there.sum() == 25  # 20 trained on, 5 held out

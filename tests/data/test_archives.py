@@ -21,7 +21,7 @@ import pytest
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from explorer.core import DataUnavailable, UnknownName
-from explorer.data import DATASETS, download, load, originals, raw
+from explorer.data import DATASETS, archives, download, load, raw
 
 TINY = {"train": 50, "test": 20}
 
@@ -72,7 +72,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def place(root: Path, name: str) -> Path:
-    folder = root / originals.FOLDERS[name]
+    folder = root / archives.FOLDERS[name]
     folder.mkdir(parents=True)
     for file, data in FILES[name].items():
         (folder / file).write_bytes(data)
@@ -234,14 +234,14 @@ def test_download_fills_the_folder_that_load_looks_in(
     monkeypatch.delenv("EXPLORER_DATA")
     seen: list[tuple[int, int]] = []
     folder = download(name, progress=lambda done, total: seen.append((done, total)))
-    assert folder == tmp_path / "cache" / "data" / originals.FOLDERS[name]
+    assert folder == tmp_path / "cache" / "data" / archives.FOLDERS[name]
     assert sorted(file.name for file in folder.iterdir()) == sorted(FILES[name])
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == [originals.FOLDERS[name].parts[0]]
+    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == [archives.FOLDERS[name].parts[0]]
     assert comes_back(name)
     amounts = [done for done, _ in seen]
     served = sum(len(server.files[path]) for path in server.requests)
     assert amounts == sorted(amounts) and amounts[-1] == served
-    assert all(done <= total == originals.ARCHIVE_BYTES[name] for done, total in seen)
+    assert all(done <= total == archives.ARCHIVE_BYTES[name] for done, total in seen)
 
 
 def test_explorer_data_is_where_downloads_go(server: Server, data_folder: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(originals.os, "replace", full)
+    monkeypatch.setattr(archives.os, "replace", full)
     with pytest.raises(DataUnavailable, match=r"No space left on device\): free some space"):
         download("cifar10", tmp_path / "new")
     assert not list((tmp_path / "new").glob(".download-*"))
@@ -318,7 +318,7 @@ def test_folders_of_killed_downloads_are_swept_when_old(server: Server, data_fol
     for folder in (old, new):
         folder.mkdir()
         (folder / "part.gz").write_bytes(b"x")
-    os.utime(old, (time.time() - 2 * originals._STALE,) * 2)
+    os.utime(old, (time.time() - 2 * archives._STALE,) * 2)
     download("cifar10")
     assert not old.exists() and new.exists()
 

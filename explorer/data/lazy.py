@@ -1,4 +1,4 @@
-"""Pixels that are decoded when somebody asks for them, and the others meanwhile: work begins before all are there."""
+"""Lazily decoded pixels: those that somebody asks for at once, the others meanwhile, so that work begins before all are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 _CHUNK = 100  # images decoded between two looks whether to stop
 
 
-class Arriving:
+class LazyPixels:
     """Pixels (N,C,H,W) uint8, each decoded once it is needed.
 
     `pixels[rows]` decodes what it takes. `decode_all` begins to decode the others in a thread, which hands all of them to

@@ -1,18 +1,19 @@
-"""What a run leaves in its folder: checkpoints, metrics, event files, sights; and patience where the disk is full."""
+"""The log of a run: checkpoints, metrics, TensorBoard events and previews in its folder; a full disk is waited for."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from explorer.core import BadCheckpoint, ExplorerError
 from explorer.training.checkpoint import Checkpoints
-from explorer.training.events import Events
 from explorer.training.metrics import METRICS, Metrics
-from explorer.training.sights import SIGHTS, Sight, write_sight
+from explorer.training.preview_file import PREVIEWS, EpochPreview, write_preview
 from explorer.training.state import RunState
+from explorer.training.tensorboard import TensorBoard
 
 CHECKPOINTS = "checkpoints"
 EVENTS = "tensorboard"
@@ -21,16 +22,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
 
 
-class Records:
-    """The files of one run in `folder`. Everything written goes through `_durably`, and only if this process `writes`."""
+class RunLog:
+    """The files of one run in `folder`. Only a process that `writes` writes; what must not be lost goes through `_durably`."""
 
     def __init__(
         self, folder: Path, on_full: Callable[[OSError], None] | None, say: Callable[[str], None], writes: bool = True
     ):
         self.folder, self.on_full, self.say, self.writes = folder, on_full, say if writes else _to_nobody, writes
         self.checkpoints = Checkpoints(folder / CHECKPOINTS)
-        self.events = Events(folder / EVENTS, self.say)
         self.metrics: Metrics | None = None
+        self.tensorboard = TensorBoard(folder / EVENTS, self.say)
 
     def sweep(self) -> None:
         """Make the folders, and remove what a killed process left half-written. Only while nobody else writes here."""
@@ -61,42 +62,48 @@ class Records:
         if not self.writes:
             return
         self.metrics = self._durably(lambda: Metrics(self.folder / METRICS))
-        self.events.start(update)
+        self.tensorboard.start(update)
         self._add({"kind": "start", "update": update, "epoch": epoch, **planned})
 
     def update(
         self, update: int, epoch: int, loss: float, rate: float, speed: float, seconds: float, memory: int | None
     ) -> None:
+        if not self.writes:
+            return
         numbers = {"loss": loss, "learning_rate": rate, "images_per_second": round(speed, 2)}
         self._add({"kind": "update", "update": update, "epoch": epoch, **numbers, "seconds": round(seconds, 3), "memory": memory})
-        self._durably(lambda: self.events.add(update, numbers))
+        self.tensorboard.add(update, numbers)
 
     def epoch(self, update: int, entry: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         self._add({"kind": "epoch", "update": update, **entry})
         other = ("epoch", "loss", "seconds", "remark")
         scores = {f"held_out/{name}": value for name, value in entry.items() if name not in other}
-        self._durably(lambda: self.events.add(update, {"epoch_loss": entry["loss"], **scores}))
+        self.tensorboard.add(update, {"epoch_loss": entry["loss"], **scores})
 
-    def sight(self, epoch: int, sight: Sight) -> None:
-        self._durably(lambda: write_sight(self.folder, epoch, sight))
+    def preview(self, epoch: int, preview: EpochPreview) -> None:
+        self._durably(lambda: write_preview(self.folder, epoch, preview))
 
     def checkpoint(self, state: RunState, update: int, identity: dict[str, Any]) -> None:
         """After the metrics of all it holds, so that none is lost with a kill in between."""
-        self._durably(lambda: self.metrics and self.metrics.sync())
-        self._durably(self.events.flush)
+        if self.metrics is not None:
+            self._durably(self.metrics.sync)
+        self.tensorboard.flush()
         facts = {"identity": identity, "state": state.facts()}
         self._durably(lambda: self.checkpoints.save(state.epoch, update, state.tensors(), facts))
 
     def close(self) -> None:
         if self.metrics is not None:
             self.metrics.close()
-        self.events.close()
+        self.tensorboard.close()
 
     def _add(self, record: dict[str, Any]) -> None:
-        self._durably(lambda: self.metrics and self.metrics.add(record))
+        if self.metrics is not None:
+            self._durably(partial(self.metrics.add, record))
 
     def _sweep(self) -> None:
-        for folder in (self.folder, self.folder / CHECKPOINTS, self.folder / SIGHTS):
+        for folder in (self.folder, self.folder / CHECKPOINTS, self.folder / PREVIEWS):
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in folder.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from explorer.core import seeded
-from explorer.defenses._recipe import one_cycle
-from explorer.training.augment import PAD, Augmented
-from explorer.training.averaging import Averaged
+from explorer.defenses.recipe import one_cycle
 from explorer.training.checkpoint import load_state, save_state
+from explorer.training.data import PAD, Augmented
+from explorer.training.optim import EMA
 
 
 def test_a_crop_and_a_flip_are_all_that_happens_to_an_image():
@@ -40,7 +40,7 @@ def test_augmentation_repeats_under_its_seed():
 
 def test_the_average_follows_parameters_and_statistics():
     trained = torch.nn.BatchNorm2d(2)
-    averaged = Averaged(trained, decay=0.5)
+    averaged = EMA(trained, decay=0.5)
     with torch.no_grad():
         trained.weight.fill_(3.0)
         trained.running_mean.fill_(1.0)

@@ -1,4 +1,4 @@
-"""One batch on several processes: each takes a part of its images, and all take the same step.
+"""Distributed data-parallel training (DDP): each process takes a part of every batch, and all take the same step.
 
 What one process computes on the whole batch, several compute together: the gradient is that of the mean loss over the
 whole batch, however unequal the parts; batch norm takes its statistics from all of it; every image gets the draws it
@@ -36,6 +36,13 @@ def sum_gradients(parameters: Iterable[Tensor], extra: list[float], ranks: Ranks
     for p, total in zip(parameters, flat.split([*(p.numel() for p in parameters), len(extra)]), strict=False):
         p.grad.copy_(total.view(p.shape))
     return flat[-len(extra) :].tolist()
+
+
+def share_rows(tensor: Tensor, start: int, stop: int, total: int, ranks: Ranks) -> None:
+    """Every process gets the first `total` rows as they are where they belong; `start` to `stop` are this one's own."""
+    mine = torch.zeros_like(tensor[:total])
+    mine[start:stop] = tensor[start:stop]
+    tensor[:total] = ranks.all_reduce_mean(mine) * ranks.world
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

@@ -10,8 +10,8 @@ from explorer.core import Ball, InvalidValue, batch_shard, seeded, use_generator
 from explorer.core.ranks import ALONE, Ranks
 from explorer.models._lwta import WinnerTakesAll
 from explorer.training import train
-from explorer.training.augment import Augmented
-from explorer.training.sharing import SharedBatchNorm, part, share_statistics
+from explorer.training.data import Augmented
+from explorer.training.ddp import SharedBatchNorm, part, share_statistics
 from tests.processes import together
 from tests.training.runs import OPTIONS, SHARED, on_several, records, short, small
 
@@ -62,11 +62,11 @@ def test_the_parts_of_a_batch_are_all_of_it():
 
 def test_more_processes_than_images_in_a_batch_are_refused():
     from explorer.training.cost import _random_images
-    from explorer.training.learner import Learner
+    from explorer.training.trainer import Trainer
 
     recipe = small("baseline", batch=8)
     with pytest.raises(InvalidValue, match="the smallest batch has 8, and there are 9 processes"):
-        Learner(recipe, _random_images(recipe, torch.device("cpu")), torch.device("cpu"), False, Ranks(0, 9))
+        Trainer(recipe, _random_images(recipe, torch.device("cpu")), torch.device("cpu"), False, Ranks(0, 9))
 
 
 def in_parts(work, n=7, at=3):

@@ -1,4 +1,4 @@
-"""The published archives in torchvision's layout: reading them, and downloading them with torchvision's checksums.
+"""The published archives of the datasets in torchvision's layout: reading them, and the download with its checksums.
 
 CIFAR-10 comes as pickles. torchvision compares each file's md5 with the published one before it unpickles anything;
 no other pickle is read. Fashion-MNIST comes as plain arrays (idx files); its sizes and class counts are checked.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from explorer.certify.columns import certified, touched, votes
-from explorer.core import Classifier, drawn, param
+from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
 from explorer.defenses._recipe import Recipe
 
@@ -55,7 +55,7 @@ class Column(Recipe):
     def places(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """(N,) int64: the leftmost column of one look at each image (N,C,H,W), any with equal chance."""
         across = x.shape[3]
-        places = drawn(lambda n: torch.randint(across, tuple(n), generator=rng, device=rng.device), x.shape[:1])
+        places = sample_batch(lambda n: torch.randint(across, tuple(n), generator=rng, device=rng.device), x.shape[:1])
         return places.to(x.device)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:

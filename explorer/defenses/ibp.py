@@ -25,7 +25,7 @@ PART = 500  # images whose bounds are computed at a time, for the score
     summary="Fashion-MNIST: trained on the worst that its logits could be, so that for most pictures no Linf attack at 0.1 exists.",
 )
 @dataclass(frozen=True)
-class IntervalBounds(Recipe, epochs=60, warmup=0.05, weight_decay=0.0, label_smoothing=0.0):
+class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, label_smoothing=0.0):
     """Cross-entropy of the logits plus that of the worst logits which intervals around every activation allow.
 
     differs: eps and kappa move from epoch to epoch, not from update to update; one cycle instead of two drops of the rate;
@@ -34,7 +34,7 @@ class IntervalBounds(Recipe, epochs=60, warmup=0.05, weight_decay=0.0, label_smo
 
     dataset: ClassVar[str] = "fashion_mnist"
     augment: ClassVar[bool] = False
-    optimizer = "adam"
+    optimizer: ClassVar[str] = "adam"
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 2}
     formula: ClassVar[str] = (
         r"\min_\theta\ \mathbb{E}_{(x,y)}\Big[ \kappa\, L\big(f_\theta(x), y\big) + (1 - \kappa)\, L\big(\hat z(x, \varepsilon), y\big)"
@@ -48,13 +48,12 @@ class IntervalBounds(Recipe, epochs=60, warmup=0.05, weight_decay=0.0, label_smo
         r"of the plain loss, shrinks in the course of the run; intervals are wide guesses at first, and training makes them narrow."
     )
 
-    lr: float = param(1e-3, "peak learning rate", lo=1e-6, hi=10.0, help="Highest point of the one-cycle schedule.")
     eps: float = param(0.1, "eps", lo=0.0, hi=1.0, unit="pixel range", help="Radius in Linf whose pictures are bounded, at the end.")
     kappa: float = param(0.5, "kappa", lo=0.0, hi=1.0, help="Weight of the plain loss at the end; 1 at first.")
     clean: float = param(0.05, "clean share", lo=0.0, hi=1.0, help="Share of the epochs before the bounds' loss sets in.")
     ramp: float = param(0.5, "ramp share", lo=0.01, hi=1.0, help="Share of the epochs in which eps and kappa move to their ends.")
-    channels: str = param("16-32", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
-    hidden: int = param(100, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
+    channels: str = param("24-48", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
+    hidden: int = param(128, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         channels = self.channels.split("-")
@@ -96,6 +95,6 @@ class IntervalBounds(Recipe, epochs=60, warmup=0.05, weight_decay=0.0, label_smo
     summary="CIFAR-10: trained on the worst that its logits could be, proven in Linf at 2/255.",
 )
 @dataclass(frozen=True)
-class IntervalBoundsCifar10(IntervalBounds, eps=2 / 255, channels="32-64", hidden=256):
+class IntervalBoundsCifar10(IntervalBounds, epochs=30, eps=2 / 255, channels="32-64", hidden=256):
     dataset: ClassVar[str] = "cifar10"
     augment: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""UMAP maps for models that came without one: computed by a process of their own, so that nothing here waits for them."""
+"""UMAP computed in a process of its own, for models that came without a map, so that nothing here waits for it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explorer.core import InvalidValue
-from explorer.engine.engine import Busy
+from explorer.engine.scheduler import Busy
 
 COMMAND = (sys.executable, "-m", "explorer", "features")
 PROJECT = Path(__file__).resolve().parents[2]
-GRACE = 5.0  # seconds between asking a process to end and ending it
+KILL_AFTER_S = 5.0  # between asking a process to end and ending it
 STARTING = "Starting"
 
 
@@ -71,7 +71,7 @@ class Making:
     def _wait(self) -> None:
         while self._process.poll() is None:
             try:
-                self._process.wait(GRACE)
+                self._process.wait(KILL_AFTER_S)
             except subprocess.TimeoutExpired:
                 if self._cancelled:
                     self._process.kill()

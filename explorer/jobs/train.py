@@ -95,7 +95,7 @@ def _stored(
     ))  # fmt: skip
     if run.store is not None:
         folder = run.store.zoo / recipe.dataset
-        with zoo.beside(target.parent):
+        with zoo.with_extra_root(target.parent):
             measure(process, name, torch.device(facts["device"]))
         process.retry_when_full(lambda: publish(target, folder, card))
     return card

@@ -65,7 +65,7 @@ def export(
     about, check = _cast(Card(**draft | {"training": training}), model)
     card = zoo.write(folder, replace(about, training=training | {"cast_check": check}), model)
     place = folder / f"{name.split('/')[-1]}.json"
-    write_features(zoo.load_file(place, model.device), card.dataset, card.sha256, zoo.features_beside(place))
+    write_features(zoo.load_file(place, model.device), card.dataset, card.sha256, zoo.features_path(place))
     return card
 
 

@@ -1,4 +1,4 @@
-"""Networks from elsewhere behind our door: torchvision's, timm's, and what a factory of the user's makes.
+"""External networks as Classifiers: torchvision's, timm's, and what a factory of the user's makes.
 
 A card names them in `architecture`: "torchvision:resnet18", "timm:resnet18" or "package.module:factory". The first two
 are looked up in these libraries' own lists. The third runs the user's code, so it is imported only where a person has
@@ -32,12 +32,12 @@ LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d)  # a convolution is linear at each pl
 _seen: ContextVar[list[Tensor] | None] = ContextVar("seen_by_last_layer", default=None)
 
 
-def is_from_elsewhere(architecture: str) -> bool:
+def is_external(architecture: str) -> bool:
     """Whether a card's architecture is not one of our own."""
     return ":" in architecture
 
 
-class Elsewhere(Classifier):
+class ExternalClassifier(Classifier):
     """`net` maps normalised pixels (N,C,H,W) to logits (N,K); `last` names its last linear layer.
 
     What that layer sees are the features, means over places where it sees several. `size`: pixels are first enlarged to
@@ -181,7 +181,7 @@ def last_linear(net: nn.Module, x: Tensor) -> str:
     return order[-1]
 
 
-def build(architecture: str, arguments: dict[str, Any], spec: Any, name: str, sha256: str) -> Elsewhere:
+def build(architecture: str, arguments: dict[str, Any], spec: Any, name: str, sha256: str) -> ExternalClassifier:
     """A card's network, untrained, for the dataset `spec`. Raises BadCheckpoint if it may not or cannot be made here."""
     folder = None
     if architecture.partition(":")[0] not in LIBRARIES:
@@ -193,7 +193,7 @@ def build(architecture: str, arguments: dict[str, Any], spec: Any, name: str, sh
             )
     try:
         net = net_of(architecture, len(spec.classes), spec.shape[0], folder)
-        return Elsewhere(spec.mean, spec.std, spec.shape, len(spec.classes), net, **arguments)
+        return ExternalClassifier(spec.mean, spec.std, spec.shape, len(spec.classes), net, **arguments)
     except (InvalidValue, TypeError, AttributeError) as error:
         raise BadCheckpoint(f"{name} cannot be loaded: {error}") from error
 

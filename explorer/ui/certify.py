@@ -268,7 +268,7 @@ def watch() -> None:
 
 def _await_votes(future: Future[Certifying]) -> None:
     """Wait a moment for the first votes that count, so that the first drawing can tell a radius."""
-    future.wait_for(lambda now: now.certificate is not None or bool(now.tally is not None and now.tally.drawn), PATIENCE)
+    future.wait_for(lambda now: now.certificate is not None or bool(now.progress is not None and now.progress.n_drawn), PATIENCE)
 
 
 def _stage(future: Future[Certifying], polling: bool) -> None:
@@ -289,7 +289,7 @@ def _stage(future: Future[Certifying], polling: bool) -> None:
 
 def _verdict(now: Certifying) -> None:
     if now.certificate is None:
-        text = "**Beginning.**" if now.tally is None else words.so_far(now.tally, now.request.classes)
+        text = "**Beginning.**" if now.progress is None else words.so_far(now.progress, now.request.classes)
         st.info(text, icon=":material/hourglass:")
         return
     kind, text = words.verdict(now.certificate, now.request.classes, now.request.label)
@@ -313,7 +313,7 @@ def _pictures(now: Certifying) -> None:
     classes, truth = now.request.classes, now.request.label
     own = now.clean if truth is None else truth
     looks = [(now.picture, now.clean, "the picture", "<br>no noise")]
-    looks += [(pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.said, strict=False)]
+    looks += [(pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.copy_classes, strict=False)]
     cells = []
     for pixels, said, what, more in looks:
         right, name = said == own, escape(classes[said])
@@ -345,11 +345,11 @@ def _worth_drawing(now: Certifying) -> Certifying:
 
 
 def _done(now: Certifying) -> int:
-    return 0 if now.tally is None else now.tally.done
+    return 0 if now.progress is None else now.progress.done
 
 
 def _figures(now: Certifying) -> None:
-    request, c, t = now.request, now.certificate, now.tally
+    request, c, t = now.request, now.certificate, now.progress
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**The votes**")
@@ -372,7 +372,7 @@ def _figures(now: Certifying) -> None:
         cap = np.array([largest_radius(request.sigma, int(k), request.alpha) for k in steps])
         empty = np.zeros(0)
         figure = plots.course(
-            now.course.get("drawn", empty),
+            now.course.get("n_drawn", empty),
             now.course.get("radius", empty),
             steps,
             cap,
@@ -589,7 +589,7 @@ def _found(search: SmoothedSearch, now: Certifying) -> None:
     pictures = (
         (now.picture, "the picture", f"smoothed model: <b>{escape(classes[search.clean.label])}</b>"),
         (GREY + factor * change, "the change, amplified", f"the change, × {factor:g}"),
-        (search.found, "the attacked picture", f"smoothed model: <b>{escape(classes[search.said])}</b>"),
+        (search.found, "the attacked picture", f"smoothed model: <b>{escape(classes[search.found_class])}</b>"),
     )
     cells = "".join(_cell(pixels, alt, text, True) for pixels, alt, text in pictures)
     st.html(f'<div style="max-width:520px">{_STRIP.format(count=len(pictures), cells=cells)}</div>')

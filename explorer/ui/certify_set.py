@@ -11,7 +11,8 @@ import streamlit as st
 from explorer.core import ExplorerError, wilson
 from explorer.data import DATASETS
 from explorer.engine import Future
-from explorer.engine.certifying import MOST, CertifiedSet, CertifySetRequest, certify_set_work
+from explorer.engine.certifying import MOST
+from explorer.engine.certifying_set import CertifiedSet, CertifySetRequest, certify_set_work
 from explorer.engine.request import from_link
 from explorer.evaluation import published
 from explorer.evaluation.tables import NOT_MEASURED
@@ -239,7 +240,7 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
         cells = [_share(right / total, *wilson(right, total)), _share(noisy.value, noisy.low, noisy.high), *certified]
         mean = plots.down(acr.value, 3) + (f" [{acr.low:.3f} to {acr.high:.3f}]" if acr.low < acr.high else "")
         title = certify_tables.called(zoo.card(now.request.model), now.request.sigma)
-        rows.append([title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.tally["abstained"])])
+        rows.append([title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.counts["abstained"])])
     for card in cards:
         for sigma, measures in certify_tables.certified(card).items():
             certified = (certify_tables.cell(measures, radius) for radius in SHOWN)
@@ -302,7 +303,7 @@ def _ordinary(cards: Sequence[Card]) -> None:
             st.markdown(
                 f"Measured here: **{ordinary.title}** is right about {tallies.percent(right / total, total)} of {total} clean "
                 f"pictures, about {tallies.percent(now.noisy.value, now.noisy.n)} of noisy copies at sigma {request.sigma:g}, and "
-                f"certified right for {now.tally['right']} of {len(now.certificates)}."
+                f"certified right for {now.counts['right']} of {len(now.certificates)}."
             )
     st.button(
         f"Certify “{ordinary.title}” on the same pictures", icon=":material/visibility_off:", key="certify.set.ordinary",

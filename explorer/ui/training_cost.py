@@ -12,7 +12,7 @@ from explorer.core.device import choose
 from explorer.engine import Future
 from explorer.engine.stopping import wanted
 from explorer.jobs import Spec
-from explorer.jobs.runner import precision_of
+from explorer.jobs.environment import precision_of
 from explorer.training import Cost, estimate
 from explorer.ui import training_words as words
 from explorer.ui.session import engine, look_again, session_id, still_open

@@ -16,7 +16,7 @@ from explorer.defenses import RECIPES
 from explorer.models import ARCHITECTURES, zoo
 from explorer.training import Result
 from explorer.training.export import export
-from explorer.training.loop import build
+from explorer.training.state import build
 
 
 @pytest.fixture

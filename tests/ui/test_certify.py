@@ -11,8 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.certify import Certificate, Prediction
-from explorer.certify.smoothing import concluded
-from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch, Trying
+from explorer.engine.attacking_smoothed import Attempt, SmoothedAttack, SmoothedProbe, SmoothedSearch
 from explorer.evaluation import published
 from explorer.evaluation.predicting import OUTCOMES
 from explorer.models import zoo
@@ -49,7 +48,7 @@ def press(app: AppTest, key: str) -> AppTest:
 def made(votes: tuple[int, ...], **changes) -> Certificate:
     asked = {"sigma": 0.25, "n0": 20, "alpha": 0.001, "seed": 1, "precision": "float32", "sound": False, "skipped": False}
     selection = tuple(20 * (i == int(np.argmax(votes))) for i in range(10))
-    return concluded(selection, votes, 0, n=sum(votes), **(asked | changes))
+    return Certificate.from_votes(selection, votes, 0, n=sum(votes), **(asked | changes))
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +150,9 @@ def test_a_running_attack_says_what_it_tries():
     clean = Prediction(6, 0.0, (500,) + (0,) * 9, 0, 0.25, 500, 0.001, 1, "float32")
     now = SmoothedSearch(None, SmoothedAttack(), clean, seconds=3.2)
     assert certify_words.trying(now)[0] == 0 and "untouched picture" in certify_words.trying(now)[1]
-    share, said = certify_words.trying(replace(now, trying=Trying(0.75, "PGD, ce", 5, 20)))
+    share, said = certify_words.trying(replace(now, attempt=Attempt(0.75, "PGD, ce", 5, 20)))
     assert share == 0.25 and "L2 0.75" in said and "step 5 of 20" in said and "0 distances tried, 3 s" in said
-    assert "is judged" in certify_words.trying(replace(now, trying=Trying(0.75, "PGD, ce", 20, 20)))[1]
+    assert "is judged" in certify_words.trying(replace(now, attempt=Attempt(0.75, "PGD, ce", 20, 20)))[1]
 
 
 def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
@@ -244,12 +243,12 @@ def test_the_figures_of_a_running_certificate_follow_in_steps(monkeypatch):
     monkeypatch.setattr("explorer.ui.certify.st.session_state", state)
 
     def at(done, certificate=None, request="a"):
-        return SimpleNamespace(request=request, tally=SimpleNamespace(done=done), certificate=certificate)
+        return SimpleNamespace(request=request, progress=SimpleNamespace(done=done), certificate=certificate)
 
-    seen = [certify._worth_drawing(at(done)).tally.done for done in (0, 100, 110, 119, 121, 130)]
+    seen = [certify._worth_drawing(at(done)).progress.done for done in (0, 100, 110, 119, 121, 130)]
     assert seen == [0, 100, 100, 100, 121, 121]
-    assert certify._worth_drawing(at(131, certificate="made")).tally.done == 131  # the last is always drawn
-    assert certify._worth_drawing(at(5)).tally.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
+    assert certify._worth_drawing(at(131, certificate="made")).progress.done == 131  # the last is always drawn
+    assert certify._worth_drawing(at(5)).progress.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
 
 
 def test_a_radius_is_put_into_terms_that_can_be_imagined():

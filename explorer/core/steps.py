@@ -67,7 +67,7 @@ class Best:
     """
 
     def __init__(self, minimal: bool = False, by_loss: bool = False):
-        self.minimal, self.by_loss = minimal, by_loss and not minimal
+        self.minimal, self.by_loss = minimal, by_loss
         self.last: Step | None = None
         self.x = self.success = self.distance = self.loss = self.shared = None
         self._stalled = self._seen = 0
@@ -100,8 +100,8 @@ class Best:
             rank = (step.distance <= self.distance).to(self.loss.device)
         else:
             rank = (step.loss >= self.loss) | self.loss.isnan()
-        if self.by_loss:
-            return rank
+            if self.by_loss:
+                return rank
         return (step.reached & ~self.success) | ((step.reached == self.success) & rank)
 
     @property

@@ -58,7 +58,7 @@ class CertifyRequest:
     one: AttackRequest = field(init=False, repr=False, compare=False)  # knows how to find the picture
 
     def __post_init__(self) -> None:
-        one = AttackRequest(self.dataset, self.image, self.model, norm="l2", eps=0.5, label=self.label)
+        one = AttackRequest(self.dataset, self.image, self.model, norm="l2", eps=0.5, label=self.label).checked()
         values = checked(self.model, self.sigma, self.n0, self.n, self.alpha)
         values |= {"image": one.image, "label": one.label, "one": one, "sound": _flag("sound", self.sound)}
         if self.precision not in ("float32", "bfloat16"):

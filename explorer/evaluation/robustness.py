@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.certify.noise import BATCHES
-from explorer.core import Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, as_classifier, run, seeded
+from explorer.core import Ball, Best, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, as_classifier, seeded
 from explorer.core.ball import EPS_LIMIT
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
@@ -332,18 +332,14 @@ class _Job:
         """(n,) still right, and still right in 8 bits: the attack's best (or nearest) image, judged once."""
         goal = Goal.untargeted(y)
         with torch.autocast(x0.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            walk = self._walk(self.attack, x0, goal)
-            outcome = run(walk, goal, minimal=True) if self.minimal else run(self._chosen_by_loss(walk), goal)
-        verdict = verify(self.model, outcome.x, x0, goal, self.ball, self.rng)
+            best = Best(self.minimal, by_loss=self.source.stochastic)
+            for step in self._walk(self.attack, x0, goal):
+                best.add(step)
+        verdict = verify(self.model, best.outcome().x, x0, goal, self.ball, self.rng)
         if self.minimal:
             distance = verdict.linf if self.ball.norm == "linf" else verdict.l2
             self.tally.distances += torch.where(verdict.reached, distance, math.inf).tolist()
         return _held(verdict, y)
-
-    def _chosen_by_loss(self, walk: Iterator[Step]) -> Iterator[Step]:
-        """On a stochastic model a step's own verdict is noise: leave the choice to its mean loss."""
-        for step in walk:
-            yield replace(step, reached=torch.zeros_like(step.reached)) if self.source.stochastic else step
 
     def _any_visited(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) as above, over all images visited; one that is fooled, in 8 bits too, leaves between restarts."""

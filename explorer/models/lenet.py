@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from explorer.core import Classifier
 from explorer.models import ARCHITECTURES
-from explorer.models._noise import InputNoise
+from explorer.models.noise import InputNoise
 
 
 @ARCHITECTURES.register("lenet", title="LeNet")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from explorer.jobs.runner import counted
+from explorer.jobs.train import counted
 from explorer.plots.training import MEASURES
 from explorer.ui.training_record import Standing, interval
 

@@ -64,16 +64,16 @@ def test_asking_again_gives_the_same_one_at_once(engine, kept):
 
 def test_what_was_stopped_certifies_nothing_and_begins_again_with_the_same_draws(engine, kept):
     request = CertifyRequest(image=3, **TINY | {"n": 100_000})
-    ticket = engine.submit("me", certify_work(engine, request, kept), deadline=DEADLINE)
-    for item in ticket.events():
+    future = engine.submit("me", certify_work(engine, request, kept), deadline=DEADLINE)
+    for item in future.events():
         if item.progress.n_drawn:
             seen = item.progress
             break
-    ticket.cancel()
+    future.cancel()
     began = time.monotonic()
-    assert ticket.wait(20) and ticket.state == "cancelled" and time.monotonic() - began < 20
+    assert future.wait(20) and future.state == "cancelled" and time.monotonic() - began < 20
     with pytest.raises(Cancelled):
-        list(ticket.events())
+        list(future.events())
     assert kept.find(request.question(load("cifar10", split="test", source="sample").x[3])) is None
     for item in certify_work(engine, request, kept)():
         if item.progress.done == seen.done:

@@ -31,7 +31,7 @@ def open_app(query: dict[str, str] | None = None) -> AppTest:
     return app.run()
 
 
-def finished(app: AppTest, key: str = "certify.ticket") -> AppTest:
+def finished(app: AppTest, key: str = "certify.future") -> AppTest:
     assert app.session_state[key].wait(60)
     return app.run()
 
@@ -58,7 +58,7 @@ def quick() -> AppTest:
 
 def test_a_link_is_certified_at_once_and_stays_in_the_address(quick):
     assert not quick.exception
-    now = quick.session_state["certify.ticket"].latest
+    now = quick.session_state["certify.future"].latest
     assert now.certificate.n == 200 and now.certificate.sigma == 0.25  # the card's
     assert str(now.certificate.seed) in texts(quick) and "Not sound in floating point" in texts(quick)
     assert quick.query_params["n"] == "200" and "settings have changed" not in texts(quick)
@@ -67,9 +67,9 @@ def test_a_link_is_certified_at_once_and_stays_in_the_address(quick):
 
 
 def test_asking_again_gives_the_same_certificate(quick):
-    before = quick.session_state["certify.ticket"].latest.certificate
+    before = quick.session_state["certify.future"].latest.certificate
     again = finished(press(finished(open_app(QUICK)), "certify.begin"))
-    now = again.session_state["certify.ticket"].latest
+    now = again.session_state["certify.future"].latest
     assert now.kept and now.certificate == before and certify_words.progress(now)[1].startswith("Made before")
 
 
@@ -80,7 +80,7 @@ def test_a_link_that_cannot_be_followed_says_why(change, word):
     assert not app.exception
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence
-    app.session_state["certify.ticket"].cancel()
+    app.session_state["certify.future"].cancel()
 
 
 @pytest.mark.parametrize(("key", "value", "word"), [("certify.sigma", 0.0, "sigma"), ("certify.n", 5, "at least 10"),
@@ -114,10 +114,10 @@ def test_a_sound_certificate_is_called_so():
 
 def test_cancelled_it_certifies_nothing():
     app = open_app(QUICK | {"n": "100000"})
-    ticket = app.session_state["certify.ticket"]
-    next(ticket.events())
+    future = app.session_state["certify.future"]
+    next(future.events())
     press(app, "certify.cancel")
-    assert ticket.wait(20) and ticket.state == "cancelled"
+    assert future.wait(20) and future.state == "cancelled"
     app.run()
     assert "certifies nothing" in texts(app) and "That comes when all" in texts(app)
 
@@ -131,7 +131,7 @@ def test_the_smoothed_model_is_attacked():
     search = app.session_state["certify.attack"].latest
     assert search.settings == SmoothedAttack(steps=1, draws=1, n=20, width=0.5) and search.ended
     assert not search.probes or "one attack alone" in texts(app)
-    assert search.certificate == app.session_state["certify.ticket"].latest.certificate
+    assert search.certificate == app.session_state["certify.future"].latest.certificate
     assert ("Nearest attack" in texts(app) or "No attack succeeded" in texts(app)) or search.ended == "abstained"
     press(app, "certify.begin")
     assert app.session_state["certify.attack"] is None  # it belonged to the certificate before
@@ -179,8 +179,8 @@ def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
 def test_a_set_is_certified_beside_the_cards():
     app = finished_set(open_app(SET))
     assert not app.exception and "Certified accuracy" in texts(app)
-    ((_, ticket),) = app.session_state["certify.sets"]
-    assert len(ticket.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
+    ((_, future),) = app.session_state["certify.sets"]
+    assert len(future.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
     assert "10 × 20, here" in texts(app) and "500 × 10,000, card" in texts(app)
     finished_set(press(app, "certify.set.ordinary"))
     assert [asked.model for asked, _ in app.session_state["certify.sets"]] == [MODEL, "cifar10/baseline"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -55,3 +56,16 @@ class Classifier(nn.Module):
     def freeze(self) -> Classifier:
         """Ready to be shared: eval mode, no parameter asks for gradients."""
         return self.eval().requires_grad_(False)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside the block and exactly as before after it (attacks during training)."""
+    modes = [(module, module.training) for module in model.modules() if module.training]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

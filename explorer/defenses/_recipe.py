@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Classifier, Goal, Hyper, Region, param, run, sample_batch, use_generator
+from explorer.core import Ball, Classifier, Goal, Hyper, Region, eval_mode, param, run, sample_batch, use_generator
 from explorer.core.goal import LossName
 
 
@@ -195,7 +194,7 @@ def pulled_gradient(
 
     In eval mode; running statistics and parameter gradients stay untouched.
     """
-    with torch.enable_grad(), in_eval_mode(model), use_generator(rng):
+    with torch.enable_grad(), eval_mode(model), use_generator(rng):
         leaf = x.detach().requires_grad_(True)
         logits = model(leaf)
         above = pull(logits.detach().float()).to(logits.dtype)

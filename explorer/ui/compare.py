@@ -387,7 +387,7 @@ def _made_on(lane: Lane) -> str:
 
 
 def _partners(lane: Lane) -> tuple[str, ...]:
-    return getattr(lane.request.method, "partners", ())
+    return lane.request.method.partners
 
 
 def _title(model: str) -> str:

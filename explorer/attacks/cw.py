@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, dead, look, revived
 from explorer.attacks._linear import Sight, against, leads, likeliest, nearest
-from explorer.core import Ball, Goal, Hyper, Step, param, use_generator
+from explorer.core import Attack, Ball, Goal, Step, param, use_generator
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
@@ -35,7 +35,7 @@ BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
     summary="Minimises the length of the change and a penalty together, again and again: slow, precise distances.",
 )
 @dataclass(frozen=True)
-class CW(Hyper):
+class CW(Attack):
     """min over w of ||x(w) - x0||^2 + c * max(0, kappa - margin(x(w))), with x(w) inside [0, 1] by a tanh.
 
     margin is the best other logit minus the label's (with a target the reverse): the paper's f, sign turned. Success is a
@@ -61,7 +61,7 @@ class CW(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("l2",)
+    threats: ClassVar[tuple[str, ...]] = ("l2",)
     formula: ClassVar[str] = r"\min_w\ \lVert x_w - x\rVert_2^2 + c\,f(x_w)"
     explanation: ClassVar[str] = (
         r"Two wishes in one sum: keep the change short, and make some wrong logit $z_j$ beat the right one $z_y$ by "
@@ -183,6 +183,7 @@ class _Work:
             degenerate=degenerate,
             forwards=self.forwards,
             backwards=self.backwards,
+            minimal=True,
         )
 
     def begin(self, search: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm, look
 from explorer.attacks._linear import BEYOND, LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core import Attack, Ball, Goal, Step, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
@@ -29,7 +29,7 @@ WORTH = 0.001  # an image is drawn back if that shortens its distance by more, a
     summary="Walks straight to the nearest class boundary, as if the boundaries were flat: how far is the edge?",
 )
 @dataclass(frozen=True)
-class DeepFool(Hyper):
+class DeepFool(Attack):
     """r <- r + m_k / ||w_k||^2 * w_k for the boundary k that is nearest if the logits were linear; x = x0 + 1.02 r.
 
     m_k is the logit of the present class minus that of class k, w_k the gradient of the reverse difference, nearest by
@@ -51,7 +51,7 @@ class DeepFool(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = r"r \leftarrow r + \frac{m_k}{\lVert w_k\rVert_2^2}\,w_k"
     explanation: ClassVar[str] = (
         r"Near the picture, treat the model as if its logits were straight slopes: then the lead $m_j$ of the present "
@@ -135,6 +135,7 @@ class DeepFool(Hyper):
                 degenerate=degenerate,
                 forwards=forwards,
                 backwards=backwards,
+                minimal=True,
             )
             if over:
                 return

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
 from explorer.attacks._linear import LEAST, Sight, crossing, leads, likeliest, nearest, nudge, usable
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core import Attack, Ball, Goal, Step, param
 
 FRAMES = 120  # of all updates about this many are yielded
 ROUNDING = 1e-5  # a margin smaller than this part of the largest logit may be gone when the image is looked at again
@@ -28,7 +28,7 @@ START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or 
     summary="Follows the boundary and pulls back toward the image, one wrong class after the other: small distances.",
 )
 @dataclass(frozen=True)
-class FAB(Hyper):
+class FAB(Attack):
     """x <- clip((1 - a)(x + 1.05 d) + a(x0 + 1.05 d0)), then x <- x0 + 0.9 (x - x0) where the goal was reached.
 
     d and d0 are the shortest ways from x and from x0 to the boundary, if it is the straight one seen at x, that stay in
@@ -52,7 +52,7 @@ class FAB(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     stops: ClassVar[bool] = False  # whether an image leaves with its first result
     formula: ClassVar[str] = r"x \leftarrow (1-\alpha)\,(x + \eta\, d) + \alpha\,(x_0 + \eta\, d_0)"
     explanation: ClassVar[str] = (
@@ -257,6 +257,7 @@ class _Work:
             degenerate=degenerate,
             forwards=self.forwards,
             backwards=self.backwards,
+            minimal=self.attack.budget == "minimal",
         )
 
     def show_best(self) -> None:

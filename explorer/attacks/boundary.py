@@ -72,19 +72,14 @@ def leads(logits: Tensor, goal: Goal, rivals: Tensor) -> Tensor:
 def rounding(goal: Goal, logits: Tensor) -> Tensor:
     """(n,) the margin that rounding could take away when the image is looked at again, in another batch or elsewhere.
 
-    Logits are sums of terms that are about as large as the logits lie apart: a constant added to all of them counts with
-    its last digit only. Classes at -inf, or switched off by a very negative number, do not count.
+    Logits are sums of terms about as large as the logits lie apart: a constant added to all of them counts with its last
+    digit only, and classes at -inf, or switched off by a very negative number, do not count.
     """
     finite = logits.isfinite()
     spread = logits.masked_fill(~finite, -math.inf).amax(1) - logits.masked_fill(~finite, math.inf).amin(1)
     own, margin = logits.gather(1, goal.labels[:, None])[:, 0], goal.margin(logits)
     size = torch.maximum(own.abs(), (own - margin if goal.is_targeted else own + margin).abs())
     return SHARE * torch.minimum(spread, SWITCHED_OFF * size) + DIGIT * size
-
-
-def clear(goal: Goal, logits: Tensor, kappa: float = 0.0) -> Tensor:
-    """(n,) bool: the margin exceeds kappa by more than rounding could take away."""
-    return goal.margin(logits) - kappa > rounding(goal, logits)
 
 
 def usable(slopes: Tensor) -> Tensor:
@@ -162,12 +157,6 @@ def shortest(way: Tensor, need: Tensor, x: Tensor, norm: str) -> Tensor:
         full = more
 
 
-def nudge(like: Tensor, rng: torch.Generator) -> Tensor:
-    """A random step: NUDGE up or down for every pixel."""
-    noise = torch.randn(like.shape, generator=rng, device=rng.device, dtype=like.dtype)
-    return NUDGE * noise.sign().to(like.device)
-
-
 # Between a point that does not reach the goal and one that does
 
 
@@ -236,6 +225,11 @@ class BoundaryWalk:
         self.x = self.x.index_copy(0, rows, x)
         self.logits = logits if len(rows) == len(self.x) else self.logits.index_copy(0, rows, logits)
 
+    def nudge(self, like: Tensor) -> Tensor:
+        """A random step: NUDGE up or down for every pixel."""
+        noise = torch.randn(like.shape, generator=self.rng, device=self.rng.device, dtype=like.dtype)
+        return NUDGE * noise.sign().to(like.device)
+
     def step(self, left: int) -> Step:
         """What is shown now; `left` more steps are to come at most."""
         index, degenerate = self.index, self.degenerate
@@ -274,6 +268,7 @@ class BoundarySearch(BoundaryWalk):
         self.best, self.best_logits = self.x, self.logits
         self.clean_margin = self.goal.margin(self.logits)
         self.best_distance = torch.where(self.reached(), 0.0, torch.full_like(self.clean_margin, math.inf))
+        self.terms = torch.zeros_like(self.clean_margin)  # (N,) size of pixel * slope at the images, once seen
 
     def look(self, x: Tensor, rows: Tensor, sloped: bool = True) -> Linearization:
         """`linearize`; the point is shown, and kept if it is the nearest success.
@@ -284,7 +279,7 @@ class BoundarySearch(BoundaryWalk):
         goal, logits = self.goal.rows(rows), seen.logits
         far = self.ball.distance(x, self.x0[rows])  # float64, so perhaps not on the model's device
         inside, far = (far <= self.eps).to(x.device), far.float().to(x.device)
-        success = inside & clear(goal, logits, self.kappa)
+        success = inside & self.clear(logits, rows)
         shown = inside & (success | ~(goal.margin(logits) > self.kappa))
         nearer = success & (far < self.best_distance[rows])
         self.show(x[shown], logits[shown], rows[shown])
@@ -293,6 +288,14 @@ class BoundarySearch(BoundaryWalk):
         self.best_logits = self.best_logits.index_copy(0, kept, logits[nearer])
         self.best_distance = self.best_distance.index_copy(0, kept, far[nearer])
         return seen
+
+    def rounding(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(n,) `rounding`, but not less than what is lost in the sum of pixel * slope: two classes may lie together."""
+        return torch.maximum(rounding(self.goal.rows(rows), logits), SHARE / 2 * self.terms[rows])
+
+    def clear(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(n,) bool: a success that rounding could not take away."""
+        return self.goal.rows(rows).margin(logits) - self.kappa > self.rounding(logits, rows)
 
     def show_best(self) -> None:
         """Show the best where there is one."""
@@ -323,6 +326,7 @@ class BoundarySearch(BoundaryWalk):
         rivals = likeliest(self.clean.logits, self.goal, 1 if self.goal.is_targeted else count)
         slopes = self.slopes(self.clean, self.everybody, rivals)
         self.degenerate |= ~usable(slopes).any(1)
+        self.terms = (slopes * self.x0[:, None]).flatten(2).norm(dim=2).nan_to_num(0.0, posinf=0.0).amax(1)
         return rivals, leads(self.clean.logits, self.goal, rivals), slopes
 
     def slide(self, steps: int) -> Iterator[int]:
@@ -337,7 +341,7 @@ class BoundarySearch(BoundaryWalk):
         for left in reversed(range(steps if len(rows) else 0)):
             goal, before = self.goal.rows(rows), self.best_distance[rows]
             seen = self.look(x, rows)
-            success = clear(goal, seen.logits, self.kappa)
+            success = self.clear(seen.logits, rows)
             share = torch.where(success, share, share / 2)
             rival = likeliest(seen.logits, goal, 1)
             plane = nearest(leads(seen.logits, goal, rival) + self.kappa, self.slopes(seen, rows, rival), "l2")
@@ -364,7 +368,7 @@ class BoundarySearch(BoundaryWalk):
 
         def look(x: Tensor) -> tuple[Tensor, Tensor]:
             logits = self.look(x, rows, sloped=False).logits
-            return goal.margin(logits) - self.kappa, clear(goal, logits, self.kappa)
+            return goal.margin(logits) - self.kappa, self.clear(logits, rows)
 
         margins = self.clean_margin[rows] - self.kappa, goal.margin(self.best_logits[rows]) - self.kappa
         refine(look, (self.x0[rows], self.best[rows]), margins, steps, share)

@@ -20,10 +20,10 @@ LOOKS = 10  # how often in one search an image is asked whether it still gets be
 STILL = 1.25  # / steps: it does not if the objective fell by less than this share
 SHORTER = 0.999  # a search that leaves more than this share of the distance was idle
 ANY = -1  # no class is asked for: the likeliest wrong one is
-RIVALS = 9  # among so many of the likeliest wrong classes an image looks for a nearer one when a search was idle
+RIVALS = 9  # of so many of the likeliest wrong classes the slopes at the image are seen
 WIDER = 0.9  # tanh of w at a white pixel (-WIDER at a black one), so that there is a slope
-ENOUGH = 30  # times what a straight boundary needs: the weight of a penalty of 1
-LONGEST = 0.1  # the first step of Adam at most
+ENOUGH = 30  # the first c, for a first_c of 1, in units of what a straight boundary needs
+LONGEST = 0.1  # Adam's step at most, where lr is not longer
 LAST = 0.1  # to this share the step shrinks within a search, once the distance is known
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
 
@@ -39,23 +39,20 @@ BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
 class CW(Hyper):
     """min over w of ||x(w) - x0||^2 + c * max(0, kappa - margin(x(w))), with x(w) inside [0, 1] by a tanh.
 
-    margin is the best other logit minus the label's (with a target the reverse): the paper's f, sign turned. Success is a
-    margin above kappa. c is searched for each image by itself: times 10 until it succeeds, then halving between the
-    largest that failed and the smallest that succeeded; from 10 searches on, the last one repeats that upper end. The
-    variable and Adam begin anew in every search; the nearest success of all of them slides along the boundary for a while,
-    and a bisection between the image and it ends at the boundary.
-    Cost: up to 9 backward passes for the slopes at the image; one forward and one backward pass for each update of an image
-    that still moves (no backward pass where every image of the batch has succeeded for the moment) and for each slide; one
-    forward pass for the first look and each halving.
-    Of all updates about 120 are yielded, and every search's best point so far; Step.reached means a margin above kappa.
-    differs: the slopes at the image tell how far the nearest boundary is. c begins at 30 first_c times what suffices if it
-    is straight, whatever the scale of the logits, and Adam's step, if longer than `lr`, at a typical pixel's way to it.
+    margin is the best other logit minus the label's (with a target the reverse): the paper's f, sign turned; above kappa it
+    is a success. c is searched for each image by itself: times 10 until it succeeds, then halving between the largest that
+    failed and the smallest that succeeded; from 10 searches on, the last one repeats that upper end. w and Adam begin anew
+    in every search. The nearest success of all slides along the boundary, and a bisection between the image and it follows.
+    Cost: up to 9 backward passes for the slopes at the image; a forward and a backward pass for each update of an image that
+    still moves (none back where all of the batch have succeeded for the moment) and each slide; a forward pass for the first
+    look and each halving. About 120 updates are yielded, and every search's best point; Step.reached: a margin above kappa.
+    differs: c begins at 30 first_c times what suffices if the nearest boundary is as straight as the slopes at the image
+    say, whatever the scale of the logits; Adam's step at what a typical pixel has to change then, if that is more than lr.
     differs: once an image has a result, Adam's step is no longer than what a typical pixel changed by, and shrinks.
     differs: an image leaves a search by itself when its objective stands still, not when that of the batch does.
-    differs: the penalty follows the likeliest wrong class, which need not be the nearest. An image that a search has not
-    brought nearer by a thousandth therefore turns, without a target, to the class whose boundary is nearest by the slopes at
-    the image (among the 9 likeliest) if that is nearer than what was found: its penalty asks for that class from there on,
-    until a search is idle again. Without such a class it is done with searching.
+    differs: the penalty follows the likeliest wrong class. An image that a search has not brought nearer by a thousandth
+    turns, without a target, to the class (of the 9 likeliest) that is nearest by the slopes at the image, if nearer than what
+    was found: its penalty asks for that class until a search is idle again. Without such a class it is done with searching.
     differs: the tanh is widened to [-1/18, 19/18] and cut at [0, 1], so that x(w0) is the image, and black and white
     pixels have a slope (the authors scale by 0.999999, where it is a millionth).
     differs: the slides and the bisection at the end (`BoundarySearch`); a success that could be rounding is none.
@@ -72,11 +69,7 @@ class CW(Hyper):
         r"searched for, with a fresh start each time. The picture $x_w$ is a tanh of the variable $w$, which keeps "
         r"every pixel inside its range. At the end a bisection moves the best result back to the very boundary."
     )
-    presets = {
-        "weak": {"searches": 5, "steps": 50},
-        "standard": {},
-        "strong": {"steps": 1000},
-    }
+    presets = {"weak": {"searches": 5, "steps": 50}, "standard": {}, "strong": {"steps": 1000}}
 
     searches: int = param(9, "searches", lo=1, hi=20, help="How many values of c are tried.")
     steps: int = param(100, "steps per search", lo=1, hi=10000, help="Updates of one search at most.")
@@ -85,12 +78,7 @@ class CW(Hyper):
     )
     lr: float = param(0.01, "learning rate", lo=0.0001, hi=1.0, step=0.005, help="Adam's step, in the tanh variable.")
     first_c: float = param(
-        0.1,
-        "first c",
-        lo=1e-6,
-        hi=1e6,
-        step=0.1,
-        help="The first weight of the penalty; 0.1 is three times what a straight boundary needs.",
+        0.1, "first c", lo=1e-6, hi=1e6, step=0.1, help="First weight: 0.1 is 3 times what a straight boundary needs."
     )
     slides: int = param(
         8, "slides", lo=0, hi=100, help="Steps along the boundary toward the image, after the searches."
@@ -103,7 +91,7 @@ class CW(Hyper):
     @property
     def expected_frames(self) -> int:
         """Steps that the walk yields at most."""
-        return 2 + self.searches * (self._shown + 1) + self.slides
+        return 2 + self.searches * (1 + len(range(0, self.steps, self._every))) + self.slides
 
     @property
     def expected_passes(self) -> int:
@@ -112,13 +100,7 @@ class CW(Hyper):
 
     @property
     def _every(self) -> int:
-        """One of so many updates is yielded."""
-        return math.ceil(self.searches * self.steps / FRAMES)
-
-    @property
-    def _shown(self) -> int:
-        """Updates of one search that are yielded at most."""
-        return len(range(0, self.steps, self._every))
+        return math.ceil(self.searches * self.steps / FRAMES)  # one of so many updates is yielded
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
         check_norm(self, ball)
@@ -126,16 +108,16 @@ class CW(Hyper):
         yield best.step(self.expected_frames - 1)
         if len(best.going()) == 0:
             return
-        penalty = _Penalty(best, self.first_c)
+        penalty, shown = _Penalty(best, self.first_c), len(range(0, self.steps, self._every))
         for search in range(self.searches):
-            later = (self.searches - search - 1) * (self._shown + 1) + self.slides + 1  # steps to come afterwards
+            later = (self.searches - search - 1) * (shown + 1) + self.slides + 1  # steps to come afterwards
             before, state = best.best_distance, penalty.begin(best, self.lr, repeat=search == self.searches - 1 >= 9)
             if len(state.rows) == 0:
                 break
             for update in range(self.steps):
                 self._update(best, penalty, state, update)
                 if update % self._every == 0:
-                    yield best.step(self._shown - update // self._every + later)
+                    yield best.step(shown - update // self._every + later)
                 if update % max(self.steps // LOOKS, 1) == 0:
                     state = state.improving(1 - STILL / self.steps)
                 if len(state.rows) == 0:
@@ -154,7 +136,8 @@ class CW(Hyper):
         rows, x0, tanh = state.rows, best.x0[state.rows], torch.tanh(state.w)
         x = ((tanh / WIDER + 1) / 2).clamp(0, 1) if update else x0  # at first the same but for rounding
         seen, goal = best.look(x, rows), best.goal.rows(rows)
-        rival = penalty.rival(seen.logits, goal, rows)
+        toward = penalty.toward[rows][:, None]
+        rival = torch.where(toward == ANY, likeliest(seen.logits, goal, 1), toward)  # (n,1)
         f = leads(seen.logits, goal, rival)[:, 0] + self.kappa  # (n,), below 0 where the rival leads by enough
         penalty.succeeded[rows] |= f < 0
         c, slope = penalty.c[rows], 2 * (x - x0)
@@ -220,11 +203,6 @@ class _Penalty:
         step, none = torch.minimum(way, changed), torch.full_like(self.c[rows], math.inf)
         w, zero = torch.atanh(WIDER * (2 * x0 - 1)), torch.zeros_like(x0)
         return _Search(rows, w, zero, zero.clone(), step, (1 - LAST) * step / changed, none, none)
-
-    def rival(self, logits: Tensor, goal: Goal, rows: Tensor) -> Tensor:
-        """(n,1) the class that is to beat the label (with a target: to be beaten): the likeliest, or the one turned to."""
-        toward = self.toward[rows][:, None]
-        return torch.where(toward == ANY, likeliest(logits, goal, 1), toward)
 
     def bisect(self) -> None:
         self.worked = torch.where(self.succeeded, self.c, self.worked)

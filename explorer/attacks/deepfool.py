@@ -12,17 +12,7 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._ascent import check_norm
-from explorer.attacks.boundary import (
-    BEYOND,
-    BoundaryWalk,
-    Linearization,
-    crossing,
-    leads,
-    likeliest,
-    nearest,
-    nudge,
-    refine,
-)
+from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, likeliest, nearest, refine
 from explorer.core import Ball, Goal, Hyper, Step, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
@@ -71,11 +61,7 @@ class DeepFool(Hyper):
         r"moves by the same amount, in the direction of the sign of $w_k$.) It needs no eps: the result is a "
         r"distance."
     )
-    presets = {
-        "weak": {"steps": 5, "classes": 3},
-        "standard": {},
-        "strong": {"steps": 200, "classes": 20},
-    }
+    presets = {"weak": {"steps": 5, "classes": 3}, "standard": {}, "strong": {"steps": 200, "classes": 20}}
 
     steps: int = param(50, "steps", lo=1, hi=1000, help="How many updates at most; most images need two to five.")
     overshoot: float = param(
@@ -127,7 +113,7 @@ class DeepFool(Hyper):
                 return
             rows, step, lost = rows[going], step[going], lost[going]
             if bool(lost.any()):
-                step = torch.where(lost.view(-1, 1, 1, 1), nudge(step, rng), step)
+                step = torch.where(lost.view(-1, 1, 1, 1), at.nudge(step), step)
             start = x0[rows]
             moved[rows] = torch.minimum(torch.maximum(moved[rows] + step, -start), 1 - start)
             x = (start + (1 + self.overshoot) * moved[rows]).clamp(0, 1)
@@ -142,7 +128,7 @@ class DeepFool(Hyper):
         """
         x, goal, norm = at.x[rows], at.goal.rows(rows), at.ball.norm
         lead = leads(seen.logits, goal, rivals[rows])  # (n,R)
-        eligible = (~goal.reached(seen.logits))[:, None].repeat(
+        eligible = ~goal.reached(seen.logits)[:, None].repeat(
             1, lead.shape[1]
         )  # not looked at, and perhaps the nearest
         far, step, some = x.new_full((len(x),), math.inf), torch.zeros_like(x), torch.arange(len(x), device=x.device)

@@ -21,7 +21,6 @@ from explorer.attacks.boundary import (
     length,
     likeliest,
     nearest,
-    nudge,
     shortest,
 )
 from explorer.core import Ball, Goal, Hyper, Step, param
@@ -241,6 +240,6 @@ class _Run:
         ahead = ahead.to(self.x.dtype).clamp(0, 1).view_as(self.x)
         stuck = plane.lost | (ahead == self.x).flatten(1).all(1)
         if bool(stuck.any()):
-            random = (self.x + nudge(self.x, self.best.rng)).clamp(0, 1)
+            random = (self.x + self.best.nudge(self.x)).clamp(0, 1)
             ahead = torch.where(stuck.view(-1, 1, 1, 1), random, ahead)
         return ahead

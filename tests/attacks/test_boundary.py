@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import linprog
 
 from explorer.attacks import ATTACKS
-from explorer.attacks.boundary import clear, leads, likeliest, nearest, refine, shortest
+from explorer.attacks.boundary import leads, likeliest, nearest, refine, rounding, shortest
 from explorer.core import Classifier, Goal, seeded
 from tests.attacks.optimum import BALLS, clipped, images, optimum, smallest, weights
 
@@ -122,23 +122,15 @@ def test_the_label_is_no_rival_of_its_own_and_a_class_at_minus_infinity_is_infin
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
-def test_a_clear_success_is_measured_by_the_spread_of_the_logits(scale):
-    """Twice what is lost in float32 is a success, and a half is none; a constant in all logits costs its own last digit."""
-    goal, base = Goal.untargeted(torch.tensor([0])), torch.tensor([[5.0, 5.0, 1.0, -5.0]])
-
-    def at(margin, change=lambda z: z):
-        logits = base + torch.tensor([[0.0, margin, 0.0, 0.0]])
-        return bool(clear(goal, change(scale * logits)))
-
-    assert at(5e-5) and not at(5e-6)
-    assert at(5e-5, lambda z: z.where(z > -scale, -torch.inf)) and at(2e-3, lambda z: z.where(z > -scale, -1e9 * scale))
-    assert at(0.01, lambda z: z + 1e4 * scale) and not at(0.001, lambda z: z + 1e4 * scale)
-    assert not at(torch.nan) and not bool(clear(goal, torch.full((1, 4), torch.nan)))
-
-
-def test_kappa_is_exceeded_clearly():
-    goal = Goal.targeted(torch.tensor([1, 1]))
-    assert clear(goal, torch.tensor([[1.0, 3.0, -4.0], [1.0, 3.1, -4.0]]), kappa=2.0).tolist() == [False, True]
+@pytest.mark.parametrize("targeted", [False, True])
+def test_rounding_is_measured_by_the_spread_of_the_logits(scale, targeted):
+    """Ten units in 1e-6; a constant in all logits costs its own last digit, a class that is switched off nothing, or little."""
+    goal, logits = Goal(torch.tensor([0]), targeted), scale * torch.tensor([[5.0, 5.0, 1.0, -5.0]])
+    off = logits.masked_fill(logits < 0, -torch.inf)
+    lost = [float(rounding(goal, z)) / scale for z in (logits, off, logits + 1e4 * scale)]
+    assert lost[0] == pytest.approx(2.06e-5, rel=0.01) and lost[1] == pytest.approx(8.6e-6, rel=0.01)
+    assert lost[2] == pytest.approx(1.2e-3, rel=0.02)
+    assert float(rounding(goal, logits.masked_fill(logits < 0, -1e9 * scale))) < 2e-3 * scale
 
 
 def test_the_line_search_closes_in_from_both_sides():
@@ -195,7 +187,10 @@ class Dazzled(Changed):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda z, bright: z * torch.where(bright, torch.nan, 1.0), lambda z, bright: z + torch.where(bright, torch.nan, 0.0)],
+    [
+        lambda z, bright: z * torch.where(bright, torch.nan, 1.0),
+        lambda z, bright: z + torch.where(bright, torch.nan, 0.0),
+    ],
     ids=["slopes, too", "logits alone"],
 )
 def test_an_image_whose_logits_are_not_finite_fails_and_the_others_do_not(linear, kind, change):

@@ -21,7 +21,7 @@ from explorer.core.statistics import wilson
 
 if TYPE_CHECKING:
     from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
-    from explorer.core.classifier import Classifier
+    from explorer.core.classifier import Classifier, as_classifier
     from explorer.core.goal import LOSSES, Goal
     from explorer.core.rng import (
         batch_shard,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _LATER = {
     "ball": ("NORMS", "USUAL_EPS", "Ball", "Region"),
-    "classifier": ("Classifier",),
+    "classifier": ("Classifier", "as_classifier"),
     "goal": ("LOSSES", "Goal"),
     "rng": ("batch_shard", "current_rng", "derived_seed", "sample_batch", "sample_like", "seeded", "use_generator"),
     "steps": ("Best", "Outcome", "Step", "run"),
@@ -78,6 +78,7 @@ __all__ = [
     "Step",
     "Trace",
     "UnknownName",
+    "as_classifier",
     "batch_shard",
     "current_rng",
     "derived_seed",

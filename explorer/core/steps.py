@@ -61,10 +61,13 @@ class Best:
     (a confident network's cross-entropy is 0 for many steps); for a minimal-distance attack (`minimal=True`) the
     smaller distance wins, again the later of equals. Images that share one change (`Step.shared`) stay together: the
     point at which most of them reach the goal wins, among equals the one of the highest mean loss, again the later.
+
+    `by_loss`: the model is stochastic, so that one step's success is noise: the mean loss over the draws chooses alone,
+    and `success` says what was seen there. A minimal-distance attack has no other measure than success.
     """
 
-    def __init__(self, minimal: bool = False):
-        self.minimal = minimal
+    def __init__(self, minimal: bool = False, by_loss: bool = False):
+        self.minimal, self.by_loss = minimal, by_loss and not minimal
         self.last: Step | None = None
         self.x = self.success = self.distance = self.loss = self.shared = None
         self._stalled = self._seen = 0
@@ -90,13 +93,15 @@ class Best:
 
     def _better(self, step: Step) -> Tensor:
         if step.shared is not None:
-            now, before = int(step.reached.sum()), int(self.success.sum())
+            now, before = (0, 0) if self.by_loss else (int(step.reached.sum()), int(self.success.sum()))
             rank = not float(step.loss.mean()) < float(self.loss.mean())
             return torch.full_like(step.reached, now > before or (now == before and rank))
         if self.minimal:
             rank = (step.distance <= self.distance).to(self.loss.device)
         else:
             rank = (step.loss >= self.loss) | self.loss.isnan()
+        if self.by_loss:
+            return rank
         return (step.reached & ~self.success) | ((step.reached == self.success) & rank)
 
     @property

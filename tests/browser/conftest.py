@@ -81,7 +81,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+def serve(tmp_path_factory: pytest.TempPathFactory, kept_processes: set[int]) -> Iterator[Callable[..., str]]:
     """serve(script, env=None) -> URL of a running Streamlit server; one per script and environment."""
     running: dict[tuple, tuple[subprocess.Popen, str]] = {}
 
@@ -90,6 +90,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., st
         if known not in running:
             log = tmp_path_factory.mktemp("streamlit") / "log.txt"
             running[known] = _start(known[0], env or {}, log)
+            kept_processes.add(running[known][0].pid)
         return running[known][1]
 
     yield serve

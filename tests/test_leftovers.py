@@ -9,9 +9,9 @@ import psutil
 
 PLANTED = """
 import subprocess, sys
-from tests import processes
+from tests import leftovers
 
-processes.LEAVE_S = 0.2
+leftovers.LEAVE_S = 0.2
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 def test_clean():

@@ -187,14 +187,13 @@ class Smoothed(nn.Module):
         x: Tensor,
         *,
         max_draws: int = GOLD_DRAWS,
-        p_value: float = GOLD_P_VALUE,
         seed: int | None = None,
         should_stop: ShouldStop | None = None,
     ) -> TopClass:
         """What g says of x: the top class over `max_draws` draws, or fewer where that is enough.
 
         After 1,000 draws and after each doubling it is tested whether the top two classes are equally likely; below
-        `p_value` the rest is not drawn. No answer of PREDICT with this seed has seen these draws.
+        p = 1e-9 the rest is not drawn. No answer of PREDICT with this seed has seen these draws.
         """
         n = PredictParams(sigma=self.sigma, n=max_draws).n
         sampler = self._sampler(x, seed)
@@ -203,10 +202,10 @@ class Smoothed(nn.Module):
             report(done, n, None, should_stop)
             if done in looks:
                 counts = votes.tolist()[:-1]
-                found = top_two_p_value(counts)
-                if found < p_value:
+                p_value = top_two_p_value(counts)
+                if p_value < GOLD_P_VALUE:
                     break
-        return TopClass(argmax(counts), found, tuple(counts), done, sampler.seed)
+        return TopClass(argmax(counts), p_value, tuple(counts), done, sampler.seed)
 
     def noisy_copies(self, x: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
         """The first `count` of the selection draws that `certify` with this seed puts to the vote, to be looked at.

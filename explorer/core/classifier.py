@@ -19,6 +19,8 @@ class Classifier(nn.Module):
 
     stochastic: bool = False  # two passes over the same input may differ
     head: nn.Module
+    mean: Tensor  # (1,C,1,1)
+    std: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], input_shape: Sequence[int], num_classes: int):
         super().__init__()
@@ -35,7 +37,8 @@ class Classifier(nn.Module):
         return self.embed((pixels - self.mean) / self.std)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.features(pixels))
+        logits: Tensor = self.head(self.features(pixels))
+        return logits
 
     def both(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N,K) and features (N,D) of one and the same pass."""

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from explorer.attacks.gradient import degenerate
-from explorer.attacks.mifgsm import normalized
 
 from explorer.attacks import ATTACKS
+from explorer.attacks.gradient import degenerate
+from explorer.attacks.mifgsm import normalized
 from explorer.core import Ball, Goal, run, seeded
 
 MIFGSM, RFGSM, PGD = ATTACKS["mifgsm"], ATTACKS["rfgsm"], ATTACKS["pgd"]

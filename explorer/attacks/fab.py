@@ -219,7 +219,7 @@ class _Work:
         """Count the pass, show the points that lie inside the ball, keep the nearest of those that reach the goal."""
         self.forwards = self.forwards.index_add(0, rows, torch.full_like(rows, self.attack.draws))
         far = self.ball.distance(x, self.x0[rows])  # float64, so perhaps not on the model's device
-        inside, far = (far <= self.ball.eps).to(x.device), far.float().to(x.device)
+        inside, far = (far <= self.ball.rows(rows).eps).to(x.device), far.float().to(x.device)
         goal, first = self.goal.rows(rows), self.best_distance[rows].isinf()
         nearer = inside & (far < self.best_distance[rows]) & (clear(goal, logits) | goal.reached(logits) & first)
         at, kept = rows[inside], rows[nearer]

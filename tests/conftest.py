@@ -1,4 +1,5 @@
-"""All tests: one torch thread, no network beyond this computer, repeatable examples, caches in a temporary folder.
+"""All tests: one torch thread, no network beyond this computer, repeatable examples, caches in a temporary folder, and
+no process left behind.
 
 The whole suite is shared by a process for each core; tests that are named (`pytest tests/core`) run in this one. A file's
 tests stay together, and so do all those that are `ALONE`.
@@ -18,6 +19,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from explorer.core.device import cores
+from tests.leaks import kept_processes, no_process_left  # noqa: F401  # the fixtures
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
 os.environ.setdefault("EXPLORER_THREADS", "1")  # two on two busy cores wait for each other
@@ -30,6 +32,7 @@ MOST_PROCESSES = 4  # what is ALONE, one after the other, takes longer than a fo
 # What times something, or starts several processes: never beside another such test.
 ALONE = (
     "tests/browser/",
+    "tests/durability/",
     "tests/jobs/",
     "tests/engine/test_certifying.py",
     "tests/engine/test_engine.py",
@@ -39,7 +42,7 @@ ALONE = (
     "tests/cli/test_together.py",
     "tests/core/test_ranks.py",
     "tests/evaluation/test_sharded.py",
-    "tests/training/test_sharing.py",
+    "tests/training/test_ddp.py",
 )
 
 HERE = ("127.0.0.1", "localhost", "::1", "", None)

@@ -19,8 +19,8 @@ from explorer.cli._console import Console
 from explorer.core import InvalidValue
 from explorer.engine import choose
 from explorer.features import Embedding, Gathering, Maps, NoMap, Reference
-from explorer.features.embedding import Recipe, compute, keep
 from explorer.features.reference import fits, save_features
+from explorer.features.umap_map import UmapSettings, compute, keep
 from explorer.models import zoo
 
 
@@ -51,7 +51,7 @@ def _one(card: zoo.Card, options: argparse.Namespace, console: Console) -> dict[
             reference = _gathered(card, options, console)  # as everybody will read them: in half precision
     found = None if options.again else _found(card, reference)
     if found is None:
-        data = compute(reference, card.sha256, Recipe(), lambda doing: console.say(f"{card.name}: {doing} ..."))
+        data = compute(reference, card.sha256, UmapSettings(), lambda doing: console.say(f"{card.name}: {doing} ..."))
         file = keep(card.name, card.sha256, data, beside=options.write)
         found = Maps(reference, card.name, card.sha256).umap()
         console.say(f"{card.name}: {time.monotonic() - began:.0f} s, {len(data) / 1024:.0f} KiB in {file}")

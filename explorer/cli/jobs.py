@@ -1,4 +1,4 @@
-"""Runs in the background: submitted, they wait their turn for the device and outlive the terminal.
+"""Background runs, `python -m explorer jobs`: submitted, they wait their turn for the device and outlive the terminal.
 
   python -m explorer jobs submit baseline --set epochs=5
   python -m explorer jobs submit pgd-linf --slurm --partition gpu --time 8:00:00 --nodes 2 --gpus 4
@@ -26,10 +26,10 @@ from explorer.core import InvalidValue
 from explorer.jobs import LIVE, Run, Spec, State, Store
 from explorer.jobs.slurm import Options
 from explorer.jobs.spec import PRECISIONS
-from explorer.jobs.store import KILL_AFTER
+from explorer.jobs.store import KILL_AFTER_S
 
-LOOK = 0.5  # seconds between two looks at a run that is followed
-ENOUGH = KILL_AFTER + 5  # seconds to wait for a run to end
+POLL_S = 0.5  # between two looks at a run that is followed
+CANCEL_TIMEOUT_S = KILL_AFTER_S + 5  # to wait for a run to end
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +88,7 @@ def _submit(store: Store, options: argparse.Namespace, console: Console) -> Any:
 
 
 def _list(store: Store, console: Console) -> Any:
-    runs = store.runs()
+    runs = store.tend()
     if not runs:
         console.say(f"No runs in {store.root} yet: `python -m explorer jobs submit RECIPE` starts one.")
         return []
@@ -115,7 +115,7 @@ def _show(one: Run, options: argparse.Namespace, console: Console) -> Any:
             if value not in (None, {}, ""):
                 console.say(f"{key:<14} {_plain(value)}")
     for entry in _epochs(one):
-        scores = ", ".join(f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy") if key in entry)
+        scores = ", ".join(f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy", "certified") if key in entry)
         console.say(f"epoch {entry.get('epoch')}  loss {entry.get('loss', 0):.3f}  held-out: {scores}")
     return found
 
@@ -135,7 +135,7 @@ def _follow(one: Run, console: Console) -> None:
     at = path.stat().st_size if path.is_file() else 0
     live = True
     while live:
-        live = one.refresh().status in LIVE
+        live = one.tend().status in LIVE
         if path.is_file() and path.stat().st_size > at:
             with open(path, "rb") as file:
                 file.seek(at)
@@ -145,14 +145,14 @@ def _follow(one: Run, console: Console) -> None:
             if whole_lines:
                 console.say(whole_lines.decode(errors="replace").rstrip("\n"))
         if live:
-            time.sleep(LOOK)
+            time.sleep(POLL_S)
 
 
 def _cancel(one: Run, options: argparse.Namespace, console: Console) -> Any:
     one.cancel()
-    deadline = time.monotonic() + ENOUGH
-    while (state := one.refresh()).status in LIVE and time.monotonic() < deadline:
-        time.sleep(LOOK)
+    deadline = time.monotonic() + CANCEL_TIMEOUT_S
+    while (state := one.tend()).status in LIVE and time.monotonic() < deadline:
+        time.sleep(POLL_S)
     console.say(f"Run {one.id} is {state.status}. {state.message}".rstrip())
     return facts(one)
 

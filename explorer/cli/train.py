@@ -27,9 +27,10 @@ from explorer.core.device import choose
 from explorer.core.ranks import current
 from explorer.defenses import RECIPES
 from explorer.jobs import Process, Run, Spec, Store
-from explorer.jobs.runner import Life
+from explorer.jobs.run_process import RunProcess
 from explorer.jobs.spec import PRECISIONS
-from explorer.jobs.store import lone
+from explorer.jobs.store import open_unmanaged
+from explorer.jobs.train import train
 from explorer.models import zoo
 from explorer.training import Progress, Result
 from explorer.training.export import check_place, command_of
@@ -75,20 +76,20 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.smoke:
         command = f"python -m explorer train {options.recipe} --smoke"
     try:
-        with Life(held, console.say) as life, life.living():
-            life.wait_for_turn(attached=True)
-            card, result = _work(life, target, name, command, console)
+        with RunProcess(held, console.say) as process, process.recording_outcome():
+            process.wait_for_turn(attached=True)
+            card, result = _work(process, target, name, command, console)
     except Cancelled as stop:
         raise Cancelled(f"{stop} The same command goes on.") from stop
     if card is None:  # of several processes the first one exports, and says so
         return None
     best = result.history[result.best_epoch - 1]
-    scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy") if key in best)
+    scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy", "certified") if key in best)
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"
     target = target or held.folder / "export" / recipe.dataset
     console.say(f"Trained {card.name} in {result.seconds:.0f} s; {kept}.")
-    if result.remark:
-        console.say(result.remark)
+    if result.warning:
+        console.say(result.warning)
     console.say(f"Exported {target / card.file} ({card.bytes / 2**20:.1f} MiB, {card.precision}) and its card.")
     return {"card": asdict(card), "folder": str(held.folder), "export": str(target), "run": held.id if held.store else None}
 
@@ -96,11 +97,11 @@ def run(options: argparse.Namespace, console: Console) -> Any:
 def _held(out: str | None, spec: Spec) -> Run:
     """The run that this command is about; of several processes the first one makes it, the others join."""
     if current().world == 1:
-        return lone(Path(out), spec) if out else Store().take_up(spec)
+        return open_unmanaged(Path(out), spec) if out else Store().resume_or_create(spec)
     if not out:
         raise InvalidValue("several processes need --out FOLDER (or: jobs submit RECIPE --processes N).")
     if current().is_first:
-        return lone(Path(out), spec)
+        return open_unmanaged(Path(out), spec)
     run, agent, until = Run(Path(out).absolute()), Process.of(os.getppid()), time.monotonic() + JOINING
     while time.monotonic() < until:
         if agent.same(run.state.process):
@@ -118,7 +119,9 @@ def check_folder(folder: Path) -> None:
         raise InvalidValue(f"{folder} cannot be used: {there} is not a folder that can be written.")
 
 
-def _work(life: Life, target: Path | None, name: str | None, command: str, console: Console) -> tuple[zoo.Card | None, Result]:
+def _work(
+    process: RunProcess, target: Path | None, name: str | None, command: str, console: Console
+) -> tuple[zoo.Card | None, Result]:
     with console.bar(0, "updates") as bar:
 
         def show(now: Progress) -> None:
@@ -132,7 +135,7 @@ def _work(life: Life, target: Path | None, name: str | None, command: str, conso
             bar.set_postfix_str(f"epoch {now.epoch + 1}/{now.epochs}, loss {now.loss:.3f}", refresh=False)
             bar.update()
 
-        return life.work(target, name, show, command)
+        return train(process, target, name, show, command)
 
 
 def _list(key: str | None, console: Console) -> Any:

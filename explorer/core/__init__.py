@@ -22,7 +22,7 @@ from explorer.core.statistics import wilson
 if TYPE_CHECKING:
     from explorer.core.attack import Attack
     from explorer.core.ball import L0, L1, L2, NORMS, USUAL_EPS, Ball, Linf
-    from explorer.core.classifier import Classifier, eval_mode
+    from explorer.core.classifier import Classifier, as_classifier, eval_mode
     from explorer.core.goal import LOSSES, Goal, LossName
     from explorer.core.rng import (
         batch_shard,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _LATER = {
     "attack": ("Attack",),
     "ball": ("NORMS", "USUAL_EPS", "Ball", "L0", "L1", "L2", "Linf"),
-    "classifier": ("Classifier", "eval_mode"),
+    "classifier": ("Classifier", "as_classifier", "eval_mode"),
     "goal": ("LOSSES", "Goal", "LossName"),
     "rng": ("batch_shard", "current_rng", "derived_seed", "sample_batch", "sample_like", "seeded", "use_generator"),
     "steps": ("Best", "Outcome", "Step", "run"),
@@ -92,6 +92,7 @@ __all__ = [
     "ThreatModel",
     "Trace",
     "UnknownName",
+    "as_classifier",
     "batch_shard",
     "current_rng",
     "derived_seed",

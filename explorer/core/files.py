@@ -1,4 +1,4 @@
-"""Durable files: written beside the target, forced to disk, then renamed over it: a kill leaves the old or the new."""
+"""Atomic file writes: written beside the target, forced to disk, then renamed over it: a kill leaves the old or the new."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What becomes of the main memory that tensors have freed."""
+"""malloc settings (glibc's mallopt): what becomes of the main memory that tensors have freed."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-KEPT = 2**30  # bytes of freed memory at the end of the heap; what goes beyond is handed back to the system
-PIECE = 2**26  # bytes by which the heap grows; a thread's own heap is at most as large, so none is given up
+KEEP_BYTES = 2**30  # bytes of freed memory at the end of the heap; what goes beyond is handed back to the system
+GROW_BYTES = 2**26  # bytes by which the heap grows; a thread's own heap is at most as large, so none is given up
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # mallopt's numbers, malloc.h
 
 
@@ -25,5 +25,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
         return False
-    asked = ((ARENA_MAX, 1), (MMAP_MAX, 0), (TOP_PAD, PIECE), (TRIM_THRESHOLD, KEPT))
+    asked = ((ARENA_MAX, 1), (MMAP_MAX, 0), (TOP_PAD, GROW_BYTES), (TRIM_THRESHOLD, KEEP_BYTES))
     return all(mallopt(what, value) == 1 for what, value in asked)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from explorer.core.errors import InvalidValue, UnknownName
@@ -135,12 +136,7 @@ class Hyper:
     @classmethod
     def params(cls) -> tuple[Param, ...]:
         """Every field made by `param`, in the order of the class."""
-        found = []
-        for f in dataclasses.fields(cls):
-            meta = f.metadata.get("param")
-            if meta is not None:
-                found.append(Param(name=f.name, default=f.default, kind=type(f.default), **meta))
-        return tuple(found)
+        return _params(cls)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -154,3 +150,14 @@ class Hyper:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, in field order: what cards, URLs and exports store."""
         return {p.name: getattr(self, p.name) for p in self.params()}
+
+
+@cache
+def _params(cls: type[Hyper]) -> tuple[Param, ...]:
+    """Once a class: a page asks hundreds of times."""
+    found = []
+    for f in dataclasses.fields(cls):
+        meta = f.metadata.get("param")
+        if meta is not None:
+            found.append(Param(name=f.name, default=f.default, kind=type(f.default), **meta))
+    return tuple(found)

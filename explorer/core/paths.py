@@ -1,4 +1,4 @@
-"""Where on this computer things lie that no single room owns."""
+"""Folders on this computer that no single room owns: training runs, and the models they publish."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Several processes that work as one: which of them this is, which rows it takes, how they meet and how they fail.
+"""torch.distributed ranks: several processes that work as one. Which this is, its rows, how they meet and how they fail.
 
 `torchrun` (python -m torch.distributed.run) starts the processes and tells each its place in environment variables.
-One process alone is `Ranks()`: it never touches torch.distributed, and everything here is then a matter of course.
+One process alone is `Ranks()`: it never touches torch.distributed, and everything here then returns at once.
 
 Every process must call the same methods in the same order; each call waits for all. What they exchange is pickled, as
 torch.distributed does it: the other processes are this very program, started by the same person.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what waits for its turn reads its place without torch
 T = TypeVar("T")
 
 RENDEZVOUS_TIMEOUT = timedelta(minutes=5)  # until all processes have arrived
-PATIENCE = timedelta(days=1)  # for one that lives and says nothing: a slower computer, a batch more, a full disk
+SILENCE_TIMEOUT = timedelta(days=1)  # of one that lives and says nothing: a slower computer, a batch more, a full disk
 FAILURE = "failure"  # the store's key: the sentence of the process that failed first
 
 
@@ -108,11 +108,11 @@ def current() -> Ranks:
 
 
 @contextmanager
-def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
+def start(device: torch.device | str, timeout: timedelta = SILENCE_TIMEOUT) -> Iterator[Ranks]:
     """Meet the other processes, and part at the end; alone, or inside another `start`, nothing happens.
 
     On CUDA each process gets the device of its local rank as the current one, and tensors there meet over NCCL;
-    everything else over gloo. `patience`: how long one process waits for another that is alive but silent; one that has
+    everything else over gloo. `timeout`: how long one process waits for another that is alive but silent; one that has
     ended is noticed at once.
 
     If a process fails, the others end, too: at their next meeting, which raises PeerFailed with the first one's sentence;
@@ -139,7 +139,7 @@ def start(device: torch.device | str, patience: timedelta = PATIENCE) -> Iterato
     own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())  # the names of an earlier one are taken
     try:
         with _meeting():
-            dist.init_process_group(kind, store=own, rank=ranks.rank, world_size=ranks.world, timeout=patience)
+            dist.init_process_group(kind, store=own, rank=ranks.rank, world_size=ranks.world, timeout=timeout)
         yield ranks
     except BaseException as error:
         first = _first_failure(f"Process {ranks.rank + 1} of {ranks.world} failed: {_sentence(error)}")

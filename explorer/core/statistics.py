@@ -1,4 +1,4 @@
-"""Intervals for the numbers that are shown."""
+"""Confidence intervals for the numbers that are shown; by hand, since importing scipy.stats takes seconds."""
 
 from __future__ import annotations
 

@@ -65,6 +65,9 @@ class Best:
     first step says) the smaller distance wins, again the later of equals. Images that share one change (`Step.shared`)
     stay together: the point at which most of them reach the goal wins, among equals the one of the highest mean loss,
     again the later.
+
+    `by_loss`: the model is stochastic, so that one step's success is noise: the mean loss over the draws chooses alone,
+    and `success` says what was seen there. A minimal-distance attack has no other measure than success.
     """
 
     x: Tensor  # these four as in `Outcome`, from the first step on
@@ -72,8 +75,8 @@ class Best:
     distance: Tensor
     loss: Tensor
 
-    def __init__(self, minimal: bool | None = None):
-        self.minimal = minimal
+    def __init__(self, minimal: bool | None = None, by_loss: bool = False):
+        self.minimal, self.by_loss = minimal, by_loss
         self.last: Step | None = None
         self.shared: Tensor | None = None
         self.theta: Tensor | None = None
@@ -90,6 +93,7 @@ class Best:
             )
             self.shared, self.theta = step.shared, None if step.theta is None else step.theta.clone()
             self.minimal = step.minimal if self.minimal is None else self.minimal
+            self.by_loss = self.by_loss and not self.minimal
             return torch.ones_like(step.reached)
         better = self._better(step)
         if bool(better.any()):
@@ -103,13 +107,15 @@ class Best:
 
     def _better(self, step: Step) -> Tensor:
         if step.shared is not None:
-            now, before = int(step.reached.sum()), int(self.success.sum())
+            now, before = (0, 0) if self.by_loss else (int(step.reached.sum()), int(self.success.sum()))
             no_less = not float(step.loss.mean()) < float(self.loss.mean())
             return torch.full_like(step.reached, now > before or (now == before and no_less))
         if self.minimal:
             rank = (step.distance <= self.distance).to(self.loss.device)
         else:
             rank = (step.loss >= self.loss) | self.loss.isnan()
+        if self.by_loss:
+            return rank
         return (step.reached & ~self.success) | ((step.reached == self.success) & rank)
 
     @property

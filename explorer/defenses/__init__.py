@@ -11,6 +11,7 @@ GROUPS = (  # in the order choosers show them
     "in feature space",
     "random networks",
     "smoothing",
+    "certified",
     "small nets",
     "Fashion-MNIST",
 )

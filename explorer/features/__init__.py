@@ -1,11 +1,12 @@
-"""What the penultimate layer says: reference images on maps (PCA, UMAP), a walk drawn into them, and what is measured."""
+"""Feature space (the penultimate layer): reference images on maps (PCA, UMAP), a walk drawn into them, and what is measured."""
 
-from explorer.features.embedding import Embedding, NoMap
-from explorer.features.maps import METHODS, FeatureMap, Maps, Regions, regions, trustworthiness
+from explorer.features.maps import METHODS, FeatureMap, Maps, Regions, regions
+from explorer.features.measures import trustworthiness
 from explorer.features.neighbours import OFF_MAP, Gauge, K, Neighbours
-from explorer.features.plane import Plane
+from explorer.features.paths import feature_path
+from explorer.features.pca import Plane
 from explorer.features.reference import Gathering, Reference, check_features, reference
-from explorer.features.ways import feature_path
+from explorer.features.umap_map import Embedding, NoMap
 
 __all__ = [
     "METHODS",

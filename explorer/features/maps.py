@@ -1,4 +1,4 @@
-"""All maps of one model's reference images, behind one protocol."""
+"""Feature maps (PCA, UMAP) of one model's reference images, behind one protocol."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from explorer.core import InvalidValue
-from explorer.features.embedding import Embedding, find
-from explorer.features.measures import Clusters, clusters
-from explorer.features.neighbours import K, Neighbours, exact
-from explorer.features.plane import Plane
+from explorer.features.measures import Clusters, clusters, trustworthiness
+from explorer.features.neighbours import K, Neighbours
+from explorer.features.pca import Plane
 from explorer.features.reference import Reference
+from explorer.features.umap_map import Embedding, find
 
 METHODS = {"pca": "PCA", "umap": "UMAP"}
 
@@ -126,16 +126,3 @@ def regions(ground: FeatureMap, size: int = 80, margin: float = 0.05) -> Regions
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
     votes = Neighbours(points, ground.labels).classes(grid, k=min(K, len(points)))
     return Regions(x.numpy(), y.numpy(), votes.reshape(size, size))
-
-
-def trustworthiness(features: Tensor | np.ndarray, points: Tensor | np.ndarray, k: int = K) -> float:
-    """Venna and Kaski's (2001) score of a map (M,d) of features (M,D), in [0,1]; about 0.5 by chance.
-
-    Raises InvalidValue unless 1 <= k < M/2.
-    """
-    from sklearn import manifold  # takes a second to import: only who asks waits
-
-    high, low = exact(features).numpy(), exact(points).numpy()
-    if not 1 <= k < len(high) / 2:
-        raise InvalidValue(f"neighbours must be between 1 and half of the {len(high)} points; got {k!r}.")
-    return float(manifold.trustworthiness(high, low, n_neighbors=k))

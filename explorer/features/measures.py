@@ -1,4 +1,4 @@
-"""What an attack does in feature space, as numbers: every one of the full features, none of a map's picture of them.
+"""Measures in feature space (distances, shifts, silhouettes, ROC and AUC of detectors): of the full features, not of a map.
 
 Arrays in, plain numbers and arrays out. Features are (n,D), one image a row; `own` (n,) are the images' true classes.
 """
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from explorer.core import InvalidValue, wilson
 from explorer.features.neighbours import K, Neighbours, Points, exact
-from explorer.features.ways import heading, progress
 
 Z = 1.959964  # of a 95 % interval
 
@@ -95,13 +94,32 @@ def shift(clean: Points, attacked: Points, own: np.ndarray, toward: np.ndarray, 
     return Shift(np.asarray(toward), each, mean_interval(each), others)
 
 
+def progress(features: Tensor, centers: Tensor, own: int, toward: int) -> Tensor:
+    """(...) float64: 0 at the centre of class `own`, 1 at that of `toward`, of features (...,D) float64."""
+    way = centers[toward] - centers[own]
+    length = way @ way
+    return (features - centers[own]) @ way / length if bool(length > 0) else features.new_zeros(features.shape[:-1])
+
+
+def false_class(centers: Tensor, features: Tensor, own: int, target: int | None, predicted: int | None) -> int:
+    """The class that an image with features (D,) is taken to move toward: the target; else the predicted class if that
+    is wrong; else the wrong class whose centre is nearest."""
+    if target is not None:
+        return target
+    if predicted is not None and predicted != own:
+        return predicted
+    gap = (centers - features).norm(dim=1)
+    gap[own] = torch.inf
+    return int(gap.argmin())
+
+
 def false_classes(
     features: Points, own: np.ndarray, predicted: np.ndarray, centers: Tensor, target: int | None = None
 ) -> np.ndarray:
-    """(n,) the class each image is taken to move toward: the target; else the predicted class if that is wrong; else the
-    wrong class whose centre is nearest."""
+    """(n,) `false_class` of each image."""
     points = exact(features)
-    return np.array([heading(centers, f, int(y), target, int(p)) for f, y, p in zip(points, own, predicted, strict=True)])
+    found = [false_class(centers, f, int(y), target, int(p)) for f, y, p in zip(points, own, predicted, strict=True)]
+    return np.array(found)
 
 
 # How well the classes hold together
@@ -152,6 +170,19 @@ def clusters(features: Points, labels: Points, ground: Neighbours) -> Clusters:
     n = len(classes)
     share = Interval(right / n, *wilson(right, n), n, "Wilson's score interval, 95 %")
     return Clusters(mean_interval(silhouettes(features, labels)), scatter_ratio(features, labels), share)
+
+
+def trustworthiness(features: Tensor | np.ndarray, points: Tensor | np.ndarray, k: int = K) -> float:
+    """Venna and Kaski's (2001) score of a map (M,d) of features (M,D), in [0,1]; about 0.5 by chance.
+
+    Raises InvalidValue unless 1 <= k < M/2.
+    """
+    from sklearn import manifold  # takes a second to import: only who asks waits
+
+    high, low = exact(features).numpy(), exact(points).numpy()
+    if not 1 <= k < len(high) / 2:
+        raise InvalidValue(f"neighbours must be between 1 and half of the {len(high)} points; got {k!r}.")
+    return float(manifold.trustworthiness(high, low, n_neighbors=k))
 
 
 def _several(name: str, classes: np.ndarray) -> None:

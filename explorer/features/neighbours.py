@@ -1,4 +1,7 @@
-"""Who stands beside a point in feature space, and whether anybody does: exact, Euclidean, in float64."""
+"""k-nearest neighbours of a point in feature space, and how far it is from all of them: exact, Euclidean, in float64.
+
+No library's: a point's answer must be the same alone and in a batch, and importing scikit-learn takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from explorer.core import InvalidValue
 
 K = 15  # neighbours that place a point, vote on its class and say what a map keeps
 OFF_MAP = 95.0  # percentile of the gauge above which a point is called off the map
-AT_ONCE = 256  # points whose distances to all references are in memory together
+CHUNK = 256  # points whose distances to all references are in memory together
 
 Points = Tensor | np.ndarray
 
@@ -70,7 +73,7 @@ class Neighbours:
         asked = exact(features) - self._shift
         left_out = torch.full((len(asked),), -1) if rows is None else torch.as_tensor(rows).cpu()
         parts = [
-            self._some(one, own, k) for one, own in zip(asked.split(AT_ONCE), left_out.split(AT_ONCE), strict=True)
+            self._some(one, own, k) for one, own in zip(asked.split(CHUNK), left_out.split(CHUNK), strict=True)
         ]
         if not parts:
             return asked.new_empty(0, k), torch.empty(0, k, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""What a model makes of a fixed set of reference images: the ground on which its maps are drawn."""
+"""Reference features: what a model makes of a fixed set of images, the ground on which its maps are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in the background: a run is a directory, lives in its own process, and waits its turn for its device.
+"""Background jobs: a run is a directory, lives in its own process, and waits its turn for its device.
 
 `Store().submit(Spec("baseline"))` gives a Run; `python -m explorer.jobs.runner FOLDER` is the process. Nothing here
 needs torch until a spec is checked or a run trains.

@@ -1,4 +1,4 @@
-"""Who may start, cancel, resume and delete runs, and the log of who did.
+"""Access control and audit log: who may start, cancel, resume and delete runs, and who did.
 
 Checked where a run is changed, not in a page's widgets. On the command line whoever may write the files may do
 everything; what is done is logged all the same.
@@ -21,8 +21,8 @@ from pathlib import Path
 from explorer.core.errors import ExplorerError
 
 PASSWORD = "EXPLORER_INSTRUCTOR_PASSWORD"  # the environment variable's name
-TRIES, WINDOW = 5, 60.0  # so many wrong passwords of one visitor within so many seconds; then that one waits
-ALL_TRIES = 60  # of all visitors together; then everybody waits
+MAX_TRIES, WINDOW_S = 5, 60.0  # so many wrong passwords of one visitor within so many seconds; then that one waits
+MAX_TRIES_OF_ALL = 60  # of all visitors together; then everybody waits
 LOG = logging.getLogger(__name__)
 
 
@@ -56,7 +56,7 @@ class Guard:
 
     def __init__(self, address: str | None, always: bool = False):
         self.address, self.always = address, always
-        self._wrong: deque[tuple[float, str]] = deque(maxlen=ALL_TRIES)  # when, and who
+        self._wrong: deque[tuple[float, str]] = deque(maxlen=MAX_TRIES_OF_ALL)  # when, and who
         self._lock = threading.Lock()
 
     @property
@@ -77,10 +77,10 @@ class Guard:
         given = (permit.password if permit else None) or ""
         with self._lock:
             now, who = time.monotonic(), permit.who if permit else ""
-            recent = [one for one in self._wrong if now - one[0] < WINDOW]
+            recent = [one for one in self._wrong if now - one[0] < WINDOW_S]
             mine = [at for at, by in recent if by == who]
-            if len(mine) >= TRIES or len(recent) >= ALL_TRIES:
-                wait = WINDOW - (now - (mine[-TRIES] if len(mine) >= TRIES else recent[0][0]))
+            if len(mine) >= MAX_TRIES or len(recent) >= MAX_TRIES_OF_ALL:
+                wait = WINDOW_S - (now - (mine[-MAX_TRIES] if len(mine) >= MAX_TRIES else recent[0][0]))
                 raise Refused(f"There were too many wrong passwords within a minute: try again in {wait:.0f} s.")
             if hmac.compare_digest(given.encode(), password.encode()):
                 return

@@ -1,6 +1,6 @@
-"""How a run's process is started, found again and stopped: on this computer, or by a cluster.
+"""Launchers: how a run's process is started, found again and stopped, on this computer or by a cluster.
 
-A launcher has three methods; `Store` asks for them under its lock. A cluster's is `explorer.jobs.slurm.Slurm`.
+`Store` asks for them under its lock. A cluster's is `explorer.jobs.slurm.Slurm`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from explorer.core.errors import InvalidValue
 from explorer.jobs.spec import Spec
 from explorer.jobs.state import Process, State
 
@@ -27,6 +28,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 class Launcher(Protocol):
     """What a place where runs can live must be able to do."""
+
+    def check(self, spec: Spec) -> None:
+        """Raises UnknownName or InvalidValue for what this place cannot do."""
 
     def start(self, folder: Path, spec: Spec) -> dict[str, Any]:
         """Start `python -m explorer.jobs.runner folder`; returns what to note in the state (`process` or `job`).
@@ -52,6 +56,9 @@ class Local:
     """A process of its own in a process session of its own: it outlives whoever started it."""
 
     command: Sequence[str] = (sys.executable, "-m", "explorer.jobs.runner")
+
+    def check(self, spec: Spec) -> None:
+        return
 
     def start(self, folder: Path, spec: Spec) -> dict[str, Any]:
         path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -91,3 +98,22 @@ class Local:
 def cluster(place: str) -> Launcher:
     """The launcher of a place that is not this computer."""
     return importlib.import_module(f"explorer.jobs.{place}").launcher()
+
+
+def devices_of(spec: Spec, taken: list[str]) -> str:
+    """The devices of this computer that a run asks for: of several GPUs those with the fewest runs."""
+    if spec.device == "cpu":
+        return "cpu"
+    import torch
+
+    from explorer.core.device import choose
+
+    device = choose(spec.device)
+    if device.type != "cuda":
+        return device.type
+    if device.index is not None:
+        return str(device)
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if spec.processes > len(there):
+        raise InvalidValue(f"{spec.processes} processes need a GPU each; this computer has {len(there)}.")
+    return ",".join(sorted(sorted(there, key=taken.count)[: spec.processes]))

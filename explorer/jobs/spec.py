@@ -1,4 +1,4 @@
-"""What a run is to do: a recipe with its hyper-parameters, what the model is called, and how it is computed."""
+"""A run's specification (spec.json): a recipe with its hyper-parameters, what the model is called, and how it is computed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 from explorer.core.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from explorer.defenses._recipe import Recipe
+    from explorer.defenses.recipe import Recipe
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PLACES = ("local", "slurm")  # who starts the run's process: this computer's own queue, or a cluster's
-LONGEST = 200  # characters of a title or summary
+MAX_TEXT = 200  # characters of a title or summary
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Spec:
             self._refuse(name, isinstance(getattr(self, name), str), "text")
         for name in ("name", "title", "summary"):
             text = getattr(self, name)
-            ok = text is None or (isinstance(text, str) and text.isprintable() and 0 < len(text) <= LONGEST)
-            self._refuse(name, ok, f"one line of at most {LONGEST} characters")
+            ok = text is None or (isinstance(text, str) and text.isprintable() and 0 < len(text) <= MAX_TEXT)
+            self._refuse(name, ok, f"one line of at most {MAX_TEXT} characters")
         for name in ("hyper", "cluster"):
             values = getattr(self, name)
             self._refuse(name, isinstance(values, Mapping) and all(isinstance(n, str) for n in values), "names with values")
@@ -58,9 +58,8 @@ class Spec:
         self._refuse("smoke", isinstance(self.smoke, bool), "true or false")
         for name in ("every", "created"):
             number = getattr(self, name)
-            ok = number is None if name == "every" else False
-            ok = ok or (isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < 1e11)
-            self._refuse(name, ok, "a number of seconds, at least 0")
+            ok = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < 1e11
+            self._refuse(name, ok or (name == "every" and number is None), "a number of seconds, at least 0")
         if self.processes > 1 and (self.device == "mps" or ":" in self.device):
             raise InvalidValue(f"{self.processes} processes need device cuda (one GPU each) or cpu; got {self.device!r}.")
 
@@ -101,10 +100,6 @@ class Spec:
             zoo.card(recipe.start)
         if self.name is not None:
             check_place(self.name, recipe, Path(recipe.dataset))
-        if self.place == "slurm":
-            from explorer.jobs import slurm
-
-            slurm.check(self)
         limit = self.limit if self.limit is not None else recipe.smoke_images if self.smoke else None
         return replace(self, hyper=recipe.to_dict(), limit=limit)
 

@@ -1,4 +1,4 @@
-"""How a run stands, and which process it is: what state.json holds."""
+"""A run's state (state.json): how it stands, and which process it is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LIVE = ("queued", "running", "paused")  # it has a process, or is about to get o
 ENDED = ("finished", "cancelled", "failed", "interrupted")
 STATUSES = (*LIVE, *ENDED)
 UNREADABLE = "unreadable"  # never on disk: what a run is called whose files make no sense
-START_TOLERANCE = 2.5  # seconds; the kernel's idea of when it booted may move by one
-SILENT = 60.0  # seconds without a heartbeat after which a process on another computer counts as gone
+START_TOLERANCE_S = 2.5  # seconds; the kernel's idea of when it booted may move by one
+SILENT_AFTER_S = 60.0  # seconds without a heartbeat after which a process on another computer counts as gone
 
 
 @cache
@@ -47,7 +47,7 @@ class Process:
         """Whether the other is this very process."""
         if other is None or (self.pid, self.boot, self.host) != (other.pid, other.boot, other.host):
             return False
-        return abs(self.start - other.start) < START_TOLERANCE
+        return abs(self.start - other.start) < START_TOLERANCE_S
 
     @property
     def here(self) -> bool:
@@ -64,7 +64,7 @@ class Process:
                 return False
         if self.host == socket.gethostname():  # booted again since
             return False
-        return _age(folder / "heartbeat") < SILENT
+        return _age(folder / "heartbeat") < SILENT_AFTER_S
 
 
 def _age(path: Path) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
 from explorer.core import Classifier
 from explorer.models import ARCHITECTURES
-from explorer.models._noise import InputNoise
+from explorer.models.noise import InputNoise
 
 
 @ARCHITECTURES.register("lenet", title="LeNet")
@@ -47,3 +47,7 @@ class LeNet(Classifier):
 
     def embed(self, normalised: Tensor) -> Tensor:
         return self.layers(self.convolutions(normalised))  # (N, 84)
+
+    def chain(self) -> Iterable[nn.Module]:
+        """All layers in order, from pixels (noisy ones, where it adds noise) normalised to logits."""
+        return (self.convolutions, self.layers, self.head)

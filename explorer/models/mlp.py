@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -36,3 +36,7 @@ class MLP(Classifier):
 
     def embed(self, normalised: Tensor) -> Tensor:
         return self.layers(normalised.flatten(1))  # (N, hidden[-1])
+
+    def chain(self) -> Iterable[nn.Module]:
+        """All layers in order, from normalised pixels to logits."""
+        return (nn.Flatten(), self.layers, self.head)

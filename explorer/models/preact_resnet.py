@@ -10,9 +10,9 @@ from explorer.core import Classifier
 from explorer.models import ARCHITECTURES
 from explorer.models._dropout import Dropout
 from explorer.models._lwta import activation_of, kl_of_last_pass
-from explorer.models._noise import InputNoise
 from explorer.models._preact import PreActBlock
 from explorer.models._spectral import convolution_of
+from explorer.models.noise import InputNoise
 
 
 @ARCHITECTURES.register("preact-resnet18", title="PreAct ResNet-18", paper="arXiv:1603.05027")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from explorer.core import Classifier, InvalidValue, seeded, use_generator
 from explorer.models._lwta import WinnerTakesAll
-from explorer.models._noise import InputNoise
+from explorer.models.noise import InputNoise
 
 
 class FixedDraw(nn.Module):

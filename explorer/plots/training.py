@@ -19,6 +19,7 @@ MEASURES = {  # of held-out images: dash and marker of their lines
     "fgsm": ("dashdot", "cross"),
     "linf": ("longdash", "triangle-up"),
     "l2": ("longdashdot", "triangle-down"),
+    "certified": ("dash", "star"),
 }
 AXES = {"updates": "update", "epochs": "epochs", "minutes": "minutes of training"}
 POINTS = 800  # of a line at most; a screen shows no more

@@ -24,7 +24,7 @@ from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
 from explorer.models import zoo
 from explorer.models.zoo import Card
-from explorer.ui.forms import Scene, form_for, remember, set_form
+from explorer.ui.forms import Scene, form_for, set_form
 from explorer.ui.gallery import Thumb, gallery
 from explorer.ui.pictures import to_png, to_url
 from explorer.ui.session import engine, session_id, still_open
@@ -63,7 +63,7 @@ def default_request() -> AttackRequest:
         raise BadCheckpoint("There is no model to attack: the folder checkpoints/ holds no readable card. Get it again.")
     model = FAVOURITE if FAVOURITE in known else known[0]
     name = model.split("/")[0]
-    return AttackRequest(dataset=name, image=FIRST_PICTURES.get(name, 0), model=model)
+    return AttackRequest(dataset=name, image=FIRST_PICTURES.get(name, 0), model=model).checked()
 
 
 def show(request: AttackRequest) -> None:
@@ -142,8 +142,6 @@ def attack_panel() -> None:
         format_func={"linf": "Linf", "l2": "L2"}.get,
         help="How change is measured. Linf: the largest change of any pixel. L2: the Euclidean length of all changes.",
     )
-    for other in ATTACKS:
-        remember(other.cls, other.key)
     st.session_state.setdefault(_eps_key("linf"), 255 * USUAL_EPS["linf"])
     st.session_state.setdefault(_eps_key("l2"), USUAL_EPS["l2"])
     key = _eps_key(state["norm"])
@@ -248,7 +246,7 @@ def _attacks() -> list[str]:
 
 def current_request(model: str | None = None) -> AttackRequest:
     """What the controls say, against `model` (None: the chosen one), checked; raises ExplorerError with one sentence."""
-    return AttackRequest(**chosen_picture(), **attack_settings(model)).within()
+    return AttackRequest(**chosen_picture(), **attack_settings(model)).checked().within()
 
 
 def chosen_picture() -> dict[str, Any]:
@@ -264,7 +262,7 @@ def attack_settings(model: str | None = None) -> dict[str, Any]:
     number = state[_eps_key(norm)]
     eps = float(number) / 255 if norm == "linf" else float(number)
     cls = ATTACKS[state["attack"]]
-    hyper = {p.name: state[f"{state['attack']}.{p.name}"] for p in cls.params()}
+    hyper = {p.name: state.get(f"{state['attack']}.{p.name}", p.default) for p in cls.params()}  # not drawn yet: the default
     return {
         "dataset": state["dataset"],
         "model": model or state["model"],
@@ -335,15 +333,15 @@ def _jump_to_right(models: Sequence[str] | None) -> None:
     right = secrets.SystemRandom().sample(rows, min(64, len(rows)))
     for model in models or [state["model"]]:
         try:
-            ticket = engine().submit(session_id(), predict_work(engine(), model, images.x[right]), alive=still_open())
+            future = engine().submit(session_id(), predict_work(engine(), model, images.x[right]), alive=still_open())
         except ExplorerError as error:
             state["notice"] = str(error)
             return
-        ticket.wait(10)
-        if ticket.latest is None:
-            state["notice"] = ticket.error or "The model is busy; try again in a moment."
+        future.wait(10)
+        if future.latest is None:
+            state["notice"] = future.error or "The model is busy; try again in a moment."
             return
-        right = [row for row, seen in zip(right, ticket.latest.tolist(), strict=True) if seen == int(images.y[row])]
+        right = [row for row, seen in zip(right, future.latest.tolist(), strict=True) if seen == int(images.y[row])]
         if not right:
             who = "This model got" if models is None or len(models) == 1 else "These models together got"
             state["notice"] = f"{who} none of 64 such pictures right; choose another class or model."

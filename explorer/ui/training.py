@@ -222,7 +222,7 @@ def _attack(name: str) -> None:
             stage.start(controls.current_request(name))
         else:
             picture = controls.FIRST_PICTURES.get(card.dataset, 0)
-            request = AttackRequest(dataset=card.dataset, image=picture, model=name)
+            request = AttackRequest(dataset=card.dataset, image=picture, model=name).checked()
             controls.show(request)
             stage.start(request)
     except ExplorerError as error:
@@ -268,7 +268,7 @@ def notices() -> None:
 
 def show() -> None:
     """All runs, those on show in full; looks again while something is under way."""
-    runs = [Seen.of(run) for run in store().runs()]
+    runs = [Seen.of(run) for run in store().tend()]
     _settle(runs)
     chosen = [seen for id in st.session_state[SHOWN] for seen in runs if seen.id == id]
     stage.set_link({"run": ",".join(seen.id for seen in chosen)} if chosen else {})
@@ -434,8 +434,8 @@ def _draw_if_changed(before: tuple[Any, ...], live: Sequence[Seen], chosen: Sequ
 
 
 def _ended(run: Run) -> bool:
-    """Whether a live run's process is gone (its files would not say so), or should be started again."""
-    return run.refresh().status not in LIVE
+    """Whether a live run's process is gone (its files would not say so); one that should be started again is."""
+    return run.tend().status not in LIVE
 
 
 def _signs(live: Sequence[Seen], chosen: Sequence[Seen]) -> tuple[Any, ...]:

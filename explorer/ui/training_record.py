@@ -13,9 +13,9 @@ import numpy as np
 
 from explorer.core import ExplorerError, wilson
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.jobs import LIVE, Run, Spec, State
-from explorer.jobs.runner import counted
+from explorer.jobs.train import counted
 from explorer.plots.training import MEASURES, Curves
 
 COLUMNS = ("loss", "learning_rate", "images_per_second", "seconds", "memory")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from explorer.jobs.runner import counted
+from explorer.jobs.train import counted
 from explorer.plots.training import MEASURES
 from explorer.ui.training_record import Standing, interval
 
@@ -28,6 +28,7 @@ MEANING = {  # what held-out images go through before each measure; clean needs 
     "fgsm": "a single step of the attack",
     "linf": "attacked in Linf alone",
     "l2": "attacked in L2 alone",
+    "certified": "right, and proven to stay so, for every change that the recipe names",
 }
 
 

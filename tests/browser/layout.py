@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from .waiting import after_frames
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -41,4 +43,4 @@ def assert_fits_sideways(page: Page) -> None:
     end = time.monotonic() + SETTLED
     while found := page.evaluate(STANDS_OUT):
         assert time.monotonic() < end, "; ".join(found)
-        page.wait_for_timeout(50)
+        after_frames(page, 2)

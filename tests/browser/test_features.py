@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlparse
 from playwright.sync_api import expect
 
 from .layout import assert_fits_sideways
+from .waiting import after_frames
 
 ROOT = Path(__file__).parents[2]
 MINUTE = 60_000  # milliseconds
@@ -42,11 +43,11 @@ def test_a_linked_cloud_is_watched_on_two_maps(open_page, serve):
     pictures = "root => [...root.querySelectorAll('canvas[data-layer=front]')].map(c => c.toDataURL())"
     slider.fill("4")
     expect(cloud.locator(".step")).to_have_text("the best found")
-    page.wait_for_timeout(200)
+    after_frames(page, 2)  # it is drawn in the next one
     late = cloud.evaluate(pictures)
     slider.fill("0")
     expect(cloud.locator(".step")).to_have_text("before the attack")
-    page.wait_for_timeout(200)
+    after_frames(page, 2)  # it is drawn in the next one
     assert all(a != b for a, b in zip(late, cloud.evaluate(pictures), strict=True))
 
     page.wait_for_function("globalThis[Symbol.for('explorer.thumbnails')]?.size > 0", timeout=MINUTE)

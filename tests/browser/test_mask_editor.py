@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .late import answers_late
+from .late import answers_can_be_held, hold_answers, let_answers_arrive, wait_for_answer
+from .waiting import after_frames
 
 HERE = Path(__file__).parent
 
@@ -53,15 +54,20 @@ def test_strokes_keys_and_buttons_paint_the_mask(page):
 
 def test_a_stroke_is_not_taken_back_by_a_late_answer_to_the_one_before(serve, open_page):
     page = open_page()
-    answers_late(page)
+    answers_can_be_held(page)
     page.goto(serve(HERE / "mask.py"))
     page.locator(".editor .board").wait_for()
-    page.wait_for_timeout(1500)  # the first answers have all come
+    gives(page, "8000000000000000")
+    hold_answers(page)
     stroke(page, (2, 0), (2, 7))
-    page.wait_for_timeout(400)
+    first = wait_for_answer(page, "mask 8000ff0000000000")
     stroke(page, (4, 0), (4, 7))
-    page.wait_for_timeout(400)  # by now the answer to the first stroke has come, that to the second has not
+    wait_for_answer(page, "mask 8000ff00ff000000")
+    let_answers_arrive(page, first)  # that to the first stroke, while that to the second is under way
+    gives(page, "8000ff0000000000")
     stroke(page, (6, 0), (6, 7))
+    wait_for_answer(page, "mask 8000ff00ff00ff00")
+    let_answers_arrive(page)
     gives(page, "8000ff00ff00ff00")
-    page.wait_for_timeout(1000)
+    after_frames(page)
     assert page.locator(".editor .cells [aria-pressed=true]").count() == 25

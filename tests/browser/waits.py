@@ -14,9 +14,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import FLAGS, ROOT, _start, find_chromium
-from test_features import POINT_AT_SOMETHING
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.browser.conftest import FLAGS, ROOT, _start, find_chromium
+from tests.browser.test_features import POINT_AT_SOMETHING
 
 LIMIT = 120_000  # milliseconds
 SHEET = "globalThis[Symbol.for('explorer.thumbnails')]?.size > 0"

@@ -8,7 +8,7 @@ import pytest
 
 from explorer.cli import features as room
 from explorer.features import Gathering
-from explorer.features.embedding import places
+from explorer.features.umap_map import places
 from explorer.models import zoo
 
 

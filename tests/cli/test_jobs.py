@@ -9,8 +9,8 @@ import pytest
 
 from explorer.jobs import Store
 from explorer.jobs.launch import Local
-from proofs._proof import end_all, wait_for
-from proofs.starts import STAND_IN
+from tests.durability.common import end_all, wait_for
+from tests.durability.starts import STAND_IN
 from tests.jobs.conftest import LONG, SHORT
 
 

@@ -11,7 +11,7 @@ from explorer.cli import main
 from explorer.core import Cancelled
 from explorer.data import DATASETS
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.jobs import Store
 from explorer.models import zoo
 from explorer.training import METRICS, newest, read_metrics, train
@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(cli, training_images, tmp_pat
 
 def test_a_run_without_a_folder_of_its_own_is_listed_and_taken_up_and_its_model_published(cli, training_images, tmp_path, monkeypatch):
     monkeypatch.setenv("EXPLORER_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr("explorer.jobs.runner.SMOKE_MEASURED", 2)
+    monkeypatch.setattr("explorer.jobs.train.SMOKE_MEASURED_IMAGES", 2)
     words = ("train", "baseline", "--smoke", "--set", "width=4", "--precision", "float32", "--device", "cpu")
     updates, original = [], RECIPES["baseline"].loss
 

@@ -9,8 +9,8 @@ from safetensors.torch import save
 
 from explorer.core import BadCheckpoint, DataUnavailable, InvalidValue, seeded
 from explorer.defenses import RECIPES
-from explorer.models import ARCHITECTURES, _imagenet
-from explorer.training.loop import build
+from explorer.models import ARCHITECTURES, imagenet
+from explorer.training.state import build
 from tests.defenses.test_adversarial import MARGIN, Linear, W, X, Y, cross_entropy, loss_of, plain
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     monkeypatch.setenv("EXPLORER_DATA", str(tmp_path))
     monkeypatch.setenv("EXPLORER_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / _imagenet.FILE
+    file = tmp_path / imagenet.FILE
     file.parent.mkdir()
     return file
 
@@ -86,8 +86,8 @@ def test_weights_of_another_network_are_refused(kept):
 def test_what_is_fetched_is_kept(kept, monkeypatch):
     fetched = []
     monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: fetched.append(url) or io.BytesIO(save(published())))
-    first, again = _imagenet.imagenet_weights(), _imagenet.imagenet_weights()
-    assert fetched == [_imagenet.URL] and kept.is_file() and first.keys() == again.keys()
+    first, again = imagenet.imagenet_weights(), imagenet.imagenet_weights()
+    assert fetched == [imagenet.URL] and kept.is_file() and first.keys() == again.keys()
 
 
 def test_an_estimate_of_the_cost_fetches_nothing(kept):

@@ -4,7 +4,7 @@ import torch
 from explorer.core import InvalidValue
 from explorer.core.device import computes_bfloat16
 from explorer.engine import Engine, choose, describe
-from explorer.jobs.runner import precision_of
+from explorer.jobs.environment import precision_of
 
 
 def test_auto_takes_the_best_there_is(monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 
 from explorer.jobs import LIVE, Spec, Store
 from explorer.jobs.launch import Local
-from proofs._proof import end_all, wait_for
-from proofs.starts import STAND_IN
+from tests.durability.common import end_all, wait_for
+from tests.durability.starts import STAND_IN
 
 SHORT = Spec("baseline", device="cpu", every=0.0)
 LONG = Spec("baseline", device="cpu", every=600.0)
@@ -27,7 +27,7 @@ def until():
     """Look at the run until it has one of these statuses."""
 
     def until(run, *statuses):
-        wait_for(lambda: run.refresh().status in statuses, every=0.05)
+        wait_for(lambda: run.tend().status in statuses, every=0.05)
         return run.state
 
     return until

@@ -10,22 +10,23 @@ import os
 import sys
 
 from explorer.core.errors import Cancelled
-from explorer.jobs import runner, slurm
+from explorer.jobs import run_process, runner, slurm
+from explorer.jobs import train as training
 
 PACE = 0.03  # seconds a number
 
 
-def count(life: runner.Life) -> None:
+def count(process: run_process.RunProcess) -> None:
     """Up to the spec's `limit`; a stop saves how far it came, and the next attempt goes on from there."""
-    folder = life.run.folder
-    while not life.first:  # the other processes keep it company
-        if life.stop.wait(PACE):
+    folder = process.run.folder
+    while not process.is_first:  # the other processes keep it company
+        if process.stop.wait(PACE):
             raise Cancelled("It was stopped; it can go on.")
-        if life.run.state.status == "finished":
+        if process.run.state.status == "finished":
             return
     saved = [int(path.stem) for path in (folder / "checkpoints").glob("*.safetensors")]
-    for number in range(max(saved, default=0), life.run.spec.limit or 1):
-        stop = life.stop.wait(PACE)
+    for number in range(max(saved, default=0), process.run.spec.limit or 1):
+        stop = process.stop.wait(PACE)
         if stop or number % 10 == 0:
             (folder / "checkpoints").mkdir(exist_ok=True)
             (folder / "checkpoints" / f"{number}.safetensors").touch()
@@ -33,18 +34,18 @@ def count(life: runner.Life) -> None:
             raise Cancelled("It was stopped; it can go on.")
         with open(folder / "counted", "a") as file:
             file.write(f"{os.getpid()} {number}\n")
-    life.set(status="finished", message="Counted.")
+    process.set(status="finished", message="Counted.")
 
 
-def train(life: runner.Life) -> None:
+def train(process: run_process.RunProcess) -> None:
     """The real work, but for the training images and for what takes long at the end."""
-    from explorer.training import export, loop
+    from explorer.training import export, trainer
     from tests.training.runs import sample
 
-    loop.as_needed = sample
+    trainer.as_needed = sample
     export.CAST_IMAGES = 20
-    life.measure = lambda *_: None
-    life.work()
+    training.measure = lambda *_: None
+    training.train(process)
 
 
 def become_the_runner(program: str, words: list[str]) -> None:

@@ -53,25 +53,25 @@ def test_where_one_is_needed_and_none_is_set_nobody_may(given, monkeypatch):
 def test_after_five_wrong_ones_even_the_right_one_waits(password, monkeypatch):
     guard, now = Guard("0.0.0.0"), [1000.0]
     monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
-    for _ in range(access.TRIES):
+    for _ in range(access.MAX_TRIES):
         with pytest.raises(Refused, match="not the instructor's"):
             guard.check(Permit("chälk", who="a student"))
     with pytest.raises(Refused, match="try again in 60 s"):
         guard.check(Permit(password, who="a student"))
     guard.check(Permit(password, who="the instructor"))  # whom a student's guesses do not lock out
-    now[0] += access.WINDOW + 1
+    now[0] += access.WINDOW_S + 1
     guard.check(Permit(password, who="a student"))
 
 
 def test_guesses_from_many_places_make_everybody_wait(password, monkeypatch):
     guard, now = Guard("0.0.0.0"), [1000.0]
     monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
-    for guess in range(access.ALL_TRIES):
+    for guess in range(access.MAX_TRIES_OF_ALL):
         with pytest.raises(Refused, match="not the instructor's"):
             guard.check(Permit("chälk", who=f"visitor {guess}"))
     with pytest.raises(Refused, match="try again in 60 s"):
         guard.check(Permit(password, who="the instructor"))
-    now[0] += access.WINDOW + 1
+    now[0] += access.WINDOW_S + 1
     guard.check(Permit(password, who="the instructor"))
 
 

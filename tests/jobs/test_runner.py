@@ -14,11 +14,11 @@ from dataclasses import replace
 import pytest
 
 from explorer.core import Cancelled, InvalidValue
-from explorer.jobs import Process, Spec, Store, claim, runner
-from explorer.jobs.runner import Life
-from explorer.jobs.store import RESERVE, Run, Taken
+from explorer.jobs import Process, Run, Spec, Store, queue, run_process, runner, signals
+from explorer.jobs.run_folder import RESERVE_BYTES, Taken
+from explorer.jobs.run_process import RunProcess
 from explorer.models import zoo
-from proofs.kills import SPEC, _make_small
+from tests.durability.kills import SPEC, make_small
 from tests.jobs.conftest import SHORT
 
 
@@ -30,7 +30,7 @@ def run(tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """The bundled sample in place of the training set, and few images wherever many are looked at."""
-    undo = _make_small()
+    undo = make_small()
     yield
     for place, name, value in undo:
         setattr(place, name, value)
@@ -65,11 +65,11 @@ def test_a_run_trains_is_measured_and_joins_the_zoo(small, tmp_path, monkeypatch
 @pytest.mark.parametrize("way", ["the file", "the signal"])
 def test_a_stop_ends_what_does_not_look_after_a_moment(run, way, monkeypatch):
     """As in the middle of a long attack: nothing in it asks whether to stop."""
-    monkeypatch.setattr(runner, "GRACE", 0.2)
-    monkeypatch.setattr(runner, "AGAIN", 0.1)
+    monkeypatch.setattr(signals, "STOP_GRACE_S", 0.2)
+    monkeypatch.setattr(signals, "STOP_AGAIN_S", 0.1)
     seen = []
 
-    def attack(life):
+    def attack(process):
         if way == "the file":
             (run.folder / "cancel").touch()
         else:
@@ -79,7 +79,7 @@ def test_a_stop_ends_what_does_not_look_after_a_moment(run, way, monkeypatch):
             try:
                 time.sleep(0.01)
             except Cancelled:  # swallowed on its way, as a callback of a library may do
-                seen.append(life.stop.is_set())
+                seen.append(process.stop.is_set())
                 if len(seen) == 2:
                     raise
 
@@ -88,9 +88,9 @@ def test_a_stop_ends_what_does_not_look_after_a_moment(run, way, monkeypatch):
 
 
 def test_a_stop_that_is_heard_in_time_is_the_work_s_own(run):
-    def work(life):
+    def work(process):
         (run.folder / "cancel").touch()
-        assert life.stop.wait(60)
+        assert process.stop.wait(60)
         raise Cancelled("Training was stopped in epoch 2.")
 
     assert runner.main([str(run.folder)], work) == 130
@@ -99,7 +99,7 @@ def test_a_stop_that_is_heard_in_time_is_the_work_s_own(run):
 
 def test_the_handlers_of_signals_are_put_back(run):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with Life(run):
+    with RunProcess(run):
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
@@ -114,7 +114,7 @@ def test_the_handlers_of_signals_are_put_back(run):
     ],
 )
 def test_how_it_failed_is_said_in_a_sentence_and_in_full_in_the_log(run, error, status, message):
-    def work(life):
+    def work(process):
         raise error
 
     assert runner.main([str(run.folder)], work) == 1
@@ -123,7 +123,7 @@ def test_how_it_failed_is_said_in_a_sentence_and_in_full_in_the_log(run, error, 
 
 
 def test_a_full_disk_pauses_the_run_and_room_lets_it_go_on(run, monkeypatch):
-    monkeypatch.setattr(runner, "RETRY", 0.01)
+    monkeypatch.setattr(run_process, "DISK_RETRY_S", 0.01)
     seen, left = [], [3]
 
     def write():
@@ -133,8 +133,8 @@ def test_a_full_disk_pauses_the_run_and_room_lets_it_go_on(run, monkeypatch):
             raise full(run.folder)
         return "written"
 
-    def work(life):
-        assert life.patiently(write) == "written"
+    def work(process):
+        assert process.retry_when_full(write) == "written"
         assert run.state.status == "running"
 
     runner.main([str(run.folder)], work)
@@ -143,9 +143,9 @@ def test_a_full_disk_pauses_the_run_and_room_lets_it_go_on(run, monkeypatch):
 
 
 def test_a_paused_run_can_be_cancelled(run):
-    def work(life):
+    def work(process):
         threading.Timer(0.2, (run.folder / "cancel").touch).start()
-        life.wait_for_room(full(run.folder))
+        process.wait_for_room(full(run.folder))
         raise AssertionError("it went on")
 
     assert runner.main([str(run.folder)], work) == 130
@@ -156,28 +156,27 @@ def test_the_state_is_written_on_a_full_disk_too(run, monkeypatch):
     """The reserve is given up for it."""
     from explorer.core.files import write_atomically
 
-    assert (run.folder / "reserve").stat().st_size == RESERVE
+    assert (run.folder / "reserve").stat().st_size == RESERVE_BYTES
 
     def no_room(path, data):
         if (run.folder / "reserve").exists():
             raise full(path)
         write_atomically(path, data)
 
-    monkeypatch.setattr("explorer.jobs.store.write_atomically", no_room)
+    monkeypatch.setattr("explorer.jobs.run_folder.write_atomically", no_room)
     run.update(status="paused")
     assert run.state.status == "paused"
 
 
 STEPS_BEHIND = """
 import os, sys, threading, types
-from explorer.jobs import runner
+from explorer.jobs.train import ProgressReport
 over = threading.Event()
 threading.Thread(target=over.wait, daemon=True).start()
-life = runner.Life(None)
-life.show, life._began = None, None
-life.behind = sys.argv[1] == "behind"
+process = types.SimpleNamespace(go_on=lambda: None)
 now = types.SimpleNamespace(update=1, updates=4, epoch=0, epochs=1, held_out=None)
-life._progress(now)
+ProgressReport(process, in_background=sys.argv[1] == "behind")(now)
+assert process.progress["message"] == "Trains: epoch 1 of 1."
 threads = [int(t) for t in os.listdir("/proc/self/task")] if os.path.isdir("/proc/self/task") else [0]
 print(len(threads), {os.getpriority(os.PRIO_PROCESS, t) for t in threads})
 """
@@ -190,7 +189,7 @@ def test_a_run_in_the_background_lets_others_go_first_once_it_is_under_way(how):
     done = subprocess.run([sys.executable, "-c", STEPS_BEHIND, how], capture_output=True, text=True, check=False)
     count, levels = done.stdout.split(maxsplit=1)
     assert int(count) >= (2 if sys.platform == "linux" else 1), done.stderr
-    assert levels.strip() == str({max(own, runner.BEHIND) if how == "behind" else own})
+    assert levels.strip() == str({max(own, run_process.BACKGROUND_NICENESS) if how == "behind" else own})
 
 
 def test_what_is_no_run_s_folder_is_refused(tmp_path, capsys):
@@ -200,14 +199,14 @@ def test_what_is_no_run_s_folder_is_refused(tmp_path, capsys):
 
 def test_a_process_that_lost_its_run_changes_nothing(run):
     me = Process.of()
-    claim.register(run, me)
+    queue.register(run, me)
     run.update(process=replace(me, start=1.0))  # somebody else's by now
     with pytest.raises(Taken):
         run.update(me, status="finished")
-    assert claim.register(run, me).process == me  # the other one is gone
+    assert queue.register(run, me).process == me  # the other one is gone
     run.update(process=Process.of(os.getppid()))
     with pytest.raises(Taken, match="has a process already"):
-        claim.register(run, me)
+        queue.register(run, me)
 
 
 def test_progress_is_the_heartbeat_s(run):

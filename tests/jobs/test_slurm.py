@@ -15,8 +15,9 @@ import pytest
 
 from explorer.cli import main
 from explorer.core import InvalidValue, UnknownName
-from explorer.jobs import Run, Spec, State, Store, slurm
-from explorer.jobs.slurm import Look, Options, Slurm
+from explorer.jobs import Run, Spec, State, Store, slurm, slurm_commands
+from explorer.jobs.slurm import Options, Slurm
+from explorer.jobs.slurm_commands import JobStatus
 from explorer.jobs.state import Process
 from tests.jobs.cluster import Cluster, why_not
 
@@ -79,17 +80,17 @@ def test_time_limits_are_read_as_slurm_reads_them(limit, expected):
     ],
 )
 def test_what_slurm_says_never_makes_a_run_finished_and_an_unknown_word_never_ends_it(state, status, over):
-    look = slurm._judge("7", {"JobState": state, "Reason": "Priority", "ExitCode": "3:0"})
-    assert (look.status, look.over) == (status, over) and "7" in look.message
+    found = slurm_commands.status_of("7", {"JobState": state, "Reason": "Priority", "ExitCode": "3:0"})
+    assert (found.status, found.over) == (status, over) and "7" in found.message
 
 
 SHOWN = "JobId=7 JobName=explorer-{0}\n   Comment={0} \n   JobState=RUNNING Reason=None Dependency=(null)\n   ExitCode=0:0 Restarts=1\n"
 
 
 def test_a_number_is_believed_only_with_the_runs_own_comment(monkeypatch):
-    monkeypatch.setattr(slurm, "_ask", lambda *command: SHOWN.format("aaaaaaaaaaaa"))
-    assert slurm._facts("7", "aaaaaaaaaaaa")["JobState"] == "RUNNING"
-    assert slurm._facts("7", "bbbbbbbbbbbb") is None
+    monkeypatch.setattr(slurm_commands, "ask", lambda *command: SHOWN.format("aaaaaaaaaaaa"))
+    assert slurm_commands.controller_facts("7", "aaaaaaaaaaaa")["JobState"] == "RUNNING"
+    assert slurm_commands.controller_facts("7", "bbbbbbbbbbbb") is None
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ def test_a_number_is_believed_only_with_the_runs_own_comment(monkeypatch):
     ],
 )
 def test_the_completion_file_tells_how_the_runs_own_job_ended_last(lines, state, monkeypatch):
-    monkeypatch.setattr(slurm, "_ask", lambda *command: lines)
-    found = slurm._completed("7", "explorer-run")
+    monkeypatch.setattr(slurm_commands, "ask", lambda *command: lines)
+    found = slurm_commands.completion_facts("7", "explorer-run")
     assert (found or {}).get("JobState") == state
 
 
@@ -112,7 +113,7 @@ def test_without_slurm_or_submitit_one_sentence_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     run = Store(tmp_path).create(Spec("baseline", place="slurm"))
     with pytest.raises(slurm.SlurmRefused, match="squeue is not installed here"), run.locked():
-        run._launch(run._stored())
+        run.launch(run.stored_state())
     assert run.state.status == "failed" and "squeue is not installed" in run.state.message
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(slurm.SlurmRefused, match=r"needs submitit: pip install -r requirements-slurm.txt"):
@@ -123,15 +124,15 @@ def test_a_slurm_that_does_not_answer_ends_nothing(monkeypatch, tmp_path):
     def silent(*command: str) -> str:
         raise slurm.SlurmSilent("Slurm has not answered within 5 s")
 
-    monkeypatch.setattr(slurm, "_ask", silent)
+    monkeypatch.setattr(slurm_commands, "ask", silent)
     run = Store(tmp_path).create(Spec("baseline", place="slurm"), job="7")
-    assert Slurm().look(run.folder, run.state).status == "unknown"
+    assert Slurm().status(run.folder, run.state).status == "unknown"
     for status in ("running", "queued"):
         run.update(status=status)
-        assert run.refresh().status == status
+        assert run.tend().status == status
     (run.folder / "cancel").touch()
     os.utime(run.folder / "cancel", (0, 0))  # long ago: it is made to stop, again and again
-    assert run.refresh().status == "queued"
+    assert run.tend().status == "queued"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_only_the_runs_newest_job_may_take_it(changes, why, tmp_path):
     run = Store(tmp_path).create(Spec("baseline", place="slurm"), job="7")
     run.update(**changes)
     before = run.state
-    refusal = slurm.take(run, "7", patience=0)
+    refusal = slurm.take(run, "7", timeout=0)
     assert why in refusal if why else refusal is None
     assert (run.state == before) if why else (run.state.job == "7" and run.state.status == "queued")
 
@@ -157,14 +158,14 @@ def test_only_the_runs_newest_job_may_take_it(changes, why, tmp_path):
 def test_a_job_waits_for_the_process_before_it_and_does_not_begin_while_that_lives(tmp_path):
     run = Store(tmp_path).create(Spec("baseline", place="slurm"), job="7")
     run.update(status="running", process=Process.of())  # this very process
-    assert "still has a live process" in slurm.take(run, "7", patience=0)
+    assert "still has a live process" in slurm.take(run, "7", timeout=0)
     assert run.state.status == "running"
 
 
 @pytest.mark.parametrize("further", [True, False])
 def test_a_run_that_saved_itself_is_queued_again_unless_it_came_no_further(further, monkeypatch, tmp_path):
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(slurm, "_ask", lambda *command: asked.append(command) or "")
+    monkeypatch.setattr(slurm_commands, "ask", lambda *command: asked.append(command) or "")
     monkeypatch.setenv("EXPLORER_JOB_BEGAN", str(time.time()))
     run = Store(tmp_path).create(Spec("baseline", place="slurm"), job="7")
     saved = run.folder / "checkpoints" / "0001-00000001.safetensors"
@@ -199,8 +200,8 @@ def cluster() -> Iterator[Cluster]:
 def store(cluster, monkeypatch, tmp_path) -> Store:
     """On the test's own cluster, where runs count."""
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-    monkeypatch.setattr(slurm, "ASK_EVERY", 0.2)
-    monkeypatch.setattr(slurm, "SILENT_FOR", 0.2)
+    monkeypatch.setattr(slurm, "ASK_EVERY_S", 0.2)
+    monkeypatch.setattr(slurm, "ASK_SILENT_EVERY_S", 0.2)
     stand_in = (sys.executable, "-u", str(Path(__file__).with_name("stand_in.py")))
     monkeypatch.setattr(slurm, "launcher", lambda: Slurm(stand_in))
     return Store(tmp_path)
@@ -210,14 +211,14 @@ def submit(store: Store, **more: object) -> Run:
     """Without a look at the recipe's data, which a counting run does not need."""
     run = store.create(Spec("baseline", place="slurm", device="cpu", **{"limit": COUNT, "threads": 1} | more))
     with run.locked():
-        run._launch(run._stored())
+        run.launch(run.stored_state())
     return run
 
 
 def until(run: Run, done: Callable[[State], bool], seconds: float = SOON) -> State:
     """As a page would: look again and again."""
     end = time.monotonic() + seconds
-    while not done(state := run.refresh()):
+    while not done(state := run.tend()):
         assert time.monotonic() < end, f"{state}\n{run.log()}"
         time.sleep(0.1)
     return state
@@ -288,19 +289,19 @@ def test_a_job_cancelled_in_slurm_is_a_cancelled_run_and_plain_sacct_would_never
     until(run, beyond(3, run))
     cluster.ask("scancel", run.state.job)
 
-    def of_submitit(id: str, number: str) -> Look:
+    def of_submitit(id: str, number: str) -> JobStatus:
         job = SlurmJob(run.folder / "slurm", number)
         job.watcher.update()
-        return Look("cancelled" if job.state == "CANCELLED" else "unknown", job.state)
+        return JobStatus("cancelled" if job.state == "CANCELLED" else "unknown", job.state)
 
     cluster.wait("end of the job", lambda: not cluster.jobs())
     with monkeypatch.context() as planted:
-        planted.setattr(slurm, "_look", of_submitit)
+        planted.setattr(slurm_commands, "job_status", of_submitit)
         with pytest.raises(AssertionError, match="running"):
             until(run, lambda state: state.status == "cancelled", seconds=2)
     state = until(run, lambda state: state.status == "cancelled")
     assert "was cancelled in Slurm" in state.message
-    assert slurm._completed(state.job, f"explorer-{run.id}")["JobState"] == "CANCELLED"
+    assert slurm_commands.completion_facts(state.job, f"explorer-{run.id}")["JobState"] == "CANCELLED"
 
 
 @pytest.mark.slurm
@@ -311,8 +312,8 @@ def test_a_run_outlives_the_controller_and_is_found_again(store, cluster, monkey
     cluster.remember()
     cluster.kill_controller()
     with monkeypatch.context() as hurried:
-        hurried.setattr(slurm, "PATIENCE", 0.5)
-        assert Slurm().look(run.folder, run.state).status == "unknown" and run.refresh().status in ("running", "finished")
+        hurried.setattr(slurm_commands, "COMMAND_TIMEOUT_S", 0.5)
+        assert Slurm().status(run.folder, run.state).status == "unknown" and run.refresh().status in ("running", "finished")
     cluster.start_controller()
     until(run, finished)
     assert run.state.job == number and counted(run) == list(range(6 * COUNT))

@@ -1,4 +1,4 @@
-"""A run's life as others see it: started, found, cancelled, resumed, deleted; and folders that make no sense."""
+"""The job store: runs as others see them, started, found, cancelled, resumed, deleted; and folders that make no sense."""
 
 import errno
 import json
@@ -14,14 +14,14 @@ import pytest
 from explorer.core import DataUnavailable, ExplorerError, InvalidValue, UnknownName
 from explorer.jobs import Process, Run, Spec, State, Store
 from explorer.jobs import store as stores
-from explorer.jobs.launch import Local
-from proofs._proof import wait_for
+from explorer.jobs.launch import Local, devices_of
+from tests.durability.common import wait_for
 from tests.jobs.conftest import LONG, SHORT
 
 
 def kill(run):
-    os.killpg(run._stored().process.pid, signal.SIGKILL)
-    wait_for(lambda: not run._stored().process.alive(run.folder))
+    os.killpg(run.stored_state().process.pid, signal.SIGKILL)
+    wait_for(lambda: not run.stored_state().process.alive(run.folder))
 
 
 def test_a_run_has_a_session_of_its_own_and_ends(store, until):
@@ -65,7 +65,7 @@ def test_one_that_waits_is_told_for_whom_and_can_be_cancelled_and_started_again(
     assert second.state.status == "queued"
     pid = second.state.process.pid
     kill(second)
-    store.runs()
+    store.tend()
     wait_for(lambda: second.refresh().process.pid != pid)
     assert second.state.status == "queued" and second.state.attempt == 1  # started again, in its old place
     second.cancel()
@@ -76,12 +76,28 @@ def test_one_that_waits_is_told_for_whom_and_can_be_cancelled_and_started_again(
         first.cancel()
 
 
+def test_to_look_starts_nothing_and_to_tend_starts_what_waits_without_a_process(store, until):
+    run = store.create(SHORT)
+    before = run.stored_state()
+    assert store.run(run.id).state == store.runs()[0].state == run.refresh() == before
+    assert (before.status, before.process, before.launches) == ("queued", None, 0)
+    assert [one.id for one in store.tend()] == [run.id] and run.stored_state().launches == 1
+    assert until(run, "finished").attempt == 1
+
+
+def test_whoever_submits_starts_what_lost_its_process_while_it_waited(store, until, monkeypatch):
+    monkeypatch.setattr("explorer.data.loading.check", lambda name, split: None)
+    lost = store.create(SHORT)
+    store.submit(SHORT)
+    assert until(lost, "finished")
+
+
 def test_another_device_is_free(tmp_path):
     store = Store(tmp_path)
     states = [State("running", device=devices, process=Process.of()) for devices in ("cuda:0,cuda:1", "cuda:1", "cpu", "cuda:2")]
     holder = states[0]
     assert [bool(holder.devices & other.devices) for other in states[1:]] == [True, False, False]
-    assert stores.devices_of(SHORT, ["cpu"] * 3) == "cpu" and store.runs() == []
+    assert devices_of(SHORT, ["cpu"] * 3) == "cpu" and store.runs() == []
 
 
 def test_one_that_does_not_stop_is_ended_with_its_whole_group_and_no_other_process_is(store):
@@ -99,6 +115,8 @@ def test_one_that_does_not_stop_is_ended_with_its_whole_group_and_no_other_proce
             one.cancel() if one is run else (one.folder / "cancel").touch()
             os.utime(one.folder / "cancel", (0, 0))
             one.refresh()
+            assert (stubborn if one is run else other).poll() is None  # to look ends nothing
+            one.tend()
         assert stubborn.wait(30) == -signal.SIGKILL and other.poll() is None
         assert run.refresh().status == impostor.state.status == "cancelled"
     finally:
@@ -220,7 +238,7 @@ def test_what_cannot_be_started_says_so_and_is_not_tried_for_ever(tmp_path, unti
     store = Store(tmp_path, local=Local((sys.executable, "-c", "import nothing_of_this_name")))
     run = store.begin(SHORT)
     assert until(run, "failed").message == "Its process could not be started; the log says more."
-    assert run.log().count("ModuleNotFoundError") == stores.LAUNCHES
+    assert run.log().count("ModuleNotFoundError") == stores.MAX_LAUNCHES
 
 
 def test_what_a_kill_left_half_made_is_nobody_s_run(tmp_path):
@@ -296,7 +314,7 @@ def test_a_process_of_another_computer_lives_as_long_as_its_heart_beats(tmp_path
 def test_looking_at_a_store_needs_no_torch(tmp_path):
     run = Store(tmp_path).create(SHORT)
     code = (
-        "import sys; from pathlib import Path; from explorer.jobs import Store, runner, claim\n"
+        "import sys; from pathlib import Path; from explorer.jobs import Store, runner, queue\n"
         f"run = Store(Path({str(tmp_path)!r})).run({run.id!r})\n"
         "run.metrics(), run.log(), run.sights(), run.state\n"
         "assert 'torch' not in sys.modules, 'torch was loaded'"

@@ -5,7 +5,7 @@ import torch
 
 from explorer.core import seeded, use_generator
 from explorer.models import ARCHITECTURES
-from explorer.models._noise import InputNoise
+from explorer.models.noise import InputNoise
 from explorer.models.variants import FixedDraw
 
 NOISY = ["preact-resnet18", "lenet"]

@@ -9,13 +9,14 @@ from explorer.core import Cancelled
 from explorer.data import raw
 from explorer.defenses import RECIPES
 from explorer.training import METRICS, newest, read_metrics, train
-from explorer.training import loop as the_loop
+from explorer.training import trainer as the_loop
 
 SMALL = {
     "baseline": {},
     "pgd-linf": {"start": "", "selection_steps": 2, "finish_steps": 2, "finish_share": 0.5},
     "lwta": {"selection_steps": 2},
     "smoothed-0.25": {"start": "", "copies": 2},
+    "lipschitz": {"width": 16, "depths": "1-1"},  # by Adam
 }
 OPTIONS = {"limit": 20, "bf16": False}  # in batches of 8: 3 updates an epoch, the last of 4 images; 5 held out
 SHARED = ("pgd-linf", "lwta")

@@ -14,7 +14,7 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Evaluation, Recorder, forward, replace_degenerate, value_and_grad
 from explorer.attacks.pgd import PGD
 from explorer.core import Goal, LossName, Region, Step, ThreatModel, fixed, param
-from explorer.core.ball import LinfRegion
+from explorer.core.dense import LinfRegion
 from explorer.core.goal import dlr_logit_grad, spread
 
 FIRST_STEP = 2.0  # x eps

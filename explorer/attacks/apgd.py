@@ -14,8 +14,8 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Evaluation, Recorder, forward, replace_degenerate, value_and_grad
 from explorer.attacks.pgd import PGD
 from explorer.core import Goal, LossName, Region, Step, ThreatModel, fixed, param
+from explorer.core.dense import LinfRegion
 from explorer.core.goal import dlr_logit_grad, spread
-from explorer.core.regions import LinfRegion
 
 FIRST_STEP = 2.0  # x eps
 OWN_SHARE = 0.75  # of an update; the rest repeats the one before (the paper's alpha)

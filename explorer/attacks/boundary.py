@@ -263,7 +263,7 @@ class BoundarySearch(BoundaryWalk):
     """A walk that keeps the nearest success of each image."""
 
     kappa: float = 0.0  # a success is a margin above it
-    eps: float = math.inf  # points farther away neither count nor are they shown
+    eps: float | Tensor = math.inf  # points farther away neither count nor are they shown; a number or (N,)
     stops: bool = False  # an image is done with its first success, not only with one at distance 0
 
     def __post_init__(self) -> None:
@@ -284,7 +284,8 @@ class BoundarySearch(BoundaryWalk):
         seen = self.linearize(x, rows, sloped)
         goal, logits = self.goal.rows(rows), seen.logits
         far = self.ball.distance(x, self.x0[rows])  # float64, so perhaps not on the model's device
-        inside, far = (far <= self.eps).to(x.device), far.float().to(x.device)
+        limit = self.eps.to(far)[rows.to(far.device)] if isinstance(self.eps, Tensor) else self.eps
+        inside, far = (far <= limit).to(x.device), far.float().to(x.device)
         success = inside & self.clear(logits, rows)
         shown = inside & (success | ~(goal.margin(logits) > self.kappa))
         nearer = success & (far < self.best_distance[rows])

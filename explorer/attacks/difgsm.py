@@ -12,26 +12,22 @@ from explorer.attacks.mifgsm import MIFGSM
 from explorer.attacks.pgd import PGD
 from explorer.core import Goal, Region, param
 
-GREY = 0.5  # what lies around a shrunk image: the official code pads pixels in [-1, 1] with 0
-
 
 def shrunk(x: Tensor, smallest: float, rng: torch.Generator) -> Tensor:
     """Each image of x (N,C,H,W) scaled by its own factor, uniform in [smallest, 1], and placed anywhere on a grey canvas
-    of the old size; bilinear, differentiable in x.
-
-    Written as two matrix products an image: a scatter's gradient would differ from run to run on a GPU.
+    of the old size; bilinear, differentiable in x. (As matrix products: a scatter's gradient is not repeatable on a GPU.)
     """
     u = torch.rand(3, len(x), generator=rng, device=rng.device).to(x.device)
     scale = 1 - (1 - smallest) * u[0]
     rows, columns = (_resampling(n, scale, place).to(x.dtype) for n, place in zip(x.shape[2:], u[1:], strict=True))
-    return GREY + rows[:, None] @ (x - GREY) @ columns[:, None].mT
+    return 0.5 + rows[:, None] @ (x - 0.5) @ columns[:, None].mT
 
 
 def _resampling(n: int, scale: Tensor, place: Tensor) -> Tensor:
     """(N,n,n): row i holds the weights of the old pixels in new pixel i; it is short of 1 where the canvas shows."""
     pixels = torch.arange(n, device=scale.device)
-    offset = place * (1 - scale) * n
-    source = (pixels + 0.5 - offset[:, None]) / scale[:, None] - 0.5  # (N,n) where new pixel i lies in the old image
+    offset = (place * (1 - scale) * n)[:, None]
+    source = (pixels + 0.5 - offset) / scale[:, None] - 0.5  # (N,n) where new pixel i lies in the old image
     return (1 - (source[:, :, None] - pixels).abs()).clamp(min=0)
 
 
@@ -50,16 +46,14 @@ class DIFGSM(PGD, steps=10, rel_step=0.0, random_start=False):
     size (official code: [299, 330) of 330, the same proportions, nearest neighbour, and the network sees all 330). Coin,
     factor and place are drawn for each image and step anew, factor and place for each draw, too.
     differs: one coin an image, not one a batch (official); continuous factors and places; L2, restarts, draws are ours.
-    cost: a step reports the model at x itself, not at the copy: one forward pass more for each image (and draw) whose
-    copy was shrunk, so (1 + p) * steps + 1 forward and steps backward passes on average.
+    cost: a step reports the model at x itself: one forward pass more where a copy was shrunk, p * steps on average.
     """
 
     formula: ClassVar[str] = r"x_{t+1} = \Pi\,\big[\,x_t + \alpha\,\mathrm{sign}\big(\nabla_x L(T(x_t; p), y)\big)\big]"
     explanation: ClassVar[str] = (
-        r"As in PGD, but before each question to the model a coin is tossed: with probability $p$ the model sees the "
-        r"picture a little smaller, somewhere on a grey canvas ($T$). A change that must work for all these views hangs "
-        r"less on the details of one model, and so more often fools others. Every number shown is that of the picture "
-        r"itself, not of the copy."
+        r"As in PGD, but before each question to the model a coin is tossed: with probability $p$ the model sees the picture "
+        r"a little smaller, somewhere on a grey canvas ($T$). A change that must work for all these views hangs less on the "
+        r"details of one model, and so more often fools others. Every number shown is the picture's own, not the copy's."
     )
     presets = MIFGSM.presets
 

@@ -220,7 +220,9 @@ class _Run:
         noise = draw(x0.shape, generator=best.rng, device=best.rng.device, dtype=x0.dtype).to(x0.device)
         noise = 2 * noise - 1 if norm == "linf" else noise
         noise = noise / length(noise.flatten(1), norm).view(-1, 1, 1, 1)
-        far = best.best_distance[self.rows].clamp(max=min(START[norm], best.ball.eps))
+        eps = best.ball.rows(self.rows).eps
+        limit = eps.to(x0).clamp(max=START[norm]) if isinstance(eps, Tensor) else min(START[norm], eps)
+        far = best.best_distance[self.rows].clamp(max=limit)
         return (x0 + far.view(-1, 1, 1, 1) / 2 * noise).clamp(0, 1)
 
     def _ahead(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.attacks.gradient import gaussian
 from explorer.core import Hyper, InvalidValue, Region, param
-from explorer.core.regions import L2Region
+from explorer.core.dense import L2Region
 
 AREAS = ("border", "background", "drawn")
 CELLS = 8  # the drawn mask is a grid of 8 x 8 cells, whatever the size of the picture

@@ -43,7 +43,7 @@ class MIFGSM(PGD, steps=10, rel_step=0.0, random_start=False):
 
     def direction(self, gradient: Tensor, state: dict[str, Tensor]) -> Tensor:
         """g_{t+1} of the formula."""
-        state["g"] = self.momentum * state["g"] + normalized(gradient) if "g" in state else normalized(gradient)
+        state["g"] = self.momentum * state.get("g", 0) + normalized(gradient)
         return state["g"]
 
 

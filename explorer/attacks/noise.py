@@ -11,7 +11,7 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import gaussian
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import Region, param
-from explorer.core.regions import LinfRegion
+from explorer.core.dense import LinfRegion
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Recorder, forward, gaussian
 from explorer.core import Attack, Goal, LossName, Region, Step, ThreatModel, param
-from explorer.core.regions import LinfRegion
+from explorer.core.dense import LinfRegion
 
 MARGIN: LossName = "margin"
 

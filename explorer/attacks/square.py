@@ -10,7 +10,7 @@ from torch import Tensor
 from explorer.attacks import ATTACKS
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import LOSSES, LossName, Region, param
-from explorer.core.regions import LinfRegion
+from explorer.core.dense import LinfRegion
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, at these of PLANNED queries
 PLANNED = 10_000

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from explorer.core.dense import BallRegion, L2Region, LinfRegion
 from explorer.core.errors import InvalidValue
-from explorer.core.regions import BallRegion, L2Region, LinfRegion, Norm
 from explorer.core.sparse import L0Region, L1Region
 from explorer.core.threat import Eps, ThreatModel, check_eps, in_float64
 
+Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 # Where nobody says otherwise: what papers on CIFAR-10 test (L1: arXiv:2103.01208; L0: pixels, of 1024).
 USUAL_EPS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 10.0}
 # The whole pixel range; farther than any image here can go.
 EPS_LIMIT = {"linf": 1.0, "l2": 100.0, "l1": 10_000.0, "l0": 10_000.0}
 EPS_LEAST = 1e-5  # below this, float32 pixels near 1 cannot represent the perturbation
-_REGIONS: dict[str, type[BallRegion]] = {
-    region.norm: region for region in (LinfRegion, L2Region, L1Region, L0Region)
-}
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Ball(ThreatModel):
 
     eps is a number or a tensor (N,). Projections give the nearest point of ball and box, exactly, rounding included.
     differs: in L2 `project` shrinks the change to length eps and then clips to [0, 1], as is usual in attacks; where
-    pixels are clipped that lies inside, but not nearest. `Region.nearest` is the exact projection there, too.
+    pixels are clipped that lies inside, but not nearest. `BallRegion.nearest` is the exact projection there, too.
     """
 
     norm: Norm
@@ -87,3 +85,6 @@ def L1(eps: Eps) -> Ball:
 def L0(eps: Eps) -> Ball:
     """At most eps pixels change, in all channels, by anything."""
     return Ball("l0", eps)
+
+
+_REGIONS: dict[str, type[BallRegion]] = {r.norm: r for r in (LinfRegion, L2Region, L1Region, L0Region)}

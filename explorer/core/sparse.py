@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from explorer.core.regions import INSIDE, BallRegion, difference
+from explorer.core.dense import INSIDE, BallRegion, difference
 
 
 class L1Region(BallRegion):

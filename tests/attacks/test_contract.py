@@ -34,6 +34,31 @@ def test_every_attack_keeps_the_contract(key, norm, quick, ball_for):
     check_attack(attack, ball_for(attack, norm))
 
 
+@pytest.mark.parametrize("key", [key for key in KEYS if ATTACKS[key].budget == "fixed"])
+@pytest.mark.parametrize("norm", BALLS)
+def test_every_image_may_have_its_own_eps(key, norm, quick, trained):
+    model, x, y = trained
+    eps = BALLS[norm].eps * torch.tensor([0.1, 1.0, 0.5], dtype=torch.float64)
+    attack, goal = quick(key), Goal.untargeted(y[:3])
+    if key == "universal":
+        with pytest.raises(InvalidValue, match="eps must be one number for Universal"):
+            attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))
+        return
+    farthest = torch.stack([step.distance for step in attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))]).amax(0)
+    assert (farthest <= eps).all() and (farthest > 0.5 * eps).all()
+
+
+def test_with_an_eps_for_each_image_each_is_attacked_as_alone(ball, trained):
+    model, x, y = trained
+    eps = ball.eps * torch.tensor([0.1, 1.0, 0.5], dtype=torch.float64)
+    for attack in (PGD(random_start=False), ATTACKS["mifgsm"](), ATTACKS["apgd-ce"](steps=20, random_start=False)):
+        *_, end = attack.walk(model, x[:3], Goal.untargeted(y[:3]), Ball(ball.norm, eps), seeded(0))
+        for i in range(3):
+            goal = Goal.untargeted(y[i : i + 1])
+            *_, alone = attack.walk(model, x[i : i + 1], goal, Ball(ball.norm, float(eps[i])), seeded(0))
+            assert torch.allclose(end.x[i], alone.x[0], atol=1e-5)
+
+
 def test_the_known_attacks_are_among_them():
     assert {"fgsm", "pgd"} <= set(KEYS)
 

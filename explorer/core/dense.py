@@ -1,23 +1,22 @@
-"""Regions of the Linf and L2 balls: exact projections onto the ball and [0, 1]; `sparse` has those of L1 and L0."""
+"""Regions of norm balls; those of Linf and L2, where every pixel changes a little (of L1 and L0: `sparse`)."""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from explorer.core.threat import Eps, Region, in_float64
 
-Norm = Literal["linf", "l2", "l1", "l0"]
 INSIDE = 1 - 2.0**-40  # of eps: what is computed in float64 may be rounded
 
 
 class BallRegion(Region):
     """A ball around given images, cut to [0, 1]."""
 
-    norm: ClassVar[Norm]
+    norm: ClassVar[str]
 
     @staticmethod
     def length(x: Tensor, exact: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ elif stage.gone_back():  # to an earlier walk, or forward again
         stage.start(request)
     if complaint:
         st.session_state["notice"] = complaint
-elif "ticket" not in st.session_state:
+elif "future" not in st.session_state:
     stage.begin()  # another page has been here first: what was chosen there
 
 with st.sidebar:

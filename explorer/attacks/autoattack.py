@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
 from explorer.attacks.apgd import APGDCE, APGDDLR, APGDT
 from explorer.attacks.fab import FABInside
 from explorer.attacks.square import Square
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core import Attack, Goal, Step, ThreatModel, param
 from explorer.core.goal import spread
 
 QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes are small
@@ -28,7 +27,7 @@ QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes ar
     summary="APGD-CE, APGD-T, FAB-T and Square in a row: the field's yardstick, strong and slow.",
 )
 @dataclass(frozen=True)
-class AutoAttack(Hyper):
+class AutoAttack(Attack):
     """APGD-CE, APGD-T, FAB-T, Square, in this order, each on the images not yet fooled: the authors' standard version.
 
     FAB looks for the smallest change, so only what it finds inside the ball counts, and only such points are shown.
@@ -40,9 +39,7 @@ class AutoAttack(Hyper):
     differs: an image leaves as soon as it is fooled, not at the end of an attack. The members' own differences.
     """
 
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
-    loss: ClassVar[str] = "margin"  # what its steps report
+    loss = "margin"
     formula: ClassVar[str] = r"\text{APGD}_{CE}\to\text{APGD}^T_{DLR}\to\text{FAB}^T\to\text{Square}"
     explanation: ClassVar[str] = (
         r"No single attack is the best on every picture. So run a few that fail in different ways, with nothing to tune: "
@@ -79,7 +76,7 @@ class AutoAttack(Hyper):
         """Forward and backward passes, at most."""
         return sum(attack.expected_passes for attack, _ in self._stages())
 
-    def _stages(self) -> list[tuple[Hyper, int]]:
+    def _stages(self) -> list[tuple[Attack, int]]:
         """The attacks in their order, and n where the first of every n of their steps is yielded (and the last of all)."""
         if self.draws > 1:
             return [(APGDCE(steps=self.steps, draws=self.draws), 1), (APGDDLR(steps=self.steps, draws=self.draws), 1)]
@@ -89,15 +86,15 @@ class AutoAttack(Hyper):
         square = Square(queries=self.queries, rescale=False)
         return [(APGDCE(steps=self.steps, early_stop=True), 1), (targeted, 1), (fab, 1), (square, QUERIES_A_STEP)]
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+        self.check_threat(threat)
         x0, stages = x0.detach(), self._stages()
         rows = torch.arange(len(x0), device=x0.device)  # of the images still to be fooled
         before: Step | None = None  # where the attacks so far left all images
         step: Step | None = None
         for number, (attack, every) in enumerate(stages):
             later = sum(_steps(a.expected_frames - 1, e) for a, e in stages[number + 1 :])
-            for part in attack.walk(model, x0[rows], goal.rows(rows), ball, rng):
+            for part in attack.walk(model, x0[rows], goal.rows(rows), threat.rows(rows), rng):
                 if part.index % every and part.index < part.total:
                     continue
                 if step is None:
@@ -119,7 +116,7 @@ class AutoAttack(Hyper):
             for name, value in values.items():
                 whole = getattr(before, name)
                 value = value + whole[rows.to(whole.device)] if name in ("forwards", "backwards") else value
-                whole = torch.zeros_like(whole) if name == "stalled" else whole
+                whole = torch.zeros_like(whole) if name == "degenerate" else whole
                 values[name] = whole.index_copy(0, rows.to(whole.device), value)
         index = 0 if last is None else last.index + 1
         over = left == 0 or (self.draws == 1 and bool(values["reached"].all()))

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, look
-from explorer.attacks._linear import BEYOND, LEAST, Near, Sight, crossing, leads, likeliest, nearest, nudge
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, likeliest, nearest, refine
+from explorer.core import Attack, Ball, Goal, Step, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
@@ -29,7 +28,7 @@ WORTH = 0.001  # an image is drawn back if that shortens its distance by more, a
     summary="Walks straight to the nearest class boundary, as if the boundaries were flat: how far is the edge?",
 )
 @dataclass(frozen=True)
-class DeepFool(Hyper):
+class DeepFool(Attack):
     """r <- r + m_k / ||w_k||^2 * w_k for the boundary k that is nearest if the logits were linear; x = x0 + 1.02 r.
 
     m_k is the logit of the present class minus that of class k, w_k the gradient of the reverse difference, nearest by
@@ -51,7 +50,7 @@ class DeepFool(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = r"r \leftarrow r + \frac{m_k}{\lVert w_k\rVert_2^2}\,w_k"
     explanation: ClassVar[str] = (
         r"Near the picture, treat the model as if its logits were straight slopes: then the lead $m_j$ of the present "
@@ -61,11 +60,7 @@ class DeepFool(Hyper):
         r"moves by the same amount, in the direction of the sign of $w_k$.) It needs no eps: the result is a "
         r"distance."
     )
-    presets = {
-        "weak": {"steps": 5, "classes": 3},
-        "standard": {},
-        "strong": {"steps": 200, "classes": 20},
-    }
+    presets = {"weak": {"steps": 5, "classes": 3}, "standard": {}, "strong": {"steps": 200, "classes": 20}}
 
     steps: int = param(50, "steps", lo=1, hi=1000, help="How many updates at most; most images need two to five.")
     overshoot: float = param(
@@ -94,177 +89,91 @@ class DeepFool(Hyper):
         return (self.steps * (2 * self.classes - 1) + 2) * self.draws
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+        self.check_threat(ball)
         x0 = x0.detach()
-        n, none = len(x0), torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
-        x, moved, forwards, backwards = x0.clone(), torch.zeros_like(x0), none, none
-        logits = rivals = sizes = before = None
-        active = torch.arange(n, device=x0.device)
+        at = BoundaryWalk(model, x0, goal, ball, rng, self.draws)
+        rows, x, moved = at.everybody, x0.clone(), torch.zeros_like(x0)
+        rivals = sizes = at.everybody[:, None]
         for index in range(self.steps + 1):
-            aim, last = goal.rows(active), index == self.steps
-            seen = Sight(model, x[active], self.draws, rng, sloped=not last)
-            forwards = forwards.index_add(0, active, torch.full_like(active, self.draws))
-            going = ~aim.reached(seen.logits)
-            over = last or not bool(going.any())
-            degenerate = torch.zeros(n, dtype=torch.bool, device=x0.device)
+            before, seen = (at.x, at.logits), at.linearize(x, rows, sloped=index < self.steps)
+            at.show(x, seen.logits, rows)
+            going = ~goal.rows(rows).reached(seen.logits)
+            over = index == self.steps or not bool(going.any())
             if not over:
-                if rivals is None or goal.is_targeted:
-                    rivals = likeliest(seen.logits, aim, 1 if goal.is_targeted else self.classes - 1)
+                if index == 0 or goal.is_targeted:
+                    rivals = likeliest(at.logits, goal, 1 if goal.is_targeted else self.classes - 1)
                     sizes = torch.zeros_like(rivals, dtype=x0.dtype)
-                edge, sizes = self._edge(
-                    model, seen, x[active], aim, going, rivals, sizes, ball.norm, rng, cut=index < AS_PAPER
-                )
-                forwards = forwards.index_add(0, active, edge.forwards)
-                backwards = backwards.index_add(0, active, edge.backwards)
-                degenerate[active] = edge.lost & going
-            if index == 0:
-                logits = seen.logits
-            else:
-                earlier, logits = logits, logits.index_copy(0, active, seen.logits)
-                done = active[~going]
-                x, logits, again = self._drawn_back(model, x0, before, earlier, x, logits, done, goal, ball, rng)
-                forwards = forwards.index_add(0, again, torch.full_like(again, self.draws))
-            yield Step(
-                index=index,
-                total=index if over else self.steps,
-                x=x,
-                logits=logits,
-                loss=goal.margin(logits),
-                distance=ball.distance(x, x0),
-                reached=goal.reached(logits),
-                degenerate=degenerate,
-                forwards=forwards,
-                backwards=backwards,
-            )
+                step, lost = self._to_nearest(at, seen, rows, rivals, sizes)
+                at.degenerate[rows] = lost & going
+            if index > 0:
+                self._draw_back(at, before, rows[~going])
+            yield at.step(0 if over else self.steps - index)
             if over:
                 return
-            step, lost = edge.step[going], edge.lost[going]
+            rows, step, lost = rows[going], step[going], lost[going]
             if bool(lost.any()):
-                step = torch.where(lost.view(-1, 1, 1, 1), nudge(step, rng), step)
-            active, rivals, sizes = active[going], rivals[going], sizes[going]
-            start = x0[active]
-            far = torch.minimum(torch.maximum(moved[active] + step, -start), 1 - start)
-            before, moved, x = x, moved.clone(), x.clone()  # those handed out stay as they are
-            moved[active] = far
-            x[active] = (start + (1 + self.overshoot) * far).clamp(0, 1)
+                step = torch.where(lost.view(-1, 1, 1, 1), at.nudge(step), step)
+            start = x0[rows]
+            moved[rows] = torch.minimum(torch.maximum(moved[rows] + step, -start), 1 - start)
+            x = (start + (1 + self.overshoot) * moved[rows]).clamp(0, 1)
 
-    def _edge(
-        self,
-        model: nn.Module,
-        seen: Sight,
-        x: Tensor,
-        goal: Goal,
-        going: Tensor,
-        rivals: Tensor,
-        sizes: Tensor,
-        norm: str,
-        rng: torch.Generator,
-        cut: bool,
-    ) -> tuple[_Edge, Tensor]:
-        """The way to the nearest boundary for each of x (n,C,H,W) that is `going` (n,); and the sizes, brought up to date.
+    def _to_nearest(
+        self, at: BoundaryWalk, seen: Linearization, rows: Tensor, rivals: Tensor, sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(n,C,H,W) the step to the nearest boundary of each image in `rows`, and (n,) whether no slope is of use.
 
-        Unless it may be `cut` at [0, 1], the way is that of the pixels that are free to go it.
-        `sizes` (n,R) tells how steep each rival's slope was when it was last seen, 0: not yet. As soon as half of the images
-        would be in a backward pass for nothing, the others are looked at again by themselves.
+        `sizes` (N,R) tells how steep each rival's slope was when it was last seen, 0: not yet; it is brought up to date. As
+        soon as half of the images would be in a backward pass for nothing, the others are looked at again by themselves.
         """
-        lead = leads(seen.logits, goal, rivals)  # (n,R)
-        eligible = going[:, None].repeat(1, lead.shape[1])  # (n,R) not yet looked at, and perhaps the nearest
-        edge, rows = _Edge.nowhere(x), torch.arange(len(x), device=x.device)
+        x, goal, norm = at.x[rows], at.goal.rows(rows), at.ball.norm
+        lead = leads(seen.logits, goal, rivals[rows])  # (n,R)
+        eligible = ~goal.reached(seen.logits)[:, None].repeat(
+            1, lead.shape[1]
+        )  # not looked at, and perhaps the nearest
+        far, step, some = x.new_full((len(x),), math.inf), torch.zeros_like(x), torch.arange(len(x), device=x.device)
         while True:
-            expected = lead / _known(sizes)
-            least = expected / torch.where(sizes > 0, CHANGED, STEEPER)
-            eligible &= edge.lost[:, None] | (least < edge.length[:, None])
+            size, steepest = sizes[rows], sizes[rows].amax(1, keepdim=True)
+            expected = lead / torch.where(size > 0, size, torch.where(steepest > 0, steepest, 1.0))
+            least = expected / torch.where(size > 0, CHANGED, STEEPER)
+            eligible &= far.isinf()[:, None] | (least < far[:, None])
             asking = eligible.any(1)
             if not bool(asking.any()):
-                return edge, sizes
-            if 2 * int(asking.sum()) <= len(rows):
-                rows = asking.nonzero()[:, 0]
-                seen = Sight(model, x[rows], self.draws, rng)
-                edge.forwards[rows] += self.draws
+                return step, far.isinf()
+            if 2 * int(asking.sum()) <= len(some):
+                some = asking.nonzero()[:, 0]
+                seen = at.linearize(x[some], rows[some])
             which = expected.nan_to_num().masked_fill(~eligible, math.inf).argmin(1)
-            edge.backwards[rows] += self.draws
-            slope = seen.slope(goal.rows(rows), rivals[rows, which[rows]])[asking[rows]]
-            at = rows[asking[rows]]
-            k = which[at]
-            slope = slope if cut else _free(slope, x[at])
-            near = nearest(lead[at, k][:, None], slope[:, None], norm)
-            sizes = sizes.index_put((at, k), near.size.masked_fill(near.lost, 0).to(sizes))
-            eligible[at, k] = False
-            edge.shorten(at, near, norm)
+            slope = at.slopes(seen, rows[some], rivals[rows[some], which[some]][:, None], more=True)[asking[some]]
+            now = some[asking[some]]
+            k, limit = which[now], x[now][:, None]
+            outward = ((limit <= 0) & (slope < 0)) | ((limit >= 1) & (slope > 0))
+            slope = slope if at.index < AS_PAPER else slope.masked_fill(outward, 0)
+            plane = nearest(lead[now, k][:, None], slope, norm)
+            sizes[rows[now], k] = plane.size.masked_fill(plane.lost, 0).to(sizes)
+            eligible[now, k] = False
+            length = plane.lengths[:, 0].to(far)
+            nearer = length < far[now]
+            far[now[nearer]], step[now[nearer]] = length[nearer], plane.step(norm).to(x).view_as(x[now])[nearer]
 
-    def _drawn_back(
-        self,
-        model: nn.Module,
-        x0: Tensor,
-        before: Tensor,
-        earlier: Tensor,
-        x: Tensor,
-        logits: Tensor,
-        rows: Tensor,
-        goal: Goal,
-        ball: Ball,
-        rng: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x and logits of all images, and which of `rows` (they have just arrived) were looked at once more.
+    def _draw_back(self, at: BoundaryWalk, before: tuple[Tensor, Tensor], rows: Tensor) -> None:
+        """Images in `rows`, which have just arrived, go back along their last update to the secant's crossing (`refine`).
 
-        `before` and `earlier` are the images and logits of the look before. Those that were wrong about the boundary go
-        back along their last update to where, on a straight line, the class that now leads would just draw level, and a
-        little beyond (`crossing`); whoever is not fooled there stays. Where the slopes were as straight as assumed, the
-        result is the paper's, overshoot and all.
+        Whoever is not fooled there stays, and so do those that straight slopes did not mislead: theirs is the paper's
+        result, overshoot and all. `before`: images and logits of the look before.
         """
-        aim = goal.rows(rows)
-        leader = likeliest(logits[rows], aim, 1)
-        share = crossing(-leads(earlier[rows], aim, leader)[:, 0], -leads(logits[rows], aim, leader)[:, 0])
-        share, straight = share.flatten(), (1 + BEYOND * self.overshoot) / (1 + self.overshoot)
-        shorter = (1 - share) * ball.distance(x[rows], before[rows]).to(share)
-        clear = (shorter > WORTH * ball.distance(x[rows], x0[rows]).to(share)) & ((share - straight).abs() > WORTH)
-        rows, share = rows[clear], share[clear].view(-1, 1, 1, 1)
-        if len(rows) == 0:
-            return x, logits, rows
-        now, aim = x[rows], goal.rows(rows)
-        tried = before[rows] + share * (now - before[rows])
-        seen = look(model, tried, aim, "margin", self.draws, rng).logits
-        held = aim.reached(seen)
-        x = x.index_copy(0, rows, torch.where(held.view(-1, 1, 1, 1), tried, now))
-        return x, logits.index_copy(0, rows, torch.where(held[:, None], seen, logits[rows])), rows
+        goal, (x, logits) = at.goal.rows(rows), before
+        leader = likeliest(at.logits[rows], goal, 1)
+        below, above = (-leads(every[rows], goal, leader)[:, 0] for every in (logits, at.logits))
+        share, straight = crossing(below, above).flatten(), (1 + BEYOND * self.overshoot) / (1 + self.overshoot)
+        shorter = (1 - share) * at.ball.distance(at.x[rows], x[rows]).to(share)
+        worth = shorter > WORTH * at.ball.distance(at.x[rows], at.x0[rows]).to(share)
+        worth &= (share - straight).abs() > WORTH
+        rows, goal = rows[worth], goal.rows(worth)
 
+        def look(tried: Tensor) -> tuple[Tensor, Tensor]:
+            seen = at.linearize(tried, rows, sloped=False).logits
+            held = goal.reached(seen)
+            at.show(tried[held], seen[held], rows[held])
+            return goal.margin(seen), held
 
-@dataclass(frozen=True, eq=False)
-class _Edge:
-    """The nearest boundary found: `length` (n,) of the `step` (n,C,H,W) to it, and the passes that it took."""
-
-    length: Tensor
-    step: Tensor
-    forwards: Tensor
-    backwards: Tensor
-
-    @classmethod
-    def nowhere(cls, x: Tensor) -> _Edge:
-        none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return cls(x.new_full((len(x),), math.inf), torch.zeros_like(x), none, none.clone())
-
-    @property
-    def lost(self) -> Tensor:
-        """(n,) bool: no slope was of use."""
-        return self.length.isinf()
-
-    def shorten(self, rows: Tensor, near: Near, norm: str) -> None:
-        """Take what is nearer in these rows."""
-        length = near.lengths[:, 0].to(self.length)
-        nearer = length < self.length[rows]
-        least = LEAST if norm == "linf" else LEAST * math.sqrt(near.way.shape[1])
-        far = (near.lead / near.size).clamp(min=least)
-        way, scale = (near.way.sign(), far) if norm == "linf" else (near.way, far / near.size)
-        step, at = (way * scale[:, None]).to(self.step), rows[nearer]
-        self.length[at], self.step[at] = length[nearer], step[nearer].view(-1, *self.step.shape[1:])
-
-
-def _known(sizes: Tensor) -> Tensor:
-    """(n,R) how steep each slope is taken to be: as last seen, else as the steepest seen of the image, else 1."""
-    steepest = sizes.amax(1, keepdim=True)
-    return torch.where(sizes > 0, sizes, torch.where(steepest > 0, steepest, 1.0))
-
-
-def _free(slope: Tensor, x: Tensor) -> Tensor:
-    """(n,C,H,W) slope without the pixels that stand at 0 or 1 and would have to leave [0, 1]."""
-    return slope.masked_fill(((x <= 0) & (slope < 0)) | ((x >= 1) & (slope > 0)), 0)
+        refine(look, (x[rows], at.x[rows]), (below[worth], above[worth]), steps=1)

@@ -11,12 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
-from explorer.attacks._linear import LEAST, Sight, crossing, leads, likeliest, nearest, nudge, usable
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.attacks.boundary import (
+    BoundarySearch,
+    Hyperplane,
+    Linearization,
+    leads,
+    least,
+    length,
+    likeliest,
+    nearest,
+    shortest,
+)
+from explorer.core import Attack, Ball, Goal, Step, param
 
 FRAMES = 120  # of all updates about this many are yielded
-ROUNDING = 1e-5  # a margin smaller than this part of the largest logit may be gone when the image is looked at again
 START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
 
 
@@ -28,7 +36,7 @@ START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or 
     summary="Follows the boundary and pulls back toward the image, one wrong class after the other: small distances.",
 )
 @dataclass(frozen=True)
-class FAB(Hyper):
+class FAB(Attack):
     """x <- clip((1 - a)(x + 1.05 d) + a(x0 + 1.05 d0)), then x <- x0 + 0.9 (x - x0) where the goal was reached.
 
     d and d0 are the shortest ways from x and from x0 to the boundary, if it is the straight one seen at x, that stay in
@@ -52,7 +60,7 @@ class FAB(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     stops: ClassVar[bool] = False  # whether an image leaves with its first result
     formula: ClassVar[str] = r"x \leftarrow (1-\alpha)\,(x + \eta\, d) + \alpha\,(x_0 + \eta\, d_0)"
     explanation: ClassVar[str] = (
@@ -121,26 +129,39 @@ class FAB(Hyper):
         return runs * (self.steps // self._every + 1) + (self.search_steps > 0)
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
-        work = _Work(self, model, x0.detach(), goal, ball, rng)
-        runs = [start for start in work.first_look() for _ in range(self.restarts)]
-        yield work.step(self._left(len(runs)))
+        self.check_threat(ball)
+        best = BoundarySearch(model, x0.detach(), goal, ball, rng, self.draws, eps=ball.eps, stops=self.stops)
+        runs = [start for start in self._starts(best) for _ in range(self.restarts)]
+        yield best.step(self._left(len(runs)))
         for number, (rivals, clean) in enumerate(runs):
-            rows, later = work.going(), self._left(len(runs) - number - 1)
-            if len(rows) == 0:
+            later = self._left(len(runs) - number - 1)
+            if len(best.going()) == 0:
                 return
-            run = _Run(work, rows, rivals, clean, anywhere=number % self.restarts > 0)
+            run = _Run(self, best, rivals, clean, anywhere=number % self.restarts > 0)
             for update in range(1, self.steps + 1):
-                run.update(last=update == self.steps)
                 if len(run.rows) == 0:
                     break
-                if update % self._every == 0:
-                    yield work.step(self.steps // self._every - update // self._every + 1 + later)
-            work.show_best()
-            yield work.step(later)
-        if self.search_steps and len(work.going()):
-            work.search()
-            yield work.step(0)
+                run.update(last=update == self.steps)
+                if update % self._every == 0 and len(run.rows):
+                    yield best.step(self.steps // self._every - update // self._every + 1 + later)
+            best.show_best()
+            yield best.step(later)
+        if self.search_steps and len(best.going()):
+            best.refine(self.search_steps)
+            yield best.step(0)
+
+    def _starts(self, best: BoundarySearch) -> list[tuple[Tensor | None, Hyperplane]]:
+        """For each group of classes these (N,R), and the boundary to them as it is seen from the untouched images.
+
+        With a target there is one group, whose class is chosen anew at every look (None). Nothing if all is done.
+        """
+        if len(best.going()) == 0:
+            return []
+        rivals, lead, slopes = best.from_images(self.target_classes)
+        groups = torch.arange(rivals.shape[1]).split(1 if self.one_by_one else rivals.shape[1])
+        planes = [nearest(lead[:, group], slopes[:, group], best.ball.norm) for group in groups]
+        classes = [None if best.goal.is_targeted else rivals[:, group] for group in groups]
+        return list(zip(classes, planes, strict=True))
 
 
 class FABInside(FAB):
@@ -150,231 +171,74 @@ class FABInside(FAB):
     stops: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, eq=False)
-class _Flat:
-    """The model near x (n,C,H,W) as if the boundary that is nearest were straight (see `Near`)."""
-
-    x: Tensor
-    lead: Tensor
-    way: Tensor
-    size: Tensor
-    lost: Tensor
-
-    @classmethod
-    def at(cls, x: Tensor, leads: Tensor, slopes: Tensor, norm: str) -> _Flat:
-        near = nearest(leads, slopes, norm)
-        return cls(x, near.lead, near.way, near.size, near.lost)
-
-    def pick(self, keep: Tensor) -> _Flat:
-        """Of some of the images (index or mask)."""
-        return _Flat(*(value[keep] for value in vars(self).values()))
-
-    def put(self, rows: Tensor, other: _Flat) -> _Flat:
-        """With those of another in its `rows`."""
-        return _Flat(
-            *(a.index_copy(0, rows, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
-        )
-
-
-class _Work:
-    """Where every image of one walk stands."""
-
-    def __init__(self, attack: FAB, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator):
-        self.attack, self.model, self.x0, self.goal, self.ball, self.rng = attack, model, x0, goal, ball, rng
-        n, device = len(x0), x0.device
-        self.index = 0  # of the next step
-        self.best = self.x = x0  # x and logits are shown
-        self.best_distance = torch.full((n,), math.inf, device=device)
-        self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
-        self.backwards = torch.zeros_like(self.forwards)
-        self.degenerate = torch.zeros(n, dtype=torch.bool, device=device)  # since the last step
-
-    def first_look(self) -> list[tuple[Tensor | None, _Flat]]:
-        """For each group of classes these (N,R), and how near the untouched images are to them.
-
-        With a target there is one group, whose class is chosen anew at every look (None). Nothing if all is done.
-        """
-        seen = Sight(self.model, self.x0, self.attack.draws, self.rng)
-        everybody = torch.arange(len(self.x0), device=self.x0.device)
-        self.best_logits = self.logits = seen.logits
-        self.clean_margin = self.goal.margin(seen.logits)
-        self._keep(self.x0, everybody, seen.logits)
-        if len(self.going()) == 0:
-            return []
-        targeted = self.goal.is_targeted
-        rivals = likeliest(seen.logits, self.goal, 1 if targeted else self.attack.target_classes)
-        lead, slopes = leads(seen.logits, self.goal, rivals), self.slopes(seen, everybody, rivals)
-        self.degenerate = ~usable(slopes).any(1)
-        groups = torch.arange(rivals.shape[1]).split(1 if self.attack.one_by_one else rivals.shape[1])
-        flats = [_Flat.at(self.x0, lead[:, group], slopes[:, group], self.ball.norm) for group in groups]
-        return [(None if targeted else rivals[:, group], flat) for group, flat in zip(groups, flats, strict=True)]
-
-    def look(self, x: Tensor, rows: Tensor, sloped: bool = True) -> Sight:
-        """One look at x (n,...), of the images in `rows`."""
-        seen = Sight(self.model, x, self.attack.draws, self.rng, sloped)
-        self._keep(x, rows, seen.logits)
-        return seen
-
-    def _keep(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
-        """Count the pass, show the points that lie inside the ball, keep the nearest of those that reach the goal."""
-        self.forwards = self.forwards.index_add(0, rows, torch.full_like(rows, self.attack.draws))
-        far = self.ball.distance(x, self.x0[rows])  # float64, so perhaps not on the model's device
-        inside, far = (far <= self.ball.eps).to(x.device), far.float().to(x.device)
-        goal, first = self.goal.rows(rows), self.best_distance[rows].isinf()
-        nearer = inside & (far < self.best_distance[rows]) & (clear(goal, logits) | goal.reached(logits) & first)
-        at, kept = rows[inside], rows[nearer]
-        self.x, self.logits = self.x.index_copy(0, at, x[inside]), self.logits.index_copy(0, at, logits[inside])
-        self.best = self.best.index_copy(0, kept, x[nearer])
-        self.best_logits = self.best_logits.index_copy(0, kept, logits[nearer])
-        self.best_distance = self.best_distance.index_copy(0, kept, far[nearer])
-
-    def slopes(self, seen: Sight, rows: Tensor, rivals: Tensor) -> Tensor:
-        """(n,R,C,H,W) of a look at the images in `rows`."""
-        self.backwards = self.backwards.index_add(0, rows, torch.full_like(rows, rivals.shape[1] * self.attack.draws))
-        return seen.slopes(self.goal.rows(rows), rivals)
-
-    def done(self) -> Tensor:
-        """(N,) bool: cannot come nearer, or need not."""
-        return self.best_distance.isfinite() if self.attack.stops else self.best_distance == 0
-
-    def going(self) -> Tensor:
-        """Rows of the images that are not done."""
-        return (~self.done()).nonzero()[:, 0]
-
-    def step(self, left: int) -> Step:
-        """What is shown now; `left` more steps are to come, unless all images are done."""
-        index, degenerate = self.index, self.degenerate
-        self.index, self.degenerate = index + 1, torch.zeros_like(degenerate)
-        margin = self.goal.margin(self.logits)
-        return Step(
-            index=index,
-            total=index + left if len(self.going()) else index,
-            x=self.x,
-            logits=self.logits,
-            loss=margin,
-            distance=self.ball.distance(self.x, self.x0),
-            reached=margin > 0,
-            degenerate=degenerate,
-            forwards=self.forwards,
-            backwards=self.backwards,
-        )
-
-    def show_best(self) -> None:
-        """The best where there is one."""
-        found = self.best_distance.isfinite()
-        self.x = torch.where(found.view(-1, 1, 1, 1), self.best, self.x)
-        self.logits = torch.where(found[:, None], self.best_logits, self.logits)
-
-    def search(self) -> None:
-        """The final search, between image and result."""
-        rows = (self.best_distance.isfinite() & ~self.done()).nonzero()[:, 0]
-        goal, low, high = self.goal.rows(rows), self.x0[rows], self.best[rows]
-        below, above = self.clean_margin[rows], goal.margin(self.best_logits[rows])
-        for _ in range(self.attack.search_steps if len(rows) else 0):
-            x = (low + crossing(below, above) * (high - low)).clamp(0, 1)
-            logits = self.look(x, rows, sloped=False).logits
-            margin, beyond = goal.margin(logits), clear(goal, logits)
-            low, high = (torch.where(side.view(-1, 1, 1, 1), x, end) for side, end in ((~beyond, low), (beyond, high)))
-            below, above = torch.where(beyond, below, margin), torch.where(beyond, margin, above)
-        self.show_best()
-
-
 class _Run:
-    """The walk of the images in `rows` toward one group of classes."""
+    """The walk of the images in `rows`, at x, toward one group of classes, the nearest of whose boundaries is `plane`."""
 
-    def __init__(self, work: _Work, rows: Tensor, rivals: Tensor | None, clean: _Flat, anywhere: bool):
-        self.work, self.rows, self.rivals = work, rows, rivals
-        self.flat = self._flat(*self._anywhere()) if anywhere else clean.pick(rows)
+    def __init__(self, attack: FAB, best: BoundarySearch, rivals: Tensor | None, clean: Hyperplane, anywhere: bool):
+        self.attack, self.best, self.rivals = attack, best, rivals
+        self.rows = best.going()
+        if rivals is not None:  # a class at -inf is infinitely far
+            self.rows = self.rows[(best.clean.logits.gather(1, rivals)[self.rows] != -math.inf).any(1)]
+        self.x, self.plane = best.x0[self.rows], clean.rows(self.rows)
+        self.crossed = torch.zeros_like(self.rows, dtype=torch.bool)
+        if anywhere and len(self.rows):
+            self.x = self._anywhere()
+            self.plane = self._seen(self.x, best.look(self.x, self.rows), self.rows)
 
     def update(self, last: bool) -> None:
         """Step to where the boundary seems to be, look, step back where it was crossed; see the slopes there."""
-        work = self.work
-        x = self._ahead()
-        seen = work.look(x, self.rows, sloped=not last)
+        best, x = self.best, self._ahead()
+        seen = best.look(x, self.rows, sloped=not last)
         if last:
             return
-        crossed, stay = work.goal.rows(self.rows).reached(seen.logits), ~work.done()[self.rows]
-        back = torch.where(crossed.view(-1, 1, 1, 1), self._back(x), x)
-        if not bool(stay.any()):
-            self.rows = self.rows[stay]
-        elif int(crossed.sum()) > len(x) // 2:  # a new look costs less than backward passes that nobody needs
-            self.rows = self.rows[stay]
-            self.flat = self._flat(back[stay], work.look(back[stay], self.rows), self.rows)
-        else:
-            flat, again = self._flat(x, seen, self.rows), crossed & stay
+        x0, beyond, stay = best.x0[self.rows], best.goal.rows(self.rows).reached(seen.logits), ~best.done()[self.rows]
+        back = torch.where(beyond.view(-1, 1, 1, 1), (x0 + self.attack.beta * (x - x0)).clamp(0, 1), x)
+        self.crossed, again = (self.crossed | beyond)[stay], beyond & stay
+        rows, self.rows, self.x = self.rows, self.rows[stay], back[stay]
+        if int(beyond.sum()) > len(x) // 2:  # a new look costs less than backward passes that nobody needs
+            if len(self.rows):
+                self.plane = self._seen(self.x, best.look(self.x, self.rows), self.rows)
+        elif len(self.rows):
+            plane = self._seen(x, seen, rows)
             if bool(again.any()):
-                stepped = self._flat(back[again], work.look(back[again], self.rows[again]), self.rows[again])
-                flat = flat.put(again.nonzero()[:, 0], stepped)
-            self.rows, self.flat = self.rows[stay], flat.pick(stay)
+                stepped = self._seen(back[again], best.look(back[again], rows[again]), rows[again])
+                plane = plane.put(again.nonzero()[:, 0], stepped)
+            self.plane = plane.rows(stay)
 
-    def _back(self, x: Tensor) -> Tensor:
-        x0 = self.work.x0[self.rows]
-        return (x0 + self.work.attack.beta * (x - x0)).clamp(0, 1)
+    def _seen(self, x: Tensor, seen: Linearization, rows: Tensor) -> Hyperplane:
+        """The nearest boundary, as it is seen at x (n,C,H,W), points of the images in `rows`: backward passes."""
+        best, goal = self.best, self.best.goal.rows(rows)
+        rivals = likeliest(seen.logits, goal, 1) if self.rivals is None else self.rivals[rows]
+        plane = nearest(leads(seen.logits, goal, rivals), best.slopes(seen, rows, rivals), best.ball.norm)
+        best.degenerate[rows] |= plane.lost
+        return plane
 
-    def _anywhere(self) -> tuple[Tensor, Sight, Tensor]:
-        """A random point half as far as the nearest result, or as START, and what is seen there."""
-        work, norm = self.work, self.work.ball.norm
-        x0 = work.x0[self.rows]
+    def _anywhere(self) -> Tensor:
+        """A random point half as far as the nearest result, or as START."""
+        best, norm, x0 = self.best, self.best.ball.norm, self.x
         draw = torch.rand if norm == "linf" else torch.randn
-        noise = draw(x0.shape, generator=work.rng, device=work.rng.device, dtype=x0.dtype).to(x0.device)
+        noise = draw(x0.shape, generator=best.rng, device=best.rng.device, dtype=x0.dtype).to(x0.device)
         noise = 2 * noise - 1 if norm == "linf" else noise
         noise = noise / length(noise.flatten(1), norm).view(-1, 1, 1, 1)
-        far = work.best_distance[self.rows].clamp(max=min(START[norm], work.ball.eps))
-        x = (x0 + far.view(-1, 1, 1, 1) / 2 * noise).clamp(0, 1)
-        return x, work.look(x, self.rows), self.rows
-
-    def _flat(self, x: Tensor, seen: Sight, rows: Tensor) -> _Flat:
-        """What was seen at x (n,...) of the images in `rows`, as if it were straight: backward passes."""
-        work, goal = self.work, self.work.goal.rows(rows)
-        rivals = likeliest(seen.logits, goal, 1) if self.rivals is None else self.rivals[rows]
-        flat = _Flat.at(x, leads(seen.logits, goal, rivals), work.slopes(seen, rows, rivals), work.ball.norm)
-        work.degenerate[rows] |= flat.lost
-        return flat
+        far = best.best_distance[self.rows].clamp(max=min(START[norm], best.ball.eps))
+        return (x0 + far.view(-1, 1, 1, 1) / 2 * noise).clamp(0, 1)
 
     def _ahead(self) -> Tensor:
         """(n,C,H,W) beyond the boundary as it seems to be, mostly from x, a little from the image."""
-        work, flat, norm = self.work, self.flat, self.work.ball.norm
-        least = LEAST if norm == "linf" else LEAST * math.sqrt(flat.way.shape[1])
-        x, x0 = flat.x.flatten(1).to(flat.way), work.x0[self.rows].flatten(1).to(flat.way)
-        near = torch.where(flat.lead < 0, -1.0, 1.0) * torch.maximum(flat.lead.abs(), least * flat.size)
-        far = flat.lead + (flat.way * (x - x0)).sum(1)
-        ways = shortest(torch.cat([flat.way] * 2), torch.cat([near, far]), torch.cat([x, x0]), norm)
-        d, d0 = ways.chunk(2)
+        plane, norm, eta = self.plane, self.best.ball.norm, self.attack.eta
+        x, x0 = (point.flatten(1).to(plane.way) for point in (self.x, self.best.x0[self.rows]))
+        near = torch.where(plane.lead < 0, -1.0, 1.0) * torch.maximum(
+            plane.lead.abs(), least(plane.way, norm) * plane.size
+        )
+        far = plane.lead + (plane.way * (x - x0)).sum(1)
+        d, d0 = shortest(torch.cat([plane.way] * 2), torch.cat([near, far]), torch.cat([x, x0]), norm).chunk(2)
         own, pull = length(d, norm), length(d0, norm)
-        pull = (own / (own + pull)).nan_to_num(0.0).clamp(max=work.attack.alpha_max)[:, None]
-        ahead = (1 - pull) * (x + work.attack.eta * d) + pull * (x0 + work.attack.eta * d0)
-        ahead = ahead.to(flat.x.dtype).clamp(0, 1).view_as(flat.x)
-        stuck = flat.lost | (ahead == flat.x).flatten(1).all(1)
+        alpha = (own / (own + pull)).nan_to_num(0.0).clamp(max=self.attack.alpha_max)
+        alpha = (alpha * self.crossed)[:, None]
+        ahead = (1 - alpha) * (x + eta * d) + alpha * (x0 + eta * d0)
+        ahead = ahead.to(self.x.dtype).clamp(0, 1).view_as(self.x)
+        stuck = plane.lost | (ahead == self.x).flatten(1).all(1)
         if bool(stuck.any()):
-            ahead = torch.where(stuck.view(-1, 1, 1, 1), (flat.x + nudge(flat.x, work.rng)).clamp(0, 1), ahead)
+            random = (self.x + self.best.nudge(self.x)).clamp(0, 1)
+            ahead = torch.where(stuck.view(-1, 1, 1, 1), random, ahead)
         return ahead
-
-
-def clear(goal: Goal, logits: Tensor) -> Tensor:
-    """(n,) bool: the goal is reached by more than rounding could take away."""
-    return goal.margin(logits) > ROUNDING * logits.abs().amax(1)
-
-
-def length(d: Tensor, norm: str) -> Tensor:
-    """(n,) of changes (n,D)."""
-    return d.abs().amax(1) if norm == "linf" else d.norm(dim=1)
-
-
-def shortest(way: Tensor, need: Tensor, x: Tensor, norm: str) -> Tensor:
-    """(n,D) the shortest d with way . d = need and x + d in [0, 1]; where there is none, the one that comes nearest.
-
-    way, x (n,D), need (n,). The paper's projection onto a hyperplane within the box, solved in another way: every entry
-    moves at its own rate, 1 (Linf) or |way| (L2), until it meets its limit. What is gained after a time t is concave and
-    made of straight pieces, so that Newton's steps from t = 0 never overshoot, and end at the exact t.
-    """
-    way = way * need.sign()[:, None]
-    size = way.abs()
-    room, rate = torch.where(way > 0, 1 - x, x), torch.ones_like(size) if norm == "linf" else size
-    full = size == 0
-    while True:
-        rest = need.abs() - (size * room * full).sum(1)
-        time = (rest / (size * rate * ~full).sum(1)).clamp(min=0)[:, None]  # infinite, or NaN, where all are full
-        more = full | (time * rate >= room)
-        if bool((more == full).all()):
-            return way.sign() * torch.where(full, room, time * rate)
-        full = more

@@ -9,33 +9,22 @@ from explorer.certify.accuracy import (
     certify_many,
 )
 from explorer.certify.bounds import anytime_lower_bound, fewest_draws, largest_radius, lower_bound
-from explorer.certify.params import CertifyParams, PredictParams
+from explorer.certify.params import CertifyParams, Precision, PredictParams
+from explorer.certify.results import Certificate, CertifyProgress, Prediction, TopClass
 from explorer.certify.run_log import RunLog
-from explorer.certify.smoothing import (
-    Certificate,
-    Precision,
-    Prediction,
-    Tally,
-    TopClass,
-    certify,
-    certifying,
-    noisy_copies,
-    predict,
-    predict_each,
-    predicting,
-    top_class,
-)
+from explorer.certify.smoothed import Smoothed, certify, predict
 
 __all__ = [
     "Certificate",
     "CertifiedAccuracy",
     "CertifyParams",
+    "CertifyProgress",
     "Mean",
     "Precision",
     "PredictParams",
     "Prediction",
     "RunLog",
-    "Tally",
+    "Smoothed",
     "TopClass",
     "accuracy_under_noise",
     "anytime_lower_bound",
@@ -43,13 +32,8 @@ __all__ = [
     "certified_accuracy",
     "certify",
     "certify_many",
-    "certifying",
     "fewest_draws",
     "largest_radius",
     "lower_bound",
-    "noisy_copies",
     "predict",
-    "predict_each",
-    "predicting",
-    "top_class",
 ]

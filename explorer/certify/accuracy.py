@@ -1,31 +1,24 @@
-"""Certificates of many images, and the accuracy they prove (arXiv:1902.02918, section 4)."""
+"""Certified accuracy by randomized smoothing (arXiv:1902.02918, section 4): certificates of many images, and what they prove."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from scipy import stats
 from torch import Tensor
 
 from explorer.certify.bounds import check_enough, largest_radius
 from explorer.certify.noise import IMAGES
-from explorer.certify.params import CertifyParams
+from explorer.certify.params import CertifyParams, Progress, ShouldStop, check_labels, check_pixels, check_seed
+from explorer.certify.results import Certificate
 from explorer.certify.run_log import RunLog
-from explorer.certify.smoothing import (
-    Certificate,
-    Precision,
-    Progress,
-    ShouldStop,
-    certify,
-    check_labels,
-    check_pixels,
-    check_seed,
-)
+from explorer.certify.smoothed import Smoothed
 from explorer.certify.sound import levels_of
-from explorer.core import Classifier, InvalidValue, wilson
+from explorer.core import InvalidValue, wilson
 from explorer.core.ranks import ALONE, Ranks
 from explorer.core.rng import derived_seed
 
@@ -46,18 +39,14 @@ class CertifiedAccuracy:
 
 
 def certify_many(
-    model: Classifier,
+    smoothed: Smoothed,
     x: Tensor,
-    y: Tensor | None,
-    sigma: float,
+    y: Tensor | None = None,
     *,
     n0: int = CertifyParams.n0,
     n: int = CertifyParams.n,
     alpha: float = CertifyParams.alpha,
     seed: int | None = None,
-    batch: int | None = None,
-    precision: Precision = "float32",
-    sound: bool = False,
     ranks: Ranks = ALONE,
     log: RunLog | None = None,
     progress: Progress | None = None,
@@ -65,9 +54,9 @@ def certify_many(
 ) -> Iterator[Certificate]:
     """One Certificate after another for the images x (N,C,H,W); `progress(done, total)` counts draws over all of them.
 
-    With labels y (N,), an image whose selected class is wrong is skipped (see `certify`); y = None estimates them all.
+    With labels y (N,), an image whose selected class is wrong is skipped (`Smoothed.certify`); None estimates them all.
     Each image gets a seed of its own, derived from `seed` and recorded in its certificate, which
-    `certify(model, x[i], sigma, seed=certificate.seed, ...)` repeats. Everything is checked before the first draw.
+    `smoothed.certify(x[i], seed=certificate.seed, ...)` repeats. Everything is checked before the first draw.
 
     Several processes (`ranks`) share the images out; once the slowest is done, each yields all certificates, which are
     those of one process on the same kind of device. `progress` takes them to be equally fast.
@@ -75,19 +64,8 @@ def certify_many(
     `log` (one for each process) is told each certificate, and those that it holds are not made again: InvalidValue when
     they come to be yielded, if one is no answer to this question.
     """
-    p = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
-    check_enough(p.n, p.alpha)
-    if not isinstance(x, Tensor) or x.ndim != 4 or len(x) == 0:
-        raise InvalidValue(f"x must hold one or more images (N,C,H,W); got {tuple(getattr(x, 'shape', ()))}.")
-    for image in x:
-        check_pixels(image, model.input_shape)
-        if sound:
-            levels_of(image)
-    if y is not None and tuple(y.shape) != (len(x),):
-        raise InvalidValue(f"y must hold one label for each of the {len(x)} images; got shape {tuple(y.shape)}.")
-    labels = [None] * len(x) if y is None else y.tolist()
-    if y is not None:
-        check_labels(labels, model.num_classes)
+    p = CertifyParams(sigma=smoothed.sigma, n0=n0, n=n, alpha=alpha)
+    labels = _checked(smoothed, x, y, p)
     seed, each = ranks.gather([check_seed(seed)])[0], p.n0 + p.n  # where it is drawn, the first process's counts
 
     def mine() -> Iterator[Certificate]:
@@ -98,17 +76,14 @@ def certify_many(
                 if progress is not None:
                     progress(min(before + done * ranks.world, len(x) * each), len(x) * each)
 
-            asked = p.to_dict() | {"seed": derived_seed(seed, IMAGES, index), "precision": precision, "sound": sound}
-            certificate = None if log is None else log.find(index)
-            if certificate is None:
-                began = time.monotonic()
-                certificate = certify(
-                    model, x[index], **asked, batch=batch, true_label=labels[index], progress=advance, should_stop=should_stop
-                )
-                if log is not None:
-                    log.note(index, certificate, time.monotonic() - began)
-            elif not certificate.answers(asked, labels[index]):
-                raise InvalidValue(f"the certificate of image {index} in {log.path} is of another run.")
+            asked: dict[str, Any] = {"n0": p.n0, "n": p.n, "alpha": p.alpha, "seed": derived_seed(seed, IMAGES, index)}
+            hooks: dict[str, Any] = {"progress": advance, "should_stop": should_stop}
+            make = partial(smoothed.certify, x[index], **asked, true_label=labels[index], **hooks)
+            if log is None:
+                certificate = make()
+            else:
+                conditions = asked | {"sigma": p.sigma, "precision": smoothed.precision, "sound": smoothed.sound}
+                certificate = log.find_or_make(index, make, conditions, labels[index])
             advance(each, each)  # a skipped image is done, too
             yield certificate
 
@@ -116,6 +91,25 @@ def certify_many(
         yield from mine() if ranks.world == 1 else ranks.gather(list(mine()))
 
     return certificates()
+
+
+def _checked(smoothed: Smoothed, x: Tensor, y: Tensor | None, p: CertifyParams) -> list[int | None]:
+    """The label of each image, None where there are none; raises InvalidValue."""
+    check_enough(p.n, p.alpha)
+    if not isinstance(x, Tensor) or x.ndim != 4 or len(x) == 0:
+        raise InvalidValue(f"x must hold one or more images (N,C,H,W); got {tuple(getattr(x, 'shape', ()))}.")
+    model = smoothed.classifier(x)
+    for image in x:
+        check_pixels(image, model.input_shape)
+        if smoothed.sound:
+            levels_of(image)
+    if y is None:
+        return [None] * len(x)
+    if tuple(y.shape) != (len(x),):
+        raise InvalidValue(f"y must hold one label for each of the {len(x)} images; got shape {tuple(y.shape)}.")
+    labels = y.tolist()
+    check_labels(labels, model.num_classes)
+    return labels
 
 
 def certified_accuracy(

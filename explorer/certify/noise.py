@@ -1,4 +1,4 @@
-"""Noise that depends on (seed, stream, draw) and on nothing else: not on the batch size, nor the device.
+"""Gaussian noise for Monte Carlo sampling: it depends on (seed, stream, draw) alone, not on the batch size nor the device.
 
 Draws come in blocks of 64; each block has its own generator, keyed by (seed, stream, block). The generator is numpy's,
 because torch's CPU generator keeps only the low 32 bits of its seed: with keys hashed into so few, two blocks of a
@@ -24,8 +24,8 @@ Draw = Callable[[np.random.Generator, np.ndarray], None]  # fills the array (b,*
 def noise(shape: Sequence[int], n: int, batch: int, seed: int, stream: int, pinned: bool = False) -> Iterator[Tensor]:
     """Standard normal draws (b,*shape) float32 on the CPU, n in all, as `blocks` groups them."""
 
-    def normal(rng: np.random.Generator, room: np.ndarray) -> None:
-        rng.standard_normal(out=room, dtype=np.float32)
+    def normal(rng: np.random.Generator, out: np.ndarray) -> None:
+        rng.standard_normal(out=out, dtype=np.float32)
 
     return blocks(normal, torch.float32, shape, n, batch, seed, stream, pinned)
 
@@ -48,15 +48,15 @@ def blocks(
     group = max(BLOCK, batch // BLOCK * BLOCK)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, n, group):
-            out = torch.empty((min(group, n - start), *shape), dtype=dtype, pin_memory=pinned)
-            room = out.numpy()
+            draws = torch.empty((min(group, n - start), *shape), dtype=dtype, pin_memory=pinned)
 
-            def fill(offset: int, start: int = start, room: np.ndarray = room) -> None:
+            def fill(offset: int, start: int = start, out: np.ndarray = draws.numpy()) -> None:  # noqa: B008
                 key = np.random.SeedSequence(seed, spawn_key=(stream, (start + offset) // BLOCK))
-                draw(np.random.Generator(np.random.SFC64(key)), room[offset : offset + BLOCK])
+                draw(np.random.Generator(np.random.SFC64(key)), out[offset : offset + BLOCK])
 
-            if len(out) <= BLOCK:
+            if len(draws) <= BLOCK:
                 fill(0)
             else:
-                list(pool.map(fill, range(0, len(out), BLOCK)))  # numpy releases the GIL; list() re-raises errors
-            yield from out.split(min(batch, group))
+                list(pool.map(fill, range(0, len(draws), BLOCK)))  # numpy releases the GIL; list() re-raises errors
+            for at in range(0, len(draws), min(batch, group)):
+                yield draws[at : at + min(batch, group)]

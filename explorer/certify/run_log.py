@@ -1,4 +1,4 @@
-"""The certificates of one run in a file, each noted as it is made: a run that was stopped goes on where it was.
+"""Log of a certification run, to resume it: each certificate in a file as it is made, so that a stopped run goes on.
 
 The first line holds the run's conditions, its seed among them. So going on makes the draws that were left, and no others:
 it is no second try, and the certificates are those of a run that was never stopped.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from explorer.certify.smoothing import Certificate
+from explorer.certify.results import Certificate
 from explorer.core import InvalidValue
 
 LARGEST_LOG = 2**30  # bytes; 10,000 certificates of 1,000 classes have less
@@ -64,12 +65,24 @@ class RunLog:
         """How many certificates were there when it was opened."""
         return len(self._found)
 
-    def find(self, index: int) -> Certificate | None:
-        """The certificate of the image in this row, if it was made before."""
-        return self._found.get(index)
+    def find_or_make(
+        self, index: int, make: Callable[[], Certificate], conditions: dict[str, Any], true_label: int | None
+    ) -> Certificate:
+        """The certificate of the image in this row, as it was noted, or made now and noted.
 
-    def note(self, index: int, certificate: Certificate, seconds: float) -> None:
-        """Raises InvalidValue where the file cannot be written."""
+        Raises InvalidValue if the noted one is no answer to these conditions (`Certificate.answers`), or where the file
+        cannot be written.
+        """
+        found = self._found.get(index)
+        if found is None:
+            began = time.monotonic()
+            found = make()
+            self._note(index, found, time.monotonic() - began)
+        elif not found.answers(conditions, true_label):
+            raise InvalidValue(f"the certificate of image {index} in {self.path} is of another run.")
+        return found
+
+    def _note(self, index: int, certificate: Certificate, seconds: float) -> None:
         try:
             self._append(_line({"index": index, "seconds": round(seconds, 3), "certificate": asdict(certificate)}))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Gaussian noise on the grid of 8-bit pixels, exactly: what makes a certificate sound in floating point.
+"""Sound randomized smoothing in floating point: discrete Gaussian noise on the grid of 8-bit pixels, drawn exactly.
 
 Voracek & Hein, "Sound Randomized Smoothing in Floating-Point Arithmetic", ICLR 2023 (arXiv:2207.07209). Adding float
 noise to float pixels rounds, and which sums can come out depends on the picture: a network could read it off, and its
@@ -61,9 +61,9 @@ class Grid:
         cells[unclear] = np.searchsorted(self.edges, numbers[unclear], side="right")
         return np.where(cells < len(self.edges), cells - self.reach, VOID)
 
-    def draw(self, rng: np.random.Generator, room: np.ndarray) -> None:
+    def draw(self, rng: np.random.Generator, out: np.ndarray) -> None:
         """Fill the int16 array with noise."""
-        room[...] = self.steps(rng.integers(0, 2**BITS, room.shape, dtype=np.uint64))
+        out[...] = self.steps(rng.integers(0, 2**BITS, out.shape, dtype=np.uint64))
 
     def noisy(self, levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (b,C,H,W) float32, each m/255 with a whole m, and which of the b pictures are void, (b,) bool.

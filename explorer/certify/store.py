@@ -1,4 +1,4 @@
-"""One certificate for each question, kept on the disk: asking again gives the same one, never another try.
+"""Cache of certificates on the disk, one for each question: asking again gives the same one, never another try.
 
 A question's seed follows from the question and from a secret that was drawn once for this user: nobody chooses it, and
 whoever stops a run, or loses its file, gets the very same draws when he asks again.
@@ -20,8 +20,8 @@ import numpy as np
 from filelock import FileLock
 from torch import Tensor
 
-from explorer.certify.params import CertifyParams
-from explorer.certify.smoothing import Certificate, Precision
+from explorer.certify.params import CertifyParams, Precision
+from explorer.certify.results import Certificate
 from explorer.core import InvalidValue
 from explorer.core.files import write_atomically
 from explorer.data.folders import cache_folder

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         target=options.target,
         seed=options.seed,
         label=options.label,
-    )
+    ).checked()
     last = _watch(engine, request, console)
     _tell(last, request, card, notes, console)
     export = Export(request, last.trace, last.result)

@@ -30,7 +30,7 @@ import argparse
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +40,19 @@ from explorer.certify import (
     CertifyParams,
     PredictParams,
     RunLog,
+    Smoothed,
     accuracy_under_noise,
     average_radius,
     certified_accuracy,
     certify_many,
-    predict,
 )
 from explorer.certify.bounds import check_enough
 from explorer.certify.noise import IMAGES
-from explorer.certify.params import MOST_DRAWS
-from explorer.certify.smoothing import CPU_BATCH, GPU_BATCH, check_seed
+from explorer.certify.params import MOST_DRAWS, check_seed
 from explorer.certify.store import picture_hash
 from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
-from explorer.core import Classifier, InvalidValue, wilson
+from explorer.core import InvalidValue, wilson
+from explorer.core.classifier import device_of
 from explorer.core.device import hardware_name
 from explorer.core.ranks import Ranks, start
 from explorer.core.rng import derived_seed
@@ -92,11 +92,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> Any:
     card = zoo.card(options.name)
+    ns = _draws(options.n) if options.counts else ()
+    values = _values(options, card, ns)
+    seed = None if options.seed is None else whole("seed", options.seed, 0, 2**53 - 1)
+    if options.bench:
+        return _bench(card, values, options, console)
+    images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
+    device = choose(options.device)
+    with start(device) as ranks:
+        smoothed = Smoothed(zoo.load(card.name, device), values["sigma"], precision=options.precision, sound=options.sound)
+        place = _log_place(options.resume, ranks)
+        if seed is None and place is not None:
+            seed = RunLog.seed_of(place)
+        seed = check_seed(seed)
+        seed = ranks.gather([seed] * len(ranks.shard(ranks.world)))[0]  # where it is drawn, the first process's counts
+        task = _Task(card, smoothed, images, chosen, values, seed, options.write, ranks, console)
+        if options.counts:
+            return _counts(task, ns)
+        if options.predict:
+            return _predict(task)
+        return _certify(task, None if place is None else _log(task, place))
+
+
+def _values(options: argparse.Namespace, card: zoo.Card, ns: Sequence[int]) -> Facts:
+    """sigma, n, alpha and, for certificates, n0. Raises InvalidValue, also for options that do not go together."""
     if options.counts and not options.predict:
         raise InvalidValue("--counts belongs to --predict, which is missing.")
     if options.write and options.predict and not options.counts:
         raise InvalidValue("--predict writes nothing into a card unless its answers are counted: add --counts.")
-    ns = _draws(options.n) if options.counts else ()
     asked = {"sigma": options.sigma or card.sigma or CertifyParams.sigma, "n": ns[-1] if ns else options.n, "alpha": options.alpha}
     if not options.predict:
         asked["n0"] = options.n0
@@ -106,27 +129,41 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         check_enough(values["n"], values["alpha"])
     if options.resume and (options.predict or options.bench):
         raise InvalidValue("--resume goes on with certificates: leave --predict and --bench out.")
-    seed = None if options.seed is None else whole("seed", options.seed, 0, 2**53 - 1)
-    if options.bench:
-        return _bench(card, values, options, console)
-    images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
-    device = choose(options.device)
-    with start(device) as ranks:
-        model = zoo.load(card.name, device)
-        place = _log_place(options.resume, ranks)
-        if seed is None and place is not None:
-            seed = RunLog.seed_of(place)
-        seed = check_seed(seed)
-        seed = ranks.gather([seed] * len(ranks.shard(ranks.world)))[0]  # where it is drawn, the first process's counts
-        shared = {"seed": seed, "precision": options.precision, "sound": options.sound}
-        if options.counts:
-            shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
-            return _counts(model, images, chosen, ns, values, shared, card, options.write, ranks, console)
-        if options.predict:
-            return _predict(model, images, chosen, values, shared, card, ranks, console)
-        shared["batch"] = CPU_BATCH if model.device.type == "cpu" else GPU_BATCH
-        log = None if place is None else _log(place, images, values, shared, card, hardware_name(model.device, ranks.world))
-        return _certify(model, images, chosen, values, shared, card, options.write, log, ranks, console)
+    return values
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is asked of which model and images."""
+
+    card: zoo.Card
+    smoothed: Smoothed
+    images: Images
+    chosen: str  # how the images were
+    values: Facts  # sigma, n, alpha, n0
+    seed: int
+    write: bool  # into the card
+    ranks: Ranks
+    console: Console
+
+    @property
+    def shared(self) -> Facts:
+        s = self.smoothed
+        return {"seed": self.seed, "precision": s.precision, "sound": s.sound, "batch": s.batch}
+
+    @property
+    def facts(self) -> Facts:
+        """What every answer begins with."""
+        return {"model": self.card.name, "weights": self.card.sha256, **self.values, **self.shared}
+
+    @property
+    def hardware(self) -> str:
+        return hardware_name(device_of(self.smoothed), self.ranks.world)
+
+    @property
+    def call(self) -> Facts:
+        """What PREDICT and CERTIFY are called with: all values but sigma, which is the smoothed model's."""
+        return {name: value for name, value in self.values.items() if name != "sigma"}
 
 
 def _log_place(asked: str | None, ranks: Ranks) -> Path | None:
@@ -134,41 +171,44 @@ def _log_place(asked: str | None, ranks: Ranks) -> Path | None:
     return None if asked is None else Path(asked if ranks.world == 1 else f"{asked}.{ranks.rank}")
 
 
-def _log(place: Path, images: Images, values: Facts, shared: Facts, card: zoo.Card, device: str) -> RunLog:
+def _log(task: _Task, place: Path) -> RunLog:
+    images = task.images
     labels = hashlib.sha256(repr(images.y.tolist()).encode()).hexdigest()
     which = {"images": len(images), "pixels": picture_hash(images.x), "labels": labels}
-    return RunLog(place, {"weights": card.sha256, **which, **values, **shared, "hardware": device})
+    conditions = {"weights": task.card.sha256, **which, **task.values, **task.shared, "hardware": task.hardware}
+    return RunLog(place, conditions)
 
 
-def _certify(
-    model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, write: bool,
-    log: RunLog | None, ranks: Ranks, console: Console,
-) -> Facts:  # fmt: skip
+def _certify(task: _Task, log: RunLog | None) -> Facts:
+    console, images, values, shared = task.console, task.images, task.values, task.shared
     began = time.monotonic()
     if log is not None and len(log):
         console.say(f"{len(log)} certificates are in {log.path} already; it goes on with the others.")
     with console.bar(len(images) * (values["n0"] + values["n"]), "draws", scale=True) as bar:
-        found = list(certify_many(model, images.x, images.y, **values, **shared, ranks=ranks, log=log, progress=advance(bar)))
+        many = certify_many(
+            task.smoothed, images.x, images.y, **task.call, seed=task.seed, ranks=task.ranks, log=log, progress=advance(bar)
+        )
+        found = list(many)
     seconds = time.monotonic() - began + (0.0 if log is None else log.seconds)
     table = certified_accuracy(found, images.y, RADII)
-    console.say(f"{card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
+    console.say(f"{task.card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
     console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", interval(asdict(row))] for row in table])
-    facts = {**summary(found, images), "hardware": hardware_name(model.device, ranks.world), "seconds": round(seconds, 1)}
+    facts = {**summary(found, images), "hardware": task.hardware, "seconds": round(seconds, 1)}
     console.say(
         f"average certified radius {facts['acr']:.3f} [{facts['acr_low']:.3f}, {facts['acr_high']:.3f}]; the network itself is "
         f"right about {percent(facts['under_noise'])} of single noisy copies; of {len(images)} images {facts['abstained']} abstained "
         f"and {facts['wrong']} had another class selected"
     )
     console.say(
-        f"sigma {values['sigma']:g}, n0 {values['n0']:,}, n {values['n']:,}, alpha {values['alpha']:g}, seed {shared['seed']}, "
-        f"{shared['precision']}, {soundness(shared)}; {chosen}, {images.source}; {seconds:.0f} s"
+        f"sigma {values['sigma']:g}, n0 {values['n0']:,}, n {values['n']:,}, alpha {values['alpha']:g}, seed {task.seed}, "
+        f"{shared['precision']}, {soundness(shared)}; {task.chosen}, {images.source}; {seconds:.0f} s"
     )
-    measures = [_measure(row, facts, images, chosen, values, shared) for row in table]
-    if write:
-        write_card(card.name, measures, console)
+    measures = [_measure(row, facts, task) for row in table]
+    if task.write:
+        write_card(task.card.name, measures, console)
     return {
-        "model": card.name, "weights": card.sha256, **values, **shared, **facts, "images": len(images), "chosen": chosen,
-        "measures": [m.to_dict() for m in measures], "certificates": [_plain(c, images, i) for i, c in enumerate(found)],
+        **task.facts, **facts, "images": len(images), "chosen": task.chosen, "measures": [m.to_dict() for m in measures],
+        "certificates": [_plain(c, images, i) for i, c in enumerate(found)],
     }  # fmt: skip
 
 
@@ -185,15 +225,16 @@ def soundness(shared: Facts) -> str:
     return "sound in floating point" if shared["sound"] else "not sound in floating point"
 
 
-def _measure(row: CertifiedAccuracy, facts: Facts, images: Images, chosen: str, values: Facts, shared: Facts) -> Measure:
+def _measure(row: CertifiedAccuracy, facts: Facts, task: _Task) -> Measure:
     """What the card stores about one radius."""
+    images, values, shared = task.images, task.values, task.shared
     return Measure(
         kind="certified",
         **count(row.certified, row.n),
         seed=shared["seed"],
         batch=shared["batch"],
         data=f"{images.name} {images.split}, {images.source}",
-        chosen=chosen,
+        chosen=task.chosen,
         precision=shared["precision"],
         device=facts["hardware"],
         seconds=facts["seconds"],
@@ -214,15 +255,12 @@ def _plain(certificate: Certificate, images: Images, row: int) -> Facts:
     return {"index": int(images.index[row]), "true_label": int(images.y[row]), **asdict(certificate)}
 
 
-def _predict(
-    model: Classifier, images: Images, chosen: str, values: Facts, shared: Facts, card: zoo.Card, ranks: Ranks,
-    console: Console,
-) -> Facts:  # fmt: skip
+def _predict(task: _Task) -> Facts:
+    console, images, values, ranks = task.console, task.images, task.values, task.ranks
     found = []
     with console.bar(len(images) * values["n"], "draws", scale=True) as bar:
         for row in ranks.shard(len(images)):
-            own = shared | {"seed": derived_seed(shared["seed"], IMAGES, row)}
-            found.append(predict(model, images.x[row], **values, **own))
+            found.append(task.smoothed.predict(images.x[row], **task.call, seed=derived_seed(task.seed, IMAGES, row)))
             bar.update(values["n"] * min(ranks.world, len(images) - row))
     found = ranks.gather(found)
     labels = images.y.tolist()
@@ -230,13 +268,13 @@ def _predict(
     abstained = sum(p.label is None for p in found)
     low, high = wilson(right, len(found))
     facts = {"accuracy": right / len(found), "low": low, "high": high, "abstained": abstained}
-    console.say(f"{card.name}, smoothed: predicted right {interval(facts)}, abstained {percent(abstained / len(found))}")
+    console.say(f"{task.card.name}, smoothed: predicted right {interval(facts)}, abstained {percent(abstained / len(found))}")
     console.say(
-        f"sigma {values['sigma']:g}, n {values['n']:,}, alpha {values['alpha']:g}, seed {shared['seed']}, "
-        f"{shared['precision']}; {chosen}, {images.source}"
+        f"sigma {values['sigma']:g}, n {values['n']:,}, alpha {values['alpha']:g}, seed {task.seed}, "
+        f"{task.smoothed.precision}; {task.chosen}, {images.source}"
     )
     rows = [{"index": int(images.index[i]), "true_label": labels[i], **asdict(p)} for i, p in enumerate(found)]
-    return {"model": card.name, "weights": card.sha256, **values, **shared, **facts, "chosen": chosen, "predictions": rows}
+    return {**task.facts, **facts, "chosen": task.chosen, "predictions": rows}
 
 
 def _draws(text: str | None) -> tuple[int, ...]:
@@ -246,26 +284,25 @@ def _draws(text: str | None) -> tuple[int, ...]:
     return tuple(whole("n", part.strip(), 1, MOST_DRAWS) for part in text.split(","))
 
 
-def _counts(
-    model: Classifier, images: Images, chosen: str, ns: Sequence[int], values: Facts, shared: Facts, card: zoo.Card,
-    write: bool, ranks: Ranks, console: Console,
-) -> Facts:  # fmt: skip
+def _counts(task: _Task, ns: Sequence[int]) -> Facts:
+    console, images, values = task.console, task.images, task.values
     with console.bar(len(images), "images") as bar:
         measures = predict_measures(
-            model, images, values["sigma"], ns, alpha=values["alpha"], **shared, chosen=chosen, ranks=ranks, progress=advance(bar)
-        )
-    console.say(f"{card.name}, smoothed: what PREDICT says of {len(images)} images, each share with its 95 % interval")
+            task.smoothed, images, ns, alpha=values["alpha"], seed=task.seed, chosen=task.chosen, ranks=task.ranks,
+            progress=advance(bar),
+        )  # fmt: skip
+    console.say(f"{task.card.name}, smoothed: what PREDICT says of {len(images)} images, each share with its 95 % interval")
     shares = [[m.outcomes[name] for name in OUTCOMES] for m in measures]
     rows = [[f"{m.draws:,}", *(interval(one | {"accuracy": one["share"]}) for one in row)] for m, row in zip(measures, shares, strict=True)]
     console.table(["n", *OUTCOMES.values()], rows)
     first = measures[0]
     console.say(
-        f"sigma {values['sigma']:g}, alpha {values['alpha']:g}, seed {shared['seed']}, {shared['precision']}; {first.note}; {chosen}, "
-        f"{images.source}; {first.seconds:.0f} s"
+        f"sigma {values['sigma']:g}, alpha {values['alpha']:g}, seed {task.seed}, {task.smoothed.precision}; {first.note}; "
+        f"{task.chosen}, {images.source}; {first.seconds:.0f} s"
     )
-    if write:
-        write_card(card.name, measures, console)
-    return {"model": card.name, "weights": card.sha256, **values, **shared, "n": list(ns), "measures": [m.to_dict() for m in measures]}
+    if task.write:
+        write_card(task.card.name, measures, console)
+    return {**task.facts, "n": list(ns), "measures": [m.to_dict() for m in measures]}
 
 
 def _bench(card: zoo.Card, values: Facts, options: argparse.Namespace, console: Console) -> Facts:

@@ -88,8 +88,8 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"
     target = target or held.folder / "export" / recipe.dataset
     console.say(f"Trained {card.name} in {result.seconds:.0f} s; {kept}.")
-    if result.remark:
-        console.say(result.remark)
+    if result.warning:
+        console.say(result.warning)
     console.say(f"Exported {target / card.file} ({card.bytes / 2**20:.1f} MiB, {card.precision}) and its card.")
     return {"card": asdict(card), "folder": str(held.folder), "export": str(target), "run": held.id if held.store else None}
 

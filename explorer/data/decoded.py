@@ -1,4 +1,4 @@
-"""Decoded pixels kept in the cache folder: reading them takes a fraction of decoding tens of thousands of pictures anew."""
+"""A cache of decoded pixels: reading them takes a fraction of decoding tens of thousands of pictures anew."""
 
 from __future__ import annotations
 

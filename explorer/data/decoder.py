@@ -198,7 +198,8 @@ def main() -> None:
     try:
         found = decode(sys.stdin.buffer.read(), (channels, height, width))
     except Refused as refusal:
-        answer, pixels = {"refused": str(refusal)}, b""
+        answer: dict[str, object] = {"refused": str(refusal)}
+        pixels = b""
     else:
         answer = {"notes": found.notes, "size": found.size, "preview": found.preview_size}
         pixels = found.pixels + found.preview

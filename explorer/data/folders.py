@@ -1,4 +1,4 @@
-"""Where datasets may lie on this computer."""
+"""The data folders: where datasets may lie on this computer."""
 
 from __future__ import annotations
 

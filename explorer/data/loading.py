@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from explorer.core import DataUnavailable, InvalidValue, seeded
-from explorer.data import bundled, decoded, originals, parquet
-from explorer.data.arriving import Arriving
+from explorer.data import archives, bundled, decoded, parquet
 from explorer.data.folders import data_folders
+from explorer.data.lazy import LazyPixels
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, check_split, dataset
 
@@ -84,20 +84,20 @@ def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tu
 
 
 @contextmanager
-def as_needed(name: str, split: str) -> Iterator[tuple[Tensor | Arriving, Tensor]]:
-    """Pixels and labels as `raw` gives them; pixels that nobody has decoded on this computer yet are still to arrive.
+def as_needed(name: str, split: str) -> Iterator[tuple[Tensor | LazyPixels, Tensor]]:
+    """Pixels and labels as `raw` gives them; pixels that nobody has decoded on this computer yet are decoded lazily.
 
     Raises as `load` does; for a picture that cannot be decoded, where its pixels are asked for.
     """
     place = _find(dataset(name), check_split(split), "auto")
-    arriving = None if place.layout != "parquet" or _kept(place) is not None else _arriving(place)
-    if arriving is None:
+    lazy = None if place.layout != "parquet" or _kept(place) is not None else _lazy_parquet(place)
+    if lazy is None:
         yield raw(name, split)[:2]
         return
     try:
-        yield arriving
+        yield lazy
     finally:
-        arriving[0].close()
+        lazy[0].close()
 
 
 def balanced(labels: Tensor, n: int, seed: int) -> Tensor:
@@ -160,7 +160,7 @@ def _find_full(spec: Dataset, split: str) -> _Place | None:
             if files := parquet.shards(root / spec.name, split):
                 return _place(spec, split, layout, root, files)
             layout = "torchvision"
-            if files := originals.files(root, spec.name):
+            if files := archives.files(root, spec.name):
                 return _place(spec, split, layout, root, files)
         except (Corrupt, OSError) as problem:
             raise _unusable(spec, split, layout, problem) from problem
@@ -193,7 +193,7 @@ def _read(place: _Place) -> _Table:
         if place.layout == "sample":
             pixels, labels, index = map(torch.from_numpy, bundled.read(spec, place.root))
         else:
-            pixels, labels = _parquet(place, spec) if place.layout == "parquet" else _originals(place, spec)
+            pixels, labels = _parquet(place, spec) if place.layout == "parquet" else _archives(place, spec)
             _check_counts(spec, place.split, labels.numpy())
             index = torch.arange(len(labels))
     except Corrupt as problem:
@@ -223,7 +223,7 @@ def _decoded_file(place: _Place) -> Path:
     return decoded.file_for(place.name, place.split, place.files, place.stamp)
 
 
-def _arriving(place: _Place) -> tuple[Arriving, Tensor]:
+def _lazy_parquet(place: _Place) -> tuple[LazyPixels, Tensor]:
     spec = dataset(place.name)
     try:
         pictures = parquet.Pictures(place.files, spec)
@@ -241,11 +241,11 @@ def _arriving(place: _Place) -> tuple[Arriving, Tensor]:
     def keep(pixels: Tensor) -> None:
         decoded.write(_decoded_file(place), pixels, labels)
 
-    return Arriving(len(labels), spec.shape, decode, keep), labels
+    return LazyPixels(len(labels), spec.shape, decode, keep), labels
 
 
-def _originals(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:
-    pixels, labels = originals.read(place.root, spec, place.split)
+def _archives(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:
+    pixels, labels = archives.read(place.root, spec, place.split)
     return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 

@@ -1,4 +1,4 @@
-"""Pixels as pictures: PNG, enlarged by whole factors, never blurred; a signed change amplified around grey."""
+"""PNG pictures of pixels: enlarged by whole factors, never blurred; a signed change amplified around grey."""
 
 from __future__ import annotations
 

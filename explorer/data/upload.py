@@ -1,4 +1,4 @@
-"""An uploaded picture becomes what the network sees, by stated rules; anything doubtful is refused in one sentence.
+"""Image upload: a picture becomes what the network sees, by stated rules; anything doubtful is refused in one sentence.
 
 The rules, in order. PNG, JPEG and WebP only, told by content, at most 5 MB, 4 million pixels and 10,000 pixels a side,
 at least 8: all of it known from the header, before a pixel is decoded. First frame only. 16 bits a channel: the high

@@ -30,7 +30,7 @@ def collapsed(history: History) -> list[bool]:
     return found
 
 
-def remark(history: History) -> str:
+def warning(history: History) -> str:
     """One sentence if any epoch was collapsed, and one on the epoch that is kept; else nothing."""
     found = collapsed(history)
     if True not in found:

@@ -10,21 +10,20 @@ import torch
 from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue, param
-from explorer.defenses._recipe import Recipe, accuracy, input_gradient
+from explorer.defenses.inner_attacks import input_gradient
+from explorer.defenses.recipe import Recipe, accuracy
 
 SCORED_EPS = 0.05  # Linf, of the one-step attack by which epochs are compared
 
 
 @dataclass(frozen=True)
-class Fashion(Recipe):
+class Fashion(Recipe, lr=0.05, label_smoothing=0.0):
     """Plain pictures, an MLP, and rates for it."""
 
     dataset: ClassVar[str] = "fashion_mnist"
     augment: ClassVar[bool] = False
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1, "start": ""}
 
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     hidden: str = param("100", "hidden layers", help='Units of each hidden layer, as "100" or "500-150".')
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
@@ -35,15 +34,8 @@ class Fashion(Recipe):
 
 
 @dataclass(frozen=True)
-class FashionDefence(Fashion):
+class FashionDefence(Fashion, epochs=3, batch=512, lr=0.02, start="fashion_mnist/fashion-mlp"):
     """A few more epochs for the vanilla network; the one is kept that stands one signed step best."""
-
-    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    batch: int = param(512, "batch size", lo=1, hi=4096, unit="images", help="Images per update.")
-    lr: float = param(0.02, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    start: str = param(
-        "fashion_mnist/fashion-mlp", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         """Accuracy after one signed gradient step of 0.05, and without it."""

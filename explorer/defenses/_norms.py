@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from explorer.core import USUAL_EPS, Ball, Classifier, Region, param, use_generator
-from explorer.defenses._recipe import Recipe, accuracy, pgd_images, withstood
+from explorer.defenses.inner_attacks import pgd_images, quick_pgd, robust_mask
+from explorer.defenses.recipe import Recipe, accuracy
 
 
 class BallOfEach:
@@ -74,20 +75,21 @@ class SeveralNorms(Recipe):
     def attacked(self, model: Classifier, x: Tensor, y: Tensor, in_l2: Tensor, rng: torch.Generator) -> Tensor:
         """(N,C,H,W): each image attacked in its own norm, L2 where `in_l2` (N,) is true."""
         each = BallOfEach(*self.balls(), in_l2, self.lengths())
-        return pgd_images(model, x, y, each, self.inner_steps, 1.0, rng)
+        return pgd_images(model, x, y, each, self.inner_steps, 1.0, rng)  # type: ignore[arg-type]  # all that is asked of a ball
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         half = slice(0, max(len(x) // 2, 1))
-        held = [withstood(model, x[half], y[half], ball, self.selection_steps, rng) for ball in self.balls()]
-        linf, l2, both = (int(h.sum()) / len(h) for h in (*held, held[0] & held[1]))
+        attack = quick_pgd(self.selection_steps)
+        robust = [robust_mask(attack, model, x[half], y[half], ball, rng) for ball in self.balls()]
+        linf, l2, both = (int(h.sum()) / len(h) for h in (*robust, robust[0] & robust[1]))
         return {"clean": accuracy(model, x, y, rng), "linf": linf, "l2": l2, "robust": both, "score": both}
 
 
 @dataclass(frozen=True)
 class InBothNorms(SeveralNorms):
-    """Every image is attacked in both norms; `weigh` says what becomes of the two losses."""
+    """Every image is attacked in both norms; `combine` says what becomes of the two losses."""
 
-    def weigh(self, losses: Tensor) -> Tensor:
+    def combine(self, losses: Tensor) -> Tensor:
         """(N,) what is minimised, of the losses (2,N) in Linf and L2."""
         raise NotImplementedError
 
@@ -104,9 +106,9 @@ class InBothNorms(SeveralNorms):
         images, labels = self.in_both(model, x, y, rng)
         with use_generator(rng):
             losses = self.cross_entropy(model(images), labels, reduction="none")
-        return self.weigh(losses.view(2, -1)).mean()
+        return self.combine(losses.view(2, -1)).mean()
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """Of the two attacked images the one with the larger loss, as people would see the worse of both."""
         images, labels = self.in_both(model, x, y, rng)
         with torch.no_grad(), use_generator(rng):

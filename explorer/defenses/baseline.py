@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 
 
 @RECIPES.register("baseline", title="Baseline", group="no defence", summary="Cross-entropy on clean images; no defence at all.")
 @dataclass(frozen=True)
-class Baseline(Recipe):
+class Baseline(Recipe, epochs=40):
     """Cross-entropy with flips and crops."""
 
     formula: ClassVar[str] = r"\min_\theta\ \mathbb{E}_{(x,y)}\, L\big(f_\theta(x), y\big)"
@@ -23,7 +23,6 @@ class Baseline(Recipe):
     )
     smoke = {"epochs": 1, "width": 8}
 
-    epochs: int = param(40, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

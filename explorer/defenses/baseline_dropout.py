@@ -18,7 +18,7 @@ from explorer.defenses.baseline import Baseline
     summary="Clean images, and dropout before the last layer: helps against overfitting, not against attacks.",
 )
 @dataclass(frozen=True)
-class BaselineDropout(Baseline):
+class BaselineDropout(Baseline, epochs=16, width=16):
     """Cross-entropy with flips and crops; training hides a share of the features from the last layer."""
 
     formula: ClassVar[str] = (
@@ -31,8 +31,6 @@ class BaselineDropout(Baseline):
         r"It is no defence: an attack moves all features together."
     )
 
-    epochs: int = param(16, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
     dropout: float = param(0.5, "dropout", lo=0.0, hi=0.95, help="Share of the last layer's inputs that is hidden.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from explorer.certify.columns import certified, touched, votes
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 
 PATCH = 5  # pixels: an epoch is scored by the share certified against patches of this width
 PART = 100  # images scored at a time
@@ -26,7 +26,7 @@ PART = 100  # images scored at a time
     summary="Votes of looks at four columns each: a patch touches few of them, so votes that are clear enough are proven.",
 )
 @dataclass(frozen=True)
-class Column(Recipe):
+class Column(Recipe, epochs=30, label_smoothing=0.0):
     """Cross-entropy of one look at each image, at a position drawn anew every time.
 
     differs: flips and crops of the whole image precede the look; see the architecture for how a look is given.
@@ -44,8 +44,6 @@ class Column(Recipe):
     half: ClassVar[tuple[str, ...]] = ("clean", "certified")
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1, "width": 8}
 
-    epochs: int = param(30, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
     columns: int = param(4, "columns", lo=1, hi=32, unit="pixels", help="Neighbouring columns that a look sees (s).")
 
@@ -61,7 +59,7 @@ class Column(Recipe):
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.cross_entropy(model(x, self.places(x, rng)), y)
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The columns of one look at each image; black where the network sees nothing."""
         column = torch.arange(x.shape[3], device=x.device)
         kept = (column - self.places(x, rng)[:, None]) % x.shape[3] < self.columns  # (N, W)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
+from explorer.defenses.recipe import Recipe
 
 WEIGHT_HELP = "Weight of the contrastive loss beside the cross-entropy (lambda); 0: none."
 MARGIN_HELP = "Features of different classes that are farther apart than this are left alone."
@@ -49,7 +49,7 @@ def logits_and_features(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
     summary="Clean images of one class are drawn together in feature space, other classes pushed away: tidy, not robust.",
 )
 @dataclass(frozen=True)
-class Contrastive(Recipe):
+class Contrastive(Recipe, epochs=3, lr=0.05, start="cifar10/baseline"):
     """Cross-entropy + lambda * contrastive loss on the penultimate features of all pairs of a batch of clean images.
 
     The report that proposes it names neither its margin nor its weight, nor which features.
@@ -69,20 +69,15 @@ class Contrastive(Recipe):
     )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
-    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
     margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        logits, features = logits_and_features(model, self.seen(model, x, y, rng, epoch))
+        logits, features = logits_and_features(model, self.training_inputs(model, x, y, rng, epoch))
         cross_entropy = self.cross_entropy(logits, y)
         first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)  # each pair once
         if not len(first):
@@ -99,7 +94,9 @@ class Contrastive(Recipe):
     summary="Adversarial training in which an attacked image's features must also stay near its class's clean ones.",
 )
 @dataclass(frozen=True)
-class ContrastiveAdversarial(AdversarialRecipe):
+class ContrastiveAdversarial(
+    AdversarialRecipe, epochs=3, lr=0.05, finish_steps=2, finish_share=0.34, start="cifar10/pgd-linf",
+):
     """Cross-entropy on attacked images + lambda * contrastive loss on all pairs of a clean and an attacked image.
 
     An image and its own attacked copy are one of the pairs. One pass serves the clean and the attacked images, so batch
@@ -117,27 +114,18 @@ class ContrastiveAdversarial(AdversarialRecipe):
     )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
-    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    finish_share: float = param(
-        0.34, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps."
-    )
     weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
     margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
-    start: str = param(
-        "cifar10/pgd-linf", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width}
 
     def passes(self, epoch: int) -> int:
-        return 2 + self.inner(epoch)  # the last one is of twice the images
+        return 2 + self.inner_steps_at(epoch)  # the last one is of twice the images
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        attacked = self.seen(model, x, y, rng, epoch)
+        attacked = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             logits, features = logits_and_features(model, torch.cat([attacked, x]))
         moved, clean = features.chunk(2)

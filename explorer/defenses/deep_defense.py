@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, param
+from explorer.core import Classifier, eval_mode, param
 from explorer.defenses import RECIPES
 from explorer.defenses._fashion import FashionDefence
 
@@ -30,7 +29,7 @@ def to_boundary(
     the nearest is not a matter of degree). float32 or float64, whatever autocast says.
     """
     moved, rows, right = torch.zeros_like(x), torch.arange(len(x), device=x.device), None
-    with torch.enable_grad(), in_eval_mode(model), torch.autocast(x.device.type, enabled=False):
+    with torch.enable_grad(), eval_mode(model), torch.autocast(x.device.type, enabled=False):
         for _ in range(steps):
             here = (x.detach() + moved)[rows]
             here = here if here.requires_grad else here.requires_grad_()
@@ -75,7 +74,7 @@ def relative_length(change: Tensor, x: Tensor) -> Tensor:
     summary="Fashion-MNIST: the distance to the nearest boundary, as DeepFool finds it, is made larger by the loss itself.",
 )
 @dataclass(frozen=True)
-class DeepDefense(FashionDefence):
+class DeepDefense(FashionDefence, lr=0.01):
     """Cross-entropy on clean images, plus a term for each image's distance to the boundary, differentiated through DeepFool.
 
     differs: lambda is 3 instead of 15, since more distance costs accuracy; the sum over the images is their mean, as for the
@@ -93,7 +92,6 @@ class DeepDefense(FashionDefence):
         r"shorter. The gradient goes through all of DeepFool's updates. No attacked picture is ever trained on."
     )
 
-    lr: float = param(0.01, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     weight: float = param(3.0, "weight", lo=0.0, hi=1000.0, help="Of the distances (lambda).")
     right_rate: float = param(25.0, "rate, right", lo=0.0, hi=1000.0, help="How soon a distance is long enough (c).")
     wrong_rate: float = param(5.0, "rate, wrong", lo=0.0, hi=1000.0, help="How fast a wrong image's distance grows dear (d).")
@@ -106,7 +104,7 @@ class DeepDefense(FashionDefence):
         exponent = torch.where(logits.argmax(1) == y, -self.right_rate * ratio, self.wrong_rate * ratio)
         return self.cross_entropy(logits, y) + self.weight * exponent.clamp(max=LARGEST_EXPONENT).exp().mean()
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """The images at the boundary: not what is trained on, but what the loss looks at."""
         return x + to_boundary(model, x, y, self.steps, self.overshoot)
 

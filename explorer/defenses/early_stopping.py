@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
 
 DROPS = (0.5, 0.75)  # shares of the planned updates after which the learning rate is divided
 BY = 10.0
@@ -22,7 +22,7 @@ BY = 10.0
     summary="Adversarial training with a piecewise rate; ends, and keeps its best, once held-out robustness no longer rises.",
 )
 @dataclass(frozen=True)
-class EarlyStopping(OnResNet):
+class EarlyStopping(OnResNet, start="cifar10/baseline"):
     """From the baseline's weights: constant learning rate, divided by 10 after half and after three quarters.
 
     The reference (200 epochs of PGD-10, width 64, from scratch):
@@ -46,22 +46,19 @@ class EarlyStopping(OnResNet):
     epochs: int = param(12, "epochs at most", lo=1, hi=1000, help="Passes over the training images, if nothing ends them.")
     lr: float = param(0.05, "learning rate", lo=1e-5, hi=10.0, help="Of the first half; then a tenth, then a hundredth.")
     warmup: float = param(0.02, "warm-up share", lo=0.0, hi=0.5, help="Share of all updates until the rate is reached.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     patience: int = param(2, "patience", lo=1, hi=1000, unit="epochs", help="Epochs without a new best that end the run.")
 
     def learning_rate(self, update: int, updates: int) -> float:
         rising = min((update + 1) / max(self.warmup * updates, 1e-9), 1.0)
         return self.lr * rising / BY ** sum(update >= drop * updates for drop in DROPS)
 
-    def enough(self, history: Sequence[Mapping[str, Any]]) -> bool:
+    def early_stop(self, history: Sequence[Mapping[str, Any]]) -> bool:
         scores = [entry["score"] for entry in history]
         return len(scores) - 1 - first_best(scores) >= self.patience if scores else False
 
-    def remark(self, history: Sequence[Mapping[str, Any]]) -> str:
-        words = [super().remark(history)]
-        if self.enough(history) and len(history) < self.epochs:
+    def warning(self, history: Sequence[Mapping[str, Any]]) -> str:
+        words = [super().warning(history)]
+        if self.early_stop(history) and len(history) < self.epochs:
             best = first_best([entry["score"] for entry in history]) + 1
             words.append(
                 f"Stopped early, after epoch {len(history)} of {self.epochs}: held-out robust accuracy has not risen since "

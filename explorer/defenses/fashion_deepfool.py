@@ -41,7 +41,7 @@ class FashionDeepFool(FashionDefence):
 
     steps: int = param(5, "DeepFool steps", lo=1, hi=100, help="How often each image is moved at most.")
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         source = _frozen(self, str(x.device))
         goal, anywhere = Goal.untargeted(y), Ball("l2", EPS_LIMIT["l2"])
         with torch.autocast(x.device.type, enabled=False):

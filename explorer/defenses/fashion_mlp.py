@@ -1,11 +1,10 @@
-"""The vanilla network that the two Fashion-MNIST defences begin with and are compared with."""
+"""The MLP on Fashion-MNIST, undefended: the two Fashion-MNIST defences begin with it and are compared with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from explorer.core import param
 from explorer.defenses import RECIPES
 from explorer.defenses._fashion import Fashion
 
@@ -17,7 +16,7 @@ from explorer.defenses._fashion import Fashion
     summary="Fashion-MNIST: one hidden layer, cross-entropy on clean images; no defence at all.",
 )
 @dataclass(frozen=True)
-class FashionMlp(Fashion):
+class FashionMlp(Fashion, epochs=10, weight_decay=2e-3):
     """Cross-entropy on the pictures as they are; 784-100-10 unless told otherwise.
 
     differs: SGD with one cycle of the rate instead of Adam at 1e-3.
@@ -29,5 +28,3 @@ class FashionMlp(Fashion):
         r"enough to be trained in a minute, and what the two defences that go on from it are compared with."
     )
 
-    epochs: int = param(10, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    weight_decay: float = param(2e-3, "weight decay", lo=0.0, hi=1.0, help="Applied to weights, not to BN and biases.")

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, param
+from explorer.core import Classifier
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import full_step
-from explorer.defenses.pgd_linf import Withstanding
+from explorer.defenses.adversarial import RobustRecipe
+from explorer.defenses.inner_attacks import fgsm_images
 
 
 @RECIPES.register(
@@ -23,7 +23,7 @@ from explorer.defenses.pgd_linf import Withstanding
     summary="One step from the image itself, without noise: apt to collapse, so that PGD fools it and FGSM does not. A lesson.",
 )
 @dataclass(frozen=True)
-class Fgsm(FineTuned, Withstanding):
+class Fgsm(FineTuned, RobustRecipe, epochs=4, lr=0.1, label_smoothing=0.0, start="cifar10/nfgsm", eps=0.05, width=16):
     """Cross-entropy on x + eps * sign(gradient at x).
 
     The defaults are chosen to show it in minutes: in a ball of 0.05 (12.75/255), without label smoothing, a network of width 16
@@ -31,7 +31,7 @@ class Fgsm(FineTuned, Withstanding):
     10/255 (from a clean network, 2 epochs) such networks did not.
 
     The epoch is kept by what such a training sees itself: accuracy under the single step ("fgsm"). "robust", under PGD, and
-    the run's remark tell what became of it.
+    the run's warning tell what became of it.
     """
 
     formula: ClassVar[str] = (
@@ -46,17 +46,6 @@ class Fgsm(FineTuned, Withstanding):
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(4, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
-    start: str = param(
-        "cifar10/nfgsm", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
-    eps: float = param(
-        0.05, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in: wide, so that it collapses."
-    )
-    width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
     @property
     def single_step(self) -> bool:
         return True
@@ -64,8 +53,8 @@ class Fgsm(FineTuned, Withstanding):
     def passes(self, epoch: int) -> int:
         return 2
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        return full_step(model, x, y, self.ball, rng)
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        return fgsm_images(model, x, y, self.ball, rng)
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         scores = super().score(model, x, y, rng)
@@ -80,7 +69,7 @@ class Fgsm(FineTuned, Withstanding):
     summary="The same training in a ball too small to collapse in: much stays right on clean images, little at 8/255.",
 )
 @dataclass(frozen=True)
-class SmallFgsm(Fgsm):
+class SmallFgsm(Fgsm, lr=0.05, start="cifar10/baseline", eps=0.01, width=32):
     """As Fgsm, with eps 0.01 (2.55/255): the smaller of the two radii of the course slides."""
 
     explanation: ClassVar[str] = (
@@ -88,10 +77,3 @@ class SmallFgsm(Fgsm):
         r"this small one the loss is nearly straight from the picture to the ball's edge, so that the one step is close to the "
         r"worst that an attacker can do there, and PGD finds hardly more. What it learns to withstand is as small as the ball."
     )
-
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-    eps: float = param(0.01, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")

@@ -12,8 +12,8 @@ from torch import Tensor
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import ascended, input_gradient
-from explorer.defenses.pgd_linf import Withstanding
+from explorer.defenses.adversarial import RobustRecipe
+from explorer.defenses.inner_attacks import input_gradient, projected_ascent
 
 
 @RECIPES.register(
@@ -24,7 +24,7 @@ from explorer.defenses.pgd_linf import Withstanding
     summary="Every batch comes several times in a row; each backward pass improves the weights and the attack at once.",
 )
 @dataclass(frozen=True)
-class Free(FineTuned, Withstanding):
+class Free(FineTuned, RobustRecipe, lr=0.05, start="cifar10/baseline"):
     """Each batch is replayed `replays` times; the perturbation lives on from update to update and from batch to batch.
 
     From the baseline's weights. The setting of arXiv:2001.03994 for CIFAR-10, from scratch:
@@ -44,17 +44,15 @@ class Free(FineTuned, Withstanding):
     )
     smoke = {"epochs": 1, "width": 8, "replays": 2, "selection_steps": 2, "start": ""}
 
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
+    replays: int = param(  # type: ignore[misc]  # of each recipe, here of each run
+        4, "replays", lo=1, hi=50, help="Times in a row that each batch comes (m): 4 keep the run short."
     )
-    replays: int = param(4, "replays", lo=1, hi=50, help="Times in a row that each batch comes (m): 4 keep the run short.")
 
     @property
     def single_step(self) -> bool:
         return True
 
-    def carried(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def buffers(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         return {"delta": torch.zeros(shape)}
 
     def loss(
@@ -64,10 +62,10 @@ class Free(FineTuned, Withstanding):
         y: Tensor,
         rng: torch.Generator,
         epoch: int = 0,
-        carried: Mapping[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Its backward pass also moves carried["delta"] (N,C,H,W), in place; without one the perturbation is 0."""
-        delta = torch.zeros_like(x) if carried is None else carried["delta"]
+        """Its backward pass also moves buffers["delta"] (N,C,H,W), in place; without one the perturbation is 0."""
+        delta = torch.zeros_like(x) if buffers is None else buffers["delta"]
         leaf = delta.clone().requires_grad_(True)
 
         def climb(gradient: Tensor) -> None:
@@ -77,7 +75,7 @@ class Free(FineTuned, Withstanding):
         with use_generator(rng):
             return self.cross_entropy(model((x + leaf).clamp(0, 1)), y)
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """What m replays make of x with fixed weights, in eval mode: training's own images change with the weights."""
         region = self.ball.around(x)
-        return ascended(x, region, self.ball, self.replays, 1.0, lambda at: input_gradient(model, at, y, rng))
+        return projected_ascent(x, region, self.ball, self.replays, 1.0, lambda at: input_gradient(model, at, y, rng))

@@ -11,12 +11,12 @@ from torch import Tensor
 from explorer.core import USUAL_EPS, Ball, Classifier, Goal, param, sample_batch
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import ascended, input_gradient, pulled_gradient
-from explorer.defenses.pgd_linf import Withstanding
+from explorer.defenses.adversarial import RobustRecipe
+from explorer.defenses.inner_attacks import input_gradient, input_vjp, projected_ascent
 
 
 @dataclass(frozen=True)
-class Halved(Withstanding):
+class Halved(RobustRecipe):
     """Every other image of a batch is a PGD one, the rest are C&W ones; cross-entropy on all.
 
     A C&W image goes down ||d||^2 + c * max(0, kappa - margin), margin the best other logit minus the label's.
@@ -46,19 +46,19 @@ class Halved(Withstanding):
     def passes(self, epoch: int) -> int:
         return 1 + (self.inner_steps + self.cw_steps + 1) // 2
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         region = self.ball.around(x)
         start = region.sample(rng)  # for all images: what one draws depends on no other
         cw = odd(x)
-        pgd = ascended(
+        pgd = projected_ascent(
             start[~cw], region.rows(~cw), self.ball, self.inner_steps, 2.0 / self.inner_steps,
             lambda at: input_gradient(model, at, y[~cw], rng),
         )  # fmt: skip
-        seen = x.clone()
-        seen[~cw] = pgd
+        inputs = x.clone()
+        inputs[~cw] = pgd
         if bool(cw.any()):
-            seen[cw] = self.cw_images(model, x[cw], y[cw], rng)
-        return seen
+            inputs[cw] = self.cw_images(model, x[cw], y[cw], rng)
+        return inputs
 
     def cw_images(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         """(N,C,H,W) after `cw_steps` steps down the objective from x: the first as long as `eps_l2`, each next half as long.
@@ -79,7 +79,7 @@ class Halved(Withstanding):
             short = goal.margin(logits) < self.kappa
             return self.c * goal.logit_grad(logits, "margin") * short[:, None]
 
-        return 2 * (at - x) - pulled_gradient(model, at, logit_grad, rng)
+        return 2 * (at - x) - input_vjp(model, at, logit_grad, rng)
 
 
 def odd(x: Tensor) -> Tensor:

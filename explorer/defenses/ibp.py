@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue, param
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe, accuracy
+from explorer.defenses.recipe import Recipe, accuracy
 from explorer.models.intervals import around, margins
 
 PART = 500  # images whose bounds are computed at a time, for the score
@@ -25,7 +25,7 @@ PART = 500  # images whose bounds are computed at a time, for the score
     summary="Fashion-MNIST: trained on the worst that its logits could be, so that for most pictures no Linf attack at 0.1 exists.",
 )
 @dataclass(frozen=True)
-class IntervalBounds(Recipe):
+class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, label_smoothing=0.0):
     """Cross-entropy of the logits plus that of the worst logits which intervals around every activation allow.
 
     differs: eps and kappa move from epoch to epoch, not from update to update; one cycle instead of two drops of the rate;
@@ -48,17 +48,12 @@ class IntervalBounds(Recipe):
         r"of the plain loss, shrinks in the course of the run; intervals are wide guesses at first, and training makes them narrow."
     )
 
-    epochs: int = param(60, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(1e-3, "peak learning rate", lo=1e-6, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.05, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    weight_decay: float = param(0.0, "weight decay", lo=0.0, hi=1.0, help="Applied to weights, not to BN and biases.")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     eps: float = param(0.1, "eps", lo=0.0, hi=1.0, unit="pixel range", help="Radius in Linf whose pictures are bounded, at the end.")
     kappa: float = param(0.5, "kappa", lo=0.0, hi=1.0, help="Weight of the plain loss at the end; 1 at first.")
     clean: float = param(0.05, "clean share", lo=0.0, hi=1.0, help="Share of the epochs before the bounds' loss sets in.")
     ramp: float = param(0.5, "ramp share", lo=0.01, hi=1.0, help="Share of the epochs in which eps and kappa move to their ends.")
-    channels: str = param("16-32", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
-    hidden: int = param(100, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
+    channels: str = param("24-48", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
+    hidden: int = param(128, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         channels = self.channels.split("-")
@@ -100,10 +95,6 @@ class IntervalBounds(Recipe):
     summary="CIFAR-10: trained on the worst that its logits could be, proven in Linf at 2/255.",
 )
 @dataclass(frozen=True)
-class IntervalBoundsCifar10(IntervalBounds):
+class IntervalBoundsCifar10(IntervalBounds, epochs=30, eps=2 / 255, channels="32-64", hidden=256):
     dataset: ClassVar[str] = "cifar10"
     augment: ClassVar[bool] = True
-
-    eps: float = param(2 / 255, "eps", lo=0.0, hi=1.0, unit="pixel range", help="Radius in Linf whose pictures are bounded, at the end.")
-    channels: str = param("32-64", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
-    hidden: int = param(256, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")

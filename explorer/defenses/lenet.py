@@ -1,4 +1,4 @@
-"""The small network of a course's template under each defence that the course tries: the reports' own setting."""
+"""LeNet, the small network of a course's template, under each defence that the course tries: the reports' own setting."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from torch import Tensor
 from explorer.core import Classifier, param
 from explorer.defenses import RECIPES
 from explorer.defenses._norms import SeveralNorms
-from explorer.defenses._recipe import Recipe, pgd_images
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.baseline import Baseline
 from explorer.defenses.half_cw import Halved
+from explorer.defenses.inner_attacks import pgd_images
 from explorer.defenses.mat import MixedMax, MixedRand
-from explorer.defenses.pgd_linf import AdversarialRecipe, PgdLinf
+from explorer.defenses.pgd_linf import PgdLinf
 from explorer.defenses.rat import Randomized
+from explorer.defenses.recipe import Recipe
 
 EPS, ALPHA = 0.03, 0.01  # Linf, and
 EPS_L2, ALPHA_L2 = 0.5, 0.1  # L2: what a published solution of the course's project trains with, at 40 steps
@@ -28,7 +30,7 @@ def length(eps: float, alpha: float, steps: int) -> float:
 
 
 @dataclass(frozen=True)
-class OnLeNet(Recipe):
+class OnLeNet(Recipe, epochs=30, lr=0.05, label_smoothing=0.0):
     """The template's network and its normalisation by halves, on the common schedule.
 
     The template trains without a schedule (`--set batch=32 --set lr=0.001 --set ema=0`).
@@ -36,10 +38,6 @@ class OnLeNet(Recipe):
     """
 
     smoke = {"epochs": 2, "batch": 32}
-
-    epochs: int = param(30, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "lenet", {"halves": True}
@@ -64,13 +62,11 @@ class LeNetNatural(OnLeNet):
 
 
 @dataclass(frozen=True)
-class AttackedLeNet(OnLeNet, AdversarialRecipe):
+class AttackedLeNet(OnLeNet, AdversarialRecipe, epochs=15, eps=EPS):
     """PGD in Linf; `--set inner_steps=40` is the published setting."""
 
     smoke = OnLeNet.smoke | {"inner_steps": 1, "selection_steps": 2}
 
-    epochs: int = param(15, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    eps: float = param(EPS, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
     alpha: float = param(
         ALPHA, "shortest step", lo=1e-4, hi=1.0, unit="pixel range", help="Of PGD; longer where few steps could not cross the ball."
     )
@@ -111,31 +107,24 @@ class LeNetAt(AttackedLeNet):
 class LeNetRat(AttackedLeNet, Randomized):
     """RAT on the template's network. differs: 5 inner steps instead of 40."""
 
-    formula: ClassVar[str] = Randomized.formula
-    explanation: ClassVar[str] = Randomized.explanation
-
     def architecture(self) -> tuple[str, dict[str, Any]]:
         name, arguments = super().architecture()
         return name, arguments | {"noise": self.noise}
 
 
 @dataclass(frozen=True)
-class LeNetInNorms(OnLeNet, SeveralNorms):
+class LeNetInNorms(OnLeNet, SeveralNorms, epochs=15, eps=EPS, eps_l2=EPS_L2, inner_steps=5):
     """PGD in Linf and L2; `--set inner_steps=40` is the published setting."""
 
     smoke = AttackedLeNet.smoke
 
-    epochs: int = param(15, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    eps: float = param(EPS, "Linf eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
     alpha: float = param(
         ALPHA, "shortest Linf step", lo=1e-4, hi=1.0, unit="pixel range",
         help="Of PGD in Linf; longer where few steps could not cross the ball.",
     )  # fmt: skip
-    eps_l2: float = param(EPS_L2, "L2 eps", lo=1e-3, hi=10.0, help="Radius of the L2 ball, as a length.")
     alpha_l2: float = param(
         ALPHA_L2, "shortest L2 step", lo=1e-3, hi=10.0, help="Of PGD in L2; longer where few steps could not cross the ball."
     )
-    inner_steps: int = param(5, "inner steps", lo=1, hi=50, help="PGD steps in each norm before every update.")
 
     def lengths(self) -> tuple[float, float]:
         return length(self.eps, self.alpha, self.inner_steps), length(self.eps_l2, self.alpha_l2, self.inner_steps)
@@ -152,9 +141,6 @@ class LeNetInNorms(OnLeNet, SeveralNorms):
 class LeNetMatRand(LeNetInNorms, MixedRand):
     """MAT-Rand on the template's network. differs: 5 inner steps instead of 40; a norm for every image."""
 
-    formula: ClassVar[str] = MixedRand.formula
-    explanation: ClassVar[str] = MixedRand.explanation
-
 
 @RECIPES.register(
     "lenet-mat-max",
@@ -164,13 +150,8 @@ class LeNetMatRand(LeNetInNorms, MixedRand):
     summary="The course template's small network; attacked in Linf and in L2, it learns from the worse of the two.",
 )
 @dataclass(frozen=True)
-class LeNetMatMax(LeNetInNorms, MixedMax):
+class LeNetMatMax(LeNetInNorms, MixedMax, epochs=8):
     """MAT-Max on the template's network. differs: 5 inner steps instead of 40."""
-
-    formula: ClassVar[str] = MixedMax.formula
-    explanation: ClassVar[str] = MixedMax.explanation
-
-    epochs: int = param(8, "epochs", lo=1, hi=1000, help="Passes over the training images.")
 
 
 @RECIPES.register(
@@ -181,14 +162,10 @@ class LeNetMatMax(LeNetInNorms, MixedMax):
     summary="The course template's small network; half of each batch is attacked by PGD, half by C&W.",
 )
 @dataclass(frozen=True)
-class LeNetCW(OnLeNet, Halved):
+class LeNetCW(OnLeNet, Halved, epochs=15, eps=EPS):
     """Half PGD in Linf 0.03, half C&W in L2 0.5. differs: 5 steps of each instead of 40 and more."""
 
-    formula: ClassVar[str] = Halved.formula
-    explanation: ClassVar[str] = Halved.explanation
     smoke = AttackedLeNet.smoke | {"cw_steps": 1}
 
-    epochs: int = param(15, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    eps: float = param(EPS, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
     inner_steps: int = param(5, "PGD steps", lo=1, hi=50, help="Steps of PGD, half of each batch's attack.")
     cw_steps: int = param(5, "C&W steps", lo=1, hi=100, help="Steps of C&W, the other half's.")

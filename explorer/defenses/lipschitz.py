@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.certify.lipschitz import radii
 from explorer.core import Classifier, InvalidValue, param
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 
 RADIUS = 36 / 255  # L2: an epoch is scored by the share certified at it, the smallest one that papers report
 PART = 250  # images scored at a time
@@ -27,7 +27,7 @@ PART = 250  # images scored at a time
     summary="No layer enlarges a difference between two pictures, so the lead of the winner is a proven radius in L2.",
 )
 @dataclass(frozen=True)
-class Lipschitz(Recipe):
+class Lipschitz(Recipe, epochs=15, lr=0.01, weight_decay=0.0, label_smoothing=0.0):
     """Cross-entropy after the true class has been set back by the lead that a radius asks for (Prach and Lampert, section 5).
 
     differs: the loss's temperature and offset are ours; Adam on one cycle; averaged weights; far fewer and smaller layers,
@@ -48,15 +48,12 @@ class Lipschitz(Recipe):
     )
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1, "width": 16, "depths": "1-1"}
 
-    lr: float = param(0.01, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    weight_decay: float = param(0.0, "weight decay", lo=0.0, hi=1.0, help="Applied to weights, not to BN and biases.")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     radius: float = param(
         RADIUS, "radius", lo=0.0, hi=10.0, unit="pixel range", help="In L2, that the true class's lead is asked to be worth (rho)."
     )
     temperature: float = param(0.25, "temperature", lo=0.001, hi=10.0, help="Below 1, leads count as more decided (t).")
     width: int = param(32, "width", lo=16, hi=128, unit="channels", help="Channels of the first stage, at half the resolution.")
-    depths: str = param("5-4", "depths", help='Layers of each stage, as "5-4".')
+    depths: str = param("4-3", "depths", help='Layers of each stage, as "5-4".')
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         depths = self.depths.split("-")

@@ -11,8 +11,8 @@ from torch import Tensor
 from explorer.attacks.localized import LocalizedPGD
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import ascended, input_gradient
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
+from explorer.defenses.inner_attacks import input_gradient, projected_ascent
 
 AREAS = ("border", "background")
 ONE_STEP = 1.25  # x eps: how far a single step goes from its random start (Wong et al., arXiv:2001.03994)
@@ -26,7 +26,7 @@ ONE_STEP = 1.25  # x eps: how far a single step goes from its random start (Wong
     summary="Attacked in the border or the background only, mixed with clean images: learns not to look there.",
 )
 @dataclass(frozen=True)
-class Localized(OnResNet):
+class Localized(OnResNet, epochs=4, lr=0.1, warmup=0.15, start="cifar10/baseline", finish_steps=2):
     """From the baseline's weights: a share of each batch is attacked inside a mask (Linf), the rest stays clean.
 
     "robust" is the held-out accuracy under PGD inside the same mask: it says nothing about attacks on the whole picture.
@@ -45,16 +45,9 @@ class Localized(OnResNet):
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(4, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     inner_steps: int = param(
         2, "inner steps", lo=1, hi=50, help="PGD steps inside the mask: 2 keep the run short, 7 to 10 are usual."
     )
-    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
     area: str = param("border", "what is attacked", choices=AREAS, help="Where the mask is.")
     thickness: int = param(
         4, "border", lo=1, hi=16, unit="pixels", when=("area", "border"), help="How wide the border is."
@@ -83,23 +76,23 @@ class Localized(OnResNet):
     ) -> Tensor:
         """(N,C,H,W): x after PGD inside its mask, from `start` there; outside it is exactly x."""
         mask = self.mask.allowed(x)
-        return ascended(
+        return projected_ascent(
             torch.where(mask, start, x), self.ball.around(x), self.ball, steps, min(2.0 / steps, ONE_STEP),
             lambda at: mask * input_gradient(model, at, y, rng),
         )  # fmt: skip
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         start = self.ball.around(x).sample(rng)  # for all images: what one draws depends on no other
         rows = sample_batch(lambda shape: torch.arange(shape[0]), x.shape[:1]).to(x.device)  # in the whole batch
         share = self.attacked_share
         chosen = ((rows + 1) * share).floor() > (rows * share).floor()  # evenly spread, in the exact share
-        seen = x.clone()
+        inputs = x.clone()
         if bool(chosen.any()):
-            seen[chosen] = self.inside(model, x[chosen], y[chosen], start[chosen], rng, self.inner(epoch))
-        return seen
+            inputs[chosen] = self.inside(model, x[chosen], y[chosen], start[chosen], rng, self.inner_steps_at(epoch))
+        return inputs
 
-    def tested(self) -> LocalizedPGD:
+    def selection_attack(self) -> LocalizedPGD:
         return self.mask
 
-    def one_step(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        return torch.where(self.mask.allowed(x), super().one_step(model, x, y, rng), x)
+    def single_step_images(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        return torch.where(self.mask.allowed(x), super().single_step_images(model, x, y, rng), x)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
 
 
 @RECIPES.register(
@@ -21,7 +21,7 @@ from explorer.defenses.pgd_linf import AdversarialRecipe
     summary="In every pair of units one random winner passes on: random at test time, adversarially trained.",
 )
 @dataclass(frozen=True)
-class Lwta(AdversarialRecipe):
+class Lwta(AdversarialRecipe, epochs=12, label_smoothing=0.0):
     """Cross-entropy on attacked images plus the winners' KL to the uniform distribution.
 
     differs: a PreAct ResNet-18 instead of the paper's WideResNet-34, one noisy step (N-FGSM) instead of PGD-10.
@@ -39,18 +39,16 @@ class Lwta(AdversarialRecipe):
     )
     smoke = {"epochs": 1, "width": 8}
 
-    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
     units: int = param(2, "units per block", lo=2, hi=8, help="Units that compete; one of them wins.")
     temperature: float = param(0.67, "temperature", lo=0.05, hi=5.0, help="Softness of the winner during training.")
     kl_weight: float = param(1e-3, "KL weight", lo=0.0, hi=1.0, help="Weight of KL(winner's distribution || uniform).")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width, "units": self.units, "temperature": self.temperature}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        adversarial = self.seen(model, x, y, rng, epoch)
+        adversarial = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             cross_entropy = self.cross_entropy(model(adversarial), y)
         return cross_entropy + self.kl_weight * model.kl()

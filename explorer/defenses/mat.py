@@ -28,7 +28,7 @@ class MixedMax(InBothNorms):
         r"that did it more harm: its loss is the larger of the two, picture by picture. Each update costs twice as much."
     )
 
-    def weigh(self, losses: Tensor) -> Tensor:
+    def combine(self, losses: Tensor) -> Tensor:
         return losses.amax(0)
 
 
@@ -59,11 +59,11 @@ class MixedRand(SeveralNorms):
             return (torch.rand(1, generator=rng, device=rng.device) < 0.5).to(x.device).expand(len(x))
         return sample_batch(lambda n: torch.rand(n, generator=rng, device=rng.device), (len(x),)).to(x.device) < 0.5
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.attacked(model, x, y, self.in_l2(x, rng), rng)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        attacked = self.seen(model, x, y, rng, epoch)
+        attacked = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             return self.cross_entropy(model(attacked), y)
 
@@ -76,7 +76,7 @@ class MixedRand(SeveralNorms):
     summary="Attacked in Linf and in L2 before every update; learns from the worse of the two, picture by picture.",
 )
 @dataclass(frozen=True)
-class MatMax(FineTuned, MixedMax):
+class MatMax(FineTuned, MixedMax, epochs=2):
     """From a Linf-trained network; Linf 8/255 and L2 0.5.
 
     A long training from scratch is `--set start= --set epochs=30 --set lr=0.2 --set inner_steps=5`.
@@ -84,8 +84,6 @@ class MatMax(FineTuned, MixedMax):
     """
 
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
-
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
 
 
 @RECIPES.register(

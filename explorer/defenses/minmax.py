@@ -23,7 +23,7 @@ from explorer.defenses._norms import InBothNorms
     summary="Attacked in Linf and in L2; learned weights say how much each picture learns from either.",
 )
 @dataclass(frozen=True)
-class MinMax(FineTuned, InBothNorms):
+class MinMax(FineTuned, InBothNorms, epochs=2):
     """Every image has a change in each norm and weights on the simplex, both chosen to make the weighted loss large.
 
     A long training from scratch is `--set start= --set epochs=30 --set lr=0.2 --set inner_steps=5`.
@@ -43,7 +43,6 @@ class MinMax(FineTuned, InBothNorms):
     )
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     gamma: float = param(
         1.0, "pull to equal weights", lo=1e-3, hi=1000.0, help="Losses that differ by this much or more: only the larger counts."
     )
@@ -53,5 +52,5 @@ class MinMax(FineTuned, InBothNorms):
         equal = torch.full_like(losses.T, 1 / len(losses))
         return reweighted(equal, losses.T, 1 / self.gamma, self.gamma).T
 
-    def weigh(self, losses: Tensor) -> Tensor:
+    def combine(self, losses: Tensor) -> Tensor:
         return (self.weights(losses.detach()) * losses).sum(0)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
 
 
 @RECIPES.register(
@@ -18,7 +17,7 @@ from explorer.defenses.pgd_linf import OnResNet
     summary="One step from strong noise before every update: nearly as good as PGD training, at a fraction of its price.",
 )
 @dataclass(frozen=True)
-class Nfgsm(OnResNet):
+class Nfgsm(OnResNet, epochs=12, width=16):
     """Cross-entropy on x + u + eps * sign(gradient at x + u), u uniform in [-2 eps, 2 eps].
 
     The paper's setting is width 64 and 30 epochs (`--set width=64 --set epochs=30 --set label_smoothing=0 --set ema=0`).
@@ -35,5 +34,3 @@ class Nfgsm(OnResNet):
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2}
 
-    epochs: int = param(12, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")

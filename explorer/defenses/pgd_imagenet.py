@@ -9,7 +9,8 @@ from torch import Tensor
 
 from explorer.core import InvalidValue, param
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import AdversarialRecipe, PgdLinf
+from explorer.defenses.adversarial import AdversarialRecipe
+from explorer.defenses.pgd_linf import PgdLinf
 
 FITS = 64  # the width of the network whose weights can be had
 
@@ -22,7 +23,7 @@ FITS = 64  # the width of the network whose weights can be had
     summary="Fine-tunes torchvision's ResNet-18, trained on ImageNet, on attacked images. Downloads its weights (47 MB).",
 )
 @dataclass(frozen=True)
-class PgdImagenet(AdversarialRecipe):
+class PgdImagenet(AdversarialRecipe, epochs=3, lr=0.05, warmup=0.15):
     """Cross-entropy on attacked images, on a ResNet-18 that begins with torchvision's ImageNet weights.
 
     The network has 11.2 million weights: 22 MB in half precision. The zoo's files stay below 16 MB, so that no model of
@@ -39,9 +40,6 @@ class PgdImagenet(AdversarialRecipe):
     )
     smoke = {"epochs": 1, "width": 8, "pretrained": False, "selection_steps": 2}
 
-    epochs: int = param(3, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
     pretrained: bool = param(
         True, "ImageNet weights", help="Begin with torchvision's weights for ImageNet (downloaded once, 47 MB)."
     )

@@ -8,7 +8,7 @@ from typing import ClassVar
 from explorer.core import USUAL_EPS, param
 from explorer.core.ball import Norm
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet
+from explorer.defenses.adversarial import OnResNet
 
 
 @RECIPES.register(
@@ -19,7 +19,7 @@ from explorer.defenses.pgd_linf import OnResNet
     summary="Trained on images attacked inside L2 0.5: withstands changes that are short as a whole, not pixel by pixel.",
 )
 @dataclass(frozen=True)
-class PgdL2(OnResNet):
+class PgdL2(OnResNet, epochs=5, lr=0.1, warmup=0.15, start="cifar10/baseline"):
     """From the baseline's weights; by default one step of full length from the image, with more PGD.
 
     The usual setting is ten steps (`--set inner_steps=10`).
@@ -36,11 +36,5 @@ class PgdL2(OnResNet):
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(5, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     eps: float = param(USUAL_EPS["l2"], "eps", lo=1e-3, hi=10.0, help="Radius of the L2 ball attacked in, as a length.")
     inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one full step from the image; more: PGD steps.")

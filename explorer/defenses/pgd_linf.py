@@ -2,104 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from explorer.core import Ball, Classifier, param
-from explorer.core.ball import Norm
 from explorer.defenses import RECIPES
-from explorer.defenses import _collapse as collapse
-from explorer.defenses._recipe import Recipe, accuracy, full_step, noisy_single_step, pgd_images, quick_pgd, survivors
-
-SCORED = 250  # held-out images a pass of one_step
-
-
-@dataclass(frozen=True)
-class Withstanding(Recipe):
-    """Trained to withstand changes inside a ball, and scored by how often it does."""
-
-    half: ClassVar[tuple[str, ...]] = ("robust", "fgsm")
-    norm: ClassVar[Norm] = "linf"
-
-    eps: float = param(8 / 255, "eps", lo=1e-4, hi=1.0, unit="pixel range", help="Radius of the Linf ball attacked in.")
-    selection_steps: int = param(10, "selection PGD steps", lo=1, hi=100, help="PGD steps of the held-out measure.")
-
-    @property
-    def ball(self) -> Ball:
-        return Ball(self.norm, self.eps)
-
-    @property
-    def single_step(self) -> bool:
-        """Whether it trains, at times, on images a single step away, so that it may collapse."""
-        return False
-
-    def tested(self) -> Any:
-        """The attack that the held-out images must withstand."""
-        return quick_pgd(self.selection_steps)
-
-    def one_step(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        """(N,C,H,W): the images a single full step away, which a collapsed network withstands."""
-        return full_step(model, x, y, self.ball, rng)
-
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """Accuracies: clean on all held-out images; "robust" (PGD) and "fgsm" (a single step) on the first half of them.
-
-        "fgsm" where training takes single steps: see `collapse`.
-        """
-        half = slice(0, max(len(x) // 2, 1))
-        robust = survivors(self.tested(), model, x[half], y[half], self.ball, rng).float().mean().item()
-        scores = {"clean": accuracy(model, x, y, rng), "robust": robust}
-        if self.single_step:
-            parts = zip(x[half].split(SCORED), y[half].split(SCORED), strict=True)
-            stepped = torch.cat([self.one_step(model, *part, rng) for part in parts])
-            scores["fgsm"] = accuracy(model, stepped, y[half], rng)
-        return scores | {"score": robust}
-
-    def remark(self, history: Sequence[Mapping[str, Any]]) -> str:
-        return collapse.remark(history)
-
-
-@dataclass(frozen=True)
-class AdversarialRecipe(Withstanding):
-    """Trains on attacked images: `inner_steps` 1 is the cheap N-FGSM (in L2: one full step), more is PGD."""
-
-    inner_steps: int = param(1, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
-    finish_steps: int = param(1, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    finish_share: float = param(0.0, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps.")
-
-    def attacked(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, steps: int) -> Tensor:
-        if steps > 1:
-            return pgd_images(model, x, y, self.ball, steps, 2.0 / steps, rng)
-        if self.norm == "linf":
-            return noisy_single_step(model, x, y, self.eps, rng)
-        return full_step(model, x, y, self.ball, rng)
-
-    @property
-    def single_step(self) -> bool:
-        return any(self.inner(epoch) == 1 for epoch in range(self.epochs))
-
-    def inner(self, epoch: int) -> int:
-        return self.finish_steps if epoch >= round(self.epochs * (1 - self.finish_share)) else self.inner_steps
-
-    def passes(self, epoch: int) -> int:
-        return 1 + self.inner(epoch)
-
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        return self.attacked(model, x, y, rng, self.inner(epoch))
-
-
-@dataclass(frozen=True)
-class OnResNet(AdversarialRecipe):
-    """Adversarial training of a PreAct ResNet-18."""
-
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}
+from explorer.defenses.adversarial import OnResNet
 
 
 @RECIPES.register(
@@ -110,7 +17,7 @@ class OnResNet(AdversarialRecipe):
     summary="Trained on images attacked inside Linf 8/255: gives up some clean accuracy for robustness.",
 )
 @dataclass(frozen=True)
-class PgdLinf(OnResNet):
+class PgdLinf(OnResNet, epochs=9, lr=0.1, warmup=0.15, finish_steps=2, finish_share=0.17, start="cifar10/baseline"):
     """From the baseline's weights: N-FGSM, then PGD in the last epochs."""
 
     formula: ClassVar[str] = (
@@ -123,13 +30,3 @@ class PgdLinf(OnResNet):
     )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
-    epochs: int = param(9, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    finish_steps: int = param(2, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    finish_share: float = param(
-        0.17, "share of last epochs", lo=0.0, hi=1.0, help="Share trained with the end's steps."
-    )
-    start: str = param(
-        "cifar10/baseline", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )

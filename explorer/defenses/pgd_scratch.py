@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses.pgd_linf import OnResNet, PgdLinf
+from explorer.defenses.adversarial import OnResNet
+from explorer.defenses.pgd_linf import PgdLinf
 
 
 @RECIPES.register(
@@ -18,7 +18,7 @@ from explorer.defenses.pgd_linf import OnResNet, PgdLinf
     summary="Seven PGD steps before every update, from random weights: the original, and the dearest.",
 )
 @dataclass(frozen=True)
-class PgdScratch(OnResNet):
+class PgdScratch(OnResNet, epochs=10, inner_steps=7, finish_steps=7, width=16):
     """Cross-entropy on the last of seven PGD steps from a random start.
 
     Each update takes eight passes. The reference (Rice et al., arXiv:2002.11569) has ten steps and width 64:
@@ -33,8 +33,3 @@ class PgdScratch(OnResNet):
         r"The other recipes are attempts to get the same for less: a start from a trained network, or a single step."
     )
     smoke = {"epochs": 1, "width": 8, "inner_steps": 2, "finish_steps": 2, "selection_steps": 2}
-
-    epochs: int = param(10, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    inner_steps: int = param(7, "inner steps", lo=1, hi=50, help="PGD steps before every update.")
-    finish_steps: int = param(7, "inner steps at the end", lo=1, hi=50, help="Inner steps of the last epochs.")
-    width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")

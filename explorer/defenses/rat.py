@@ -11,8 +11,9 @@ from torch import Tensor
 from explorer.core import Ball, Classifier, param
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import pgd_images, probabilities
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
+from explorer.defenses.inner_attacks import pgd_images
+from explorer.defenses.recipe import probabilities
 
 VOTES = 8  # passes of the noisy network that are averaged for a held-out verdict
 
@@ -58,7 +59,7 @@ def voted_accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator
     summary="Adversarially trained with Gaussian noise on every input, and the noise stays on at test time.",
 )
 @dataclass(frozen=True)
-class Rat(FineTuned, Randomized):
+class Rat(FineTuned, Randomized, inner_steps=2):
     """From a Linf-trained network without noise; PGD in Linf, each of its passes under fresh noise.
 
     A long training is `--set start= --set epochs=30 --set lr=0.2 --set inner_steps=7`.
@@ -66,8 +67,6 @@ class Rat(FineTuned, Randomized):
     """
 
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
-
-    inner_steps: int = param(2, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width, "noise": self.noise}

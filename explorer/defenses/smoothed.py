@@ -11,13 +11,13 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe, accuracy, probabilities
+from explorer.defenses.recipe import Recipe, accuracy, probabilities
 
 SCORED_COPIES = 8  # noisy copies of each held-out image by which the epoch is chosen
 
 
 @dataclass(frozen=True)
-class Noisy(Recipe):
+class Noisy(Recipe, epochs=20, label_smoothing=0.0):
     """Cross-entropy on x + N(0, sigma^2), noise added to pixels and never clipped (Cohen et al., arXiv:1902.02918).
 
     With `copies` m > 1 and `consistency` lambda > 0 also consistency regularisation (Jeong and Shin, arXiv:2006.04062):
@@ -34,7 +34,6 @@ class Noisy(Recipe):
     )
     smoke = {"epochs": 1, "width": 8, "start": ""}
 
-    epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     sigma: float = param(
         0.25, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
     )
@@ -43,7 +42,6 @@ class Noisy(Recipe):
         0.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda); 0: plain noise training."
     )
     entropy: float = param(0.5, "entropy weight", lo=0.0, hi=10.0, help="Weight of the mean prediction's entropy (eta).")
-    label_smoothing: float = param(0.0, "label smoothing", lo=0.0, hi=0.5, help="Share of the label spread evenly.")
     width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
@@ -53,12 +51,12 @@ class Noisy(Recipe):
         noise = sample_batch(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
         return x + self.sigma * noise.to(x.device)
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.noisy(x, rng)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         copies = x.repeat(self.copies, 1, 1, 1)  # (m*N, C, H, W), copy by copy
-        logits = model(self.seen(model, copies, y, rng, epoch)).float()  # (m*N, K)
+        logits = model(self.training_inputs(model, copies, y, rng, epoch)).float()  # (m*N, K)
         plain = self.cross_entropy(logits, y.repeat(self.copies))
         if self.consistency == 0:
             return plain
@@ -118,17 +116,8 @@ class Gaussian025(Noisy):
     summary="Noise training under more noise: more of the noisy images are right than after consistency regularisation.",
 )
 @dataclass(frozen=True)
-class Gaussian050(Noisy):
-    epochs: int = param(10, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.1, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    sigma: float = param(
-        0.5, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
-    )
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-    start: str = param(
-        "cifar10/gaussian-0.25-wide", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
+class Gaussian050(Noisy, epochs=10, lr=0.1, warmup=0.15, sigma=0.5, width=32, start="cifar10/gaussian-0.25-wide"):
+    pass
 
 
 @RECIPES.register(
@@ -139,18 +128,12 @@ class Gaussian050(Noisy):
     summary="Noise training under very much noise: a person hardly sees what is on the noisy images.",
 )
 @dataclass(frozen=True)
-class Gaussian100(Gaussian050):
-    epochs: int = param(7, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    sigma: float = param(
-        1.0, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
-    )
-    start: str = param(
-        "cifar10/gaussian-0.5", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
+class Gaussian100(Gaussian050, epochs=7, sigma=1.0, start="cifar10/gaussian-0.5"):
+    pass
 
 
 @dataclass(frozen=True)
-class Consistent(Noisy):
+class Consistent(Noisy, lr=0.15, warmup=0.15, copies=2):
     """Two noisy copies; from the weights of a network trained under less noise."""
 
     formula: ClassVar[str] = (
@@ -163,10 +146,6 @@ class Consistent(Noisy):
         r"that certifies a larger radius."
     )
 
-    lr: float = param(0.15, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
-    warmup: float = param(0.15, "warm-up share", lo=0.0, hi=0.9, help="Share of all updates until the peak is reached.")
-    copies: int = param(2, "noisy copies", lo=1, hi=16, help="Noisy copies of each image in a batch (m).")
-
 
 @RECIPES.register(
     "smoothed-0.25",
@@ -176,12 +155,8 @@ class Consistent(Noisy):
     summary="Noise training with consistency regularisation: noisy copies must agree, which raises certified radii.",
 )
 @dataclass(frozen=True)
-class Smoothed025(Consistent):
-    epochs: int = param(28, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    consistency: float = param(10.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
-    start: str = param(
-        "cifar10/gaussian-0.25", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
+class Smoothed025(Consistent, epochs=28, consistency=10.0, start="cifar10/gaussian-0.25"):
+    pass
 
 
 @RECIPES.register(
@@ -192,15 +167,8 @@ class Smoothed025(Consistent):
     summary="Under more noise: larger radii can be certified, for fewer images.",
 )
 @dataclass(frozen=True)
-class Smoothed050(Consistent):
-    epochs: int = param(24, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    sigma: float = param(
-        0.5, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
-    )
-    consistency: float = param(6.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
-    start: str = param(
-        "cifar10/gaussian-0.25", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
+class Smoothed050(Consistent, epochs=24, sigma=0.5, consistency=6.0, start="cifar10/gaussian-0.25"):
+    pass
 
 
 @RECIPES.register(
@@ -211,12 +179,5 @@ class Smoothed050(Consistent):
     summary="Under very much noise: the largest radii, for the fewest images.",
 )
 @dataclass(frozen=True)
-class Smoothed100(Consistent):
-    epochs: int = param(24, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    sigma: float = param(
-        1.0, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
-    )
-    consistency: float = param(6.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda).")
-    start: str = param(
-        "cifar10/smoothed-0.5", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
+class Smoothed100(Consistent, epochs=24, sigma=1.0, consistency=6.0, start="cifar10/smoothed-0.5"):
+    pass

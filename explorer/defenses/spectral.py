@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses.pgd_linf import AdversarialRecipe
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.models.noise import InputNoise
 
 
@@ -23,7 +23,7 @@ from explorer.models.noise import InputNoise
     summary="Adversarially trained under noise, with no convolution enlarging any image more than a bound.",
 )
 @dataclass(frozen=True)
-class Spectral(FineTuned, AdversarialRecipe):
+class Spectral(FineTuned, AdversarialRecipe, inner_steps=2):
     """Every convolution is divided by max(1, norm / bound); Gaussian noise is added to the attacked images, in training only.
 
     The norm is that of the convolution as a map of images; `torch.nn.utils.spectral_norm` takes that of the kernel as a
@@ -45,7 +45,6 @@ class Spectral(FineTuned, AdversarialRecipe):
     )
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
-    inner_steps: int = param(2, "inner steps", lo=1, hi=50, help="1: one noisy step (N-FGSM); more: PGD steps.")
     bound: float = param(1.5, "bound", lo=0.1, hi=100.0, help="Largest norm of a convolution (beta).")
     noise: float = param(
         0.05, "noise", lo=0.0, hi=1.0, unit="pixel range", step=0.01, help="Standard deviation of the noise in training."
@@ -55,7 +54,7 @@ class Spectral(FineTuned, AdversarialRecipe):
         name, arguments = super().architecture()
         return name, arguments | {"bound": self.bound}
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        attacked = super().seen(model, x, y, rng, epoch)
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        attacked = super().training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             return InputNoise(self.noise)(attacked)

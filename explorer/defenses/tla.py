@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, param, sample_batch, use_generator
+from explorer.core import Classifier, eval_mode, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.contrastive import logits_and_features
-from explorer.defenses.pgd_linf import AdversarialRecipe
 
 
 def angular(first: Tensor, second: Tensor) -> Tensor:
@@ -56,7 +55,7 @@ def another_of_its_class(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     summary="Adversarial training that also draws attacked features to their class and away from the nearest false one.",
 )
 @dataclass(frozen=True)
-class Tla(AdversarialRecipe):
+class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
     """Cross-entropy on attacked images + lambda * [triplet losses + 1e-3 * mean squared features], D = 1 - |cos|.
 
     Anchor: the attacked image. Positives: its clean image, and another clean image of its class. Negative: the clean image
@@ -82,24 +81,23 @@ class Tla(AdversarialRecipe):
     )
     smoke = {"epochs": 1, "width": 8, "start": "", "bank": 2}
 
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
-    lr: float = param(0.05, "peak learning rate", lo=1e-5, hi=10.0, help="Highest point of the one-cycle schedule.")
     bank: int = param(
         4, "bank", lo=1, hi=100, unit="batches", help="Images that negatives are chosen from, in batches."
     )
     weight: float = param(2.0, "triplet weight", lo=0.0, hi=100.0, help="Weight of the triplet losses (lambda).")
     margin: float = param(0.03, "margin", lo=0.0, hi=1.0, help="By how much the positive must be nearer, in 1 - |cos|.")
     norm_weight: float = param(1e-3, "norm weight", lo=0.0, hi=1.0, help="Weight of the mean squared features (mu).")
-    start: str = param(
-        "cifar10/pgd-linf", "start from", help="A zoo model whose weights the run starts from; empty: none."
-    )
     width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width}
 
+    @property
+    def extra_batches(self) -> int:
+        return self.bank
+
     def passes(self, epoch: int) -> int:
-        return 3 + self.inner(epoch)  # the last one is of three times the images; the bank's has no backward pass
+        return 3 + self.inner_steps_at(epoch)  # the last one is of three times the images; the bank's has no backward pass
 
     def loss(
         self,
@@ -108,11 +106,11 @@ class Tla(AdversarialRecipe):
         y: Tensor,
         rng: torch.Generator,
         epoch: int = 0,
-        bank: tuple[Tensor, Tensor] | None = None,
+        extra_batch: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """As every recipe's; `bank`: the images (B,C,H,W) and labels (B,) that negatives are chosen from, by default the batch."""
-        attacked = self.seen(model, x, y, rng, epoch)
-        others, other_labels = bank if bank is not None else (x, y)
+        """As every recipe's; `extra_batch`: images (B,C,H,W) and labels (B,) to choose negatives from, by default the batch."""
+        attacked = self.training_inputs(model, x, y, rng, epoch)
+        others, other_labels = extra_batch if extra_batch is not None else (x, y)
         rows, far = self._negatives(model, attacked, y, others, other_labels, rng)
         mates, paired = another_of_its_class(y, rng)
         with use_generator(rng):
@@ -132,7 +130,7 @@ class Tla(AdversarialRecipe):
     def _negatives(
         self, model: Classifier, attacked: Tensor, y: Tensor, others: Tensor, other_labels: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), in_eval_mode(model), use_generator(rng):
+        with torch.no_grad(), eval_mode(model), use_generator(rng):
             parts = torch.cat([attacked, others]).split(len(attacked))  # batches of a size that has room
             features = torch.cat([model.features(part) for part in parts]).float()
         with torch.autocast(features.device.type, enabled=False):

@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, param, sample_batch, use_generator
+from explorer.core import Classifier, eval_mode, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
-from explorer.defenses._recipe import ascended, pulled_gradient
-from explorer.defenses.pgd_linf import Withstanding
+from explorer.defenses.adversarial import RobustRecipe
+from explorer.defenses.inner_attacks import input_vjp, projected_ascent
 
 STARTS = ("uniform", "normal")
 NORMAL = 0.001  # standard deviation of the authors' start, in the pixel range
@@ -28,7 +27,7 @@ NORMAL = 0.001  # standard deviation of the authors' start, in the pixel range
     summary="Right on the picture, and of one mind with itself around it: two wishes, weighed against each other by beta.",
 )
 @dataclass(frozen=True)
-class Trades(FineTuned, Withstanding):
+class Trades(FineTuned, RobustRecipe, epochs=2):
     """Cross-entropy at x plus beta * KL(f(x) || f(x')), x' the point of the ball where that KL is largest.
 
     The authors' setting is ten steps of 0.007, from normal noise, through all of a long training:
@@ -49,7 +48,6 @@ class Trades(FineTuned, Withstanding):
     )
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(2, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     beta: float = param(6.0, "beta", lo=0.0, hi=100.0, help="Weight of the agreement; the authors take 6.")
     inner_steps: int = param(
         2, "inner steps", lo=1, hi=50,
@@ -62,8 +60,8 @@ class Trades(FineTuned, Withstanding):
     def passes(self, epoch: int) -> int:
         return 2 + self.inner_steps
 
-    def seen(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        with torch.no_grad(), in_eval_mode(model), use_generator(rng):
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
+        with torch.no_grad(), eval_mode(model), use_generator(rng):
             clean = model(x).float().softmax(1)  # (N, K)
 
         def apart(logits: Tensor) -> Tensor:
@@ -77,13 +75,13 @@ class Trades(FineTuned, Withstanding):
         else:
             noise = sample_batch(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)
             start = region.project(x + NORMAL * noise.to(x.device))
-        return ascended(
+        return projected_ascent(
             start, region, self.ball, self.inner_steps, 2.0 / self.inner_steps,
-            lambda at: pulled_gradient(model, at, apart, rng),
+            lambda at: input_vjp(model, at, apart, rng),
         )  # fmt: skip
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        other = self.seen(model, x, y, rng, epoch)
+        other = self.training_inputs(model, x, y, rng, epoch)
         with use_generator(rng):
             clean, moved = model(torch.cat((x, other))).float().chunk(2)  # (N, K) each
         return self.cross_entropy(clean, y) + self.beta * divergence(clean, moved)

@@ -1,4 +1,4 @@
-"""How far an attack must go to change the smoothed model's prediction: the other end of a certificate."""
+"""Adversarial attacks on a smoothed classifier: how far one must go to change its prediction, beside what is certified."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.certify import Certificate, Prediction, predicting
-from explorer.certify.smoothed import Smoothed, alarm
+from explorer.certify import Certificate, Prediction
+from explorer.certify.results import alarm
 from explorer.certify.store import Store
 from explorer.core import Ball, Classifier, Goal, Hyper, param, seeded
 from explorer.core.rng import derived_seed
@@ -24,7 +24,7 @@ from explorer.evaluation.verdict import round_to_8bit
 
 ATTACKERS = (("pgd", {"loss": "ce"}), ("pgd", {"loss": "margin"}))  # the second, if at all, where the first did not succeed
 REL_STEP = 0.15
-WALK, JUDGE, LAST_LOOK = 8, 9, 10  # streams of randomness
+WALK, JUDGE = 8, 9  # streams of randomness
 SURE = {"n": 10_000, "alpha": 1e-6}  # PREDICT once more before an alarm is raised
 
 
@@ -80,7 +80,7 @@ class SmoothedProbe:
 
 
 @dataclass(frozen=True)
-class Trying:
+class Attempt:
     """What is going on between two probes."""
 
     eps: float
@@ -100,12 +100,12 @@ class SmoothedSearch:
     probes: tuple[SmoothedProbe, ...] = ()
     found: np.ndarray | None = None  # (C,H,W) the nearest picture that PREDICT gives another class
     distance: float | None = None  # of it, L2
-    said: int | None = None  # that class
+    found_class: int | None = None  # that class
     alarm: str | None = None  # it lies inside the certified radius
     seconds: float = 0.0
     ended: str = ""  # "": not yet; "done", "probes", or "abstained": PREDICT says nothing of the untouched picture
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    trying: Trying | None = None  # between two probes
+    attempt: Attempt | None = None  # between two probes
 
     @property
     def abstentions(self) -> int:
@@ -145,32 +145,32 @@ def _attack(
     question = request.question(x0[0])
     if certificate is None and (answer := kept.find(question)) is not None:
         certificate = answer.certificate
-    hunt = _Hunt(base, x0, request, settings, kept.seed(question))
+    attacker = _Attacker(base, x0, request, settings, kept.seed(question))
     now = SmoothedSearch(request, settings, certificate=certificate)
-    for item in _searched(now, hunt):
+    for item in _searched(now, attacker):
         if isinstance(item, SmoothedSearch):
-            conditions = _conditions(item, hunt, engine, clock) if item.ended and item.probes else {}
+            conditions = _conditions(item, attacker, engine, clock) if item.ended and item.probes else {}
             item = replace(item, seconds=clock.seconds, conditions=conditions)
         yield clock.stopped(item)
         clock.go()
 
 
-def _searched(now: SmoothedSearch, hunt: _Hunt) -> Iterator[SmoothedSearch | None]:
-    now = replace(now, clean=(yield from hunt.judge(hunt.x0)))
+def _searched(now: SmoothedSearch, attacker: _Attacker) -> Iterator[SmoothedSearch | None]:
+    now = replace(now, clean=(yield from attacker.judge(attacker.x0)))
     if now.clean.label is None:
         yield replace(now, ended="abstained")
         return
     while True:
         eps = _next(now)
-        now = replace(now, trying=None, ended="done" if eps is None else "probes" if len(now.probes) >= PROBES else "")
+        now = replace(now, attempt=None, ended="done" if eps is None else "probes" if len(now.probes) >= PROBES else "")
         yield now
         if now.ended:
             return
-        for news in hunt.probe(now.clean.label, eps):
+        for news in attacker.probe(now.clean.label, eps):
             if isinstance(news, tuple):
-                now = yield from _with(now, hunt, *news)
+                now = yield from _with(now, attacker, *news)
             else:
-                yield None if news is None else replace(now, trying=news)
+                yield None if news is None else replace(now, attempt=news)
 
 
 def _next(now: SmoothedSearch) -> float | None:
@@ -183,44 +183,46 @@ def _next(now: SmoothedSearch) -> float | None:
 
 
 def _with(
-    now: SmoothedSearch, hunt: _Hunt, probe: SmoothedProbe, x: Tensor
+    now: SmoothedSearch, attacker: _Attacker, probe: SmoothedProbe, x: Tensor
 ) -> Generator[None, None, SmoothedSearch]:
     now = replace(now, probes=(*now.probes, probe))
     if probe.reached and (now.distance is None or probe.distance < now.distance):
-        now = replace(now, found=x[0].cpu().numpy(), distance=probe.distance, said=probe.prediction.label)
+        now = replace(now, found=x[0].cpu().numpy(), distance=probe.distance, found_class=probe.prediction.label)
         if now.certificate is not None and alarm(now.certificate, probe.distance, probe.prediction) is not None:
-            surely = yield from hunt.judge(x, **SURE)  # before anything is said, a harder look
+            surely = yield from attacker.judge(x, **SURE)  # before anything is said, a harder look
             now = replace(now, alarm=now.alarm or alarm(now.certificate, probe.distance, surely))
     return now
 
 
-class _Hunt:
+class _Attacker:
     """One picture, its smoothed model, and what decides about both."""
 
     def __init__(self, base: Classifier, x0: Tensor, request: CertifyRequest, settings: SmoothedAttack, seed: int):
-        self.base, self.x0, self.request, self.settings, self.seed = base, x0, request, settings, seed
-        self.model = Smoothed(base, request.sigma, settings.draws)
-        self._looks = 0
+        self.x0, self.request, self.settings, self.seed = x0, request, settings, seed
+        self.model = request.smoothed(base, settings.draws)
+        self._judged = 0
 
     def judge(self, x: Tensor, n: int | None = None, alpha: float | None = None) -> Generator[None, None, Prediction]:
         """PREDICT for x (1,C,H,W), on draws that nothing else has seen; None after each pass."""
-        self._looks += 1
-        seed = derived_seed(self.seed, JUDGE, self._looks)
-        asked = {"n": n or self.settings.n, "alpha": alpha or self.settings.alpha, "precision": self.request.precision}
-        for said in predicting(self.base, x[0], self.request.sigma, seed=seed, sound=self.request.sound, **asked):  # noqa: B007
+        self._judged += 1
+        seed = derived_seed(self.seed, JUDGE, self._judged)
+        n, alpha = n or self.settings.n, alpha or self.settings.alpha
+        prediction = None
+        for prediction in self.model.iter_predict(x[0], n=n, alpha=alpha, seed=seed):  # noqa: B007
             yield None
-        return said
+        assert prediction is not None  # the last one
+        return prediction
 
-    def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | Trying | None]:
+    def probe(self, label: int, eps: float) -> Iterator[tuple[SmoothedProbe, Tensor] | Attempt | None]:
         """What is being tried; None between two passes; in the end the probe and its picture (1,C,H,W)."""
         goal = Goal.untargeted(torch.tensor([label], device=self.x0.device))
         forwards = backwards = 0
         attackers = self.settings.attackers
         for turn, (key, options) in enumerate(attackers):
             attack, name = ATTACKS[key](steps=self.settings.steps, rel_step=REL_STEP, **options), _name(key, options)
-            rng = seeded(derived_seed(self.seed, WALK, len(ATTACKERS) * self._looks + turn))
+            rng = seeded(derived_seed(self.seed, WALK, len(ATTACKERS) * self._judged + turn))
             for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):
-                yield Trying(eps, name, step.index, self.settings.steps)
+                yield Attempt(eps, name, step.index, self.settings.steps)
             x = step.x  # the last one: the loss along the way is of a few noisy copies, and its maximum often luck
             if self.request.sound:  # that smoothed model is known exactly at 8-bit pictures only
                 x = round_to_8bit(x)
@@ -241,7 +243,7 @@ def _name(key: str, options: Mapping[str, Any]) -> str:
     return f"{ATTACKS.entry(key).title}, {options['loss']}"
 
 
-def _conditions(now: SmoothedSearch, hunt: _Hunt, engine: Engine, clock: Clock) -> dict[str, Any]:
+def _conditions(now: SmoothedSearch, attacker: _Attacker, engine: Engine, clock: Clock) -> dict[str, Any]:
     return now.settings.to_dict() | {
         "norm": "l2",
         "sigma": now.request.sigma,
@@ -251,7 +253,7 @@ def _conditions(now: SmoothedSearch, hunt: _Hunt, engine: Engine, clock: Clock) 
         "threat": "white-box, adaptive: gradients of the mean probabilities over fresh noisy copies",
         "probes": len(now.probes),
         "abstentions": now.abstentions,
-        "seed": hunt.seed,
+        "seed": attacker.seed,
         "seconds": round(clock.seconds, 3),
         **made_on(engine.description),
     }

@@ -1,4 +1,4 @@
-"""What each frame of a walk shows, in one plain sentence that claims no more than was measured."""
+"""Captions of a trace: what each frame shows, in one plain sentence that claims no more than was measured."""
 
 from __future__ import annotations
 

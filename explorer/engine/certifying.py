@@ -1,4 +1,4 @@
-"""Certificates as work for the engine: of one picture, its votes as they come in; of many, the accuracy they prove."""
+"""Randomized smoothing as work for the engine: one picture's certificate (CERTIFY), its votes as they come in, and PREDICT."""
 
 from __future__ import annotations
 
@@ -12,41 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.certify import (
-    Certificate,
-    CertifiedAccuracy,
-    CertifyParams,
-    Mean,
-    Precision,
-    Prediction,
-    PredictParams,
-    Tally,
-    accuracy_under_noise,
-    average_radius,
-    certified_accuracy,
-    certifying,
-    largest_radius,
-    noisy_copies,
-    predicting,
-)
-from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough
+from explorer.certify import Certificate, CertifyParams, CertifyProgress, Precision, Prediction, PredictParams, Smoothed
+from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough, largest_radius
 from explorer.certify.store import FOLDER, Answer, Question, Store, picture_hash
 from explorer.core import Classifier, InvalidValue, parse_number, seeded
-from explorer.core.rng import derived_seed
-from explorer.data import dataset, raw
 from explorer.data.folders import cache_folder
 from explorer.engine.engine import Engine
-from explorer.engine.request import AttackRequest, as_text, as_whole, from_link
+from explorer.engine.request import AttackRequest, as_whole, from_link
 from explorer.engine.tracing import Clock, made_on, picture
 from explorer.evaluation.verdict import draw_logits, verdict_draws
 from explorer.models import zoo
 
 DEADLINE = 1800.0  # seconds of computing to give `engine.submit`: a certificate cut short certifies nothing
-CHOICE = 7  # stream of randomness: which pictures
-AT_ONCE = 16  # pictures that are looked at between two turns of others
 COPIES = 12  # noisy pictures to look at
 MOST = {"n0": 10_000, "n": 100_000, "pictures": 500}  # that a page grants
-CURVE = 41  # radii at which certified accuracy is told
 
 
 def store() -> Store:
@@ -57,9 +36,6 @@ def store() -> Store:
 @cache
 def _store(folder: Path) -> Store:
     return Store(folder)
-
-
-# One picture
 
 
 @dataclass(frozen=True)
@@ -82,7 +58,7 @@ class CertifyRequest:
     one: AttackRequest = field(init=False, repr=False, compare=False)  # knows how to find the picture
 
     def __post_init__(self) -> None:
-        one = AttackRequest(self.dataset, self.image, self.model, norm="l2", eps=0.5, label=self.label)
+        one = AttackRequest(self.dataset, self.image, self.model, norm="l2", eps=0.5, label=self.label).checked()
         values = checked(self.model, self.sigma, self.n0, self.n, self.alpha)
         values |= {"image": one.image, "label": one.label, "one": one, "sound": _flag("sound", self.sound)}
         if self.precision not in ("float32", "bfloat16"):
@@ -102,6 +78,15 @@ class CertifyRequest:
     def options(self) -> dict[str, Any]:
         """For `certify`, beside the model, the picture and the seed."""
         return self.params.to_dict() | {"precision": self.precision, "sound": self.sound}
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """For `Smoothed.certify`: n0, n and alpha."""
+        return {"n0": self.n0, "n": self.n, "alpha": self.alpha}
+
+    def smoothed(self, model: Classifier, draws: int = 8) -> Smoothed:
+        """`draws`: of a pass when it is attacked."""
+        return Smoothed(model, self.sigma, precision=self.precision, sound=self.sound, draws=draws)
 
     @property
     def cap(self) -> float:
@@ -179,15 +164,15 @@ def _flag(name: str, value: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Certifying:
-    """A certificate in the making, whole; `certificate` stands in the last one."""
+    """All that is known of a certificate in the making; `certificate` stands in the last one."""
 
     request: CertifyRequest
     picture: np.ndarray  # (C,H,W) float32
     clean: int  # the network's class of the picture itself, without noise
     copies: np.ndarray  # (COPIES,C,H,W) float32, the first noisy copies, not clipped to [0,1]
-    said: np.ndarray  # (COPIES,) the network's class of each
-    tally: Tally | None  # the votes so far; None: a certificate that was kept
-    course: Mapping[str, np.ndarray]  # (T,) after each pass: "drawn", "votes", "p_lower", "radius" (nan: none yet)
+    copy_classes: np.ndarray  # (COPIES,) the network's class of each
+    progress: CertifyProgress | None  # the votes so far; None: a certificate that was kept
+    course: Mapping[str, np.ndarray]  # (T,) after each pass: "n_drawn", "votes", "p_lower", "radius" (nan: none yet)
     certificate: Certificate | None = None
     kept: bool = False  # it was made before
     others: int = 0  # other certificates of this picture and model that were asked for
@@ -197,7 +182,7 @@ class Certifying:
     @property
     def first_radius(self) -> float | None:
         """The anytime-valid radius so far; None: nothing yet."""
-        return None if self.tally is None else self.tally.radius
+        return None if self.progress is None else self.progress.radius
 
 
 def certify_work(
@@ -214,31 +199,26 @@ def certify_work(
 def _certify(engine: Engine, request: CertifyRequest, kept: Store) -> Iterator[Certifying | None]:
     clock = Clock()
     model, x = engine.model(request.model), picture(engine, request.one)[0]
-    question = request.question(x)
-    seed = kept.seed(question)
-    found = kept.find(question)
-    options = request.options
-    looks = {name: options[name] for name in ("precision", "sound")}
-    copies, said = noisy_copies(
-        model, x, request.sigma, COPIES, seed=found.certificate.seed if found else seed, **looks
-    )
+    smoothed, question = request.smoothed(model), request.question(x)
+    seed, found = kept.seed(question), kept.find(question)
+    copies, classes = smoothed.noisy_copies(x, COPIES, seed=found.certificate.seed if found else seed)
+    clean = predicted_without_noise(model, x[None])[0]
     now = Certifying(
-        request, x.cpu().numpy(), _clean(model, x[None])[0], copies.numpy(), said.numpy(), None, {},
-        others=kept.others(question),
-    )  # fmt: skip
+        request, x.cpu().numpy(), clean, copies.numpy(), classes.numpy(), None, {}, others=kept.others(question)
+    )
     if found is not None:
         yield clock.stopped(_finished(now, found, True, clock, engine))
         return
     rows: list[tuple[int, int]] = []
     bounds: list[float] = []
-    for tally in certifying(model, x, seed=seed, **options):
-        if tally.drawn:
-            rows.append((tally.drawn, tally.estimation[tally.selected]))
-            bounds.append(tally.p_lower)
-        now = replace(now, tally=tally, course=_course(rows, bounds, request.sigma), seconds=clock.seconds)
-        if tally.certificate is not None:
-            answer = kept.keep(question, Answer(tally.certificate, tuple(rows)))
-            now = _finished(now, answer, answer.certificate != tally.certificate, clock, engine)
+    for progress in smoothed.iter_certify(x, seed=seed, **request.draws):
+        if progress.n_drawn:
+            rows.append((progress.n_drawn, progress.votes))
+            bounds.append(progress.p_lower)
+        now = replace(now, progress=progress, course=_course(rows, bounds, request.sigma), seconds=clock.seconds)
+        if progress.certificate is not None:
+            answer = kept.keep(question, Answer(progress.certificate, tuple(rows)))
+            now = _finished(now, answer, answer.certificate != progress.certificate, clock, engine)
         yield clock.stopped(now)
         clock.go()
 
@@ -264,20 +244,17 @@ def _course(rows: Sequence[tuple[int, int]], bounds: Sequence[float], sigma: flo
     """Draws, votes, and the anytime-valid bound so far, with its radius."""
     radii = [certified_radius(bound, sigma) for bound in bounds]
     return {
-        "drawn": np.array([drawn for drawn, _ in rows], int),
+        "n_drawn": np.array([n_drawn for n_drawn, _ in rows], int),
         "votes": np.array([votes for _, votes in rows], int),
         "p_lower": np.array(bounds, float),
         "radius": np.array(radii, float),  # None becomes nan
     }
 
 
-def _clean(model: Classifier, x: Tensor) -> np.ndarray:
+def predicted_without_noise(model: Classifier, x: Tensor) -> np.ndarray:
     """(N,) the network's class without noise, by most of a verdict's draws."""
     votes = torch.cat([logits.argmax(2) for logits in draw_logits(model, x, seeded(0), verdict_draws(model))])
     return votes.mode(0).values.cpu().numpy()
-
-
-# PREDICT, beside it
 
 
 def predict_smoothed_work(
@@ -289,184 +266,7 @@ def predict_smoothed_work(
     def work() -> Iterator[Prediction | None]:
         x = picture(engine, request.one)[0]
         seed = (kept or store()).seed(request.question(x))
-        looks = {"precision": request.precision, "sound": request.sound}
-        yield from predicting(engine.model(request.model), x, **params.to_dict(), seed=seed, **looks)
+        smoothed = request.smoothed(engine.model(request.model))
+        yield from smoothed.iter_predict(x, n=params.n, alpha=params.alpha, seed=seed)
 
     return work
-
-
-# Many pictures
-
-
-@dataclass(frozen=True)
-class CertifySetRequest:
-    """Certificates of pictures drawn at random from the bundled test pictures, the same for every model and sigma."""
-
-    dataset: str
-    model: str
-    sigma: float | None = None
-    count: int = 50
-    n0: int = CertifyParams.n0
-    n: int = 1000
-    alpha: float = CertifyParams.alpha
-    precision: Precision = "float32"
-    sound: bool = False
-    shuffle: int = 0  # seed of the choice of pictures
-
-    def __post_init__(self) -> None:
-        most = min(MOST["pictures"], len(raw(dataset(as_text("dataset", self.dataset)).name, "test", "sample")[1]))
-        count = as_whole("count", self.count, 1, most)
-        object.__setattr__(self, "count", count)
-        object.__setattr__(self, "shuffle", as_whole("shuffle", self.shuffle, 0, 2**31 - 1))
-        for name, value in self.single(0).options.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """Of the bundled sample. More pictures begin with the same ones."""
-        total = len(raw(self.dataset, "test", "sample")[1])
-        order = torch.randperm(total, generator=seeded(derived_seed(self.shuffle, CHOICE)))
-        return tuple(order[: self.count].tolist())
-
-    @property
-    def cap(self) -> float:
-        return largest_radius(self.sigma, self.n, self.alpha)
-
-    def single(self, row: int) -> CertifyRequest:
-        """The certificate of one picture alone."""
-        return CertifyRequest(
-            self.dataset, row, self.model, self.sigma, self.n0, self.n, self.alpha, self.precision, self.sound
-        )
-
-    def title(self) -> str:
-        """One line of conditions."""
-        return (
-            f"{self.model}, smoothed with sigma {self.sigma:g}: {self.count} test pictures, n0 {self.n0:,}, n {self.n:,}, "
-            f"alpha {self.alpha:g} each"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class CertifiedSet:
-    """The certificates so far, whole."""
-
-    request: CertifySetRequest
-    rows: np.ndarray  # (N,) all that were asked for
-    labels: np.ndarray  # (N,)
-    clean: np.ndarray  # (N,) the network's class of each picture itself, without noise
-    certificates: tuple[Certificate, ...]  # of the first pictures
-    kept: int  # of them, how many were made before
-    done: int  # draws
-    total: int
-    seconds: float
-    conditions: Mapping[str, Any] = field(default_factory=dict)  # in the last one
-
-    @property
-    def finished(self) -> bool:
-        return len(self.certificates) == len(self.rows)
-
-    @property
-    def seen(self) -> np.ndarray:
-        """Labels of the pictures that have a certificate."""
-        return self.labels[: len(self.certificates)]
-
-    def curve(self, radii: Sequence[float] | None = None) -> list[CertifiedAccuracy]:
-        """Certified accuracy at each radius, of the pictures so far, with pointwise 95 % Wilson intervals.
-
-        Without `radii`: evenly from 0 to a little beyond the largest radius there can be.
-        """
-        if radii is None:
-            radii = np.linspace(0, 1.05 * self.request.cap, CURVE).tolist()
-        return certified_accuracy(self.certificates, self.seen.tolist(), radii) if self.certificates else []
-
-    @property
-    def acr(self) -> Mean | None:
-        """The average certified radius, so far."""
-        return average_radius(self.certificates, self.seen.tolist()) if self.certificates else None
-
-    @property
-    def natural(self) -> tuple[int, int]:
-        """Pictures that the network itself gets right without noise, of all."""
-        return int((self.clean == self.labels).sum()), len(self.labels)
-
-    @property
-    def noisy(self) -> Mean | None:
-        """How often the network itself is right about one noisy copy, so far."""
-        return accuracy_under_noise(self.certificates, self.seen.tolist()) if self.certificates else None
-
-    @property
-    def tally(self) -> dict[str, int]:
-        """Pictures certified right, wrong (another class was selected), and abstentions, so far."""
-        pairs = list(zip(self.certificates, self.seen.tolist(), strict=True))
-        right = sum(c.label == y for c, y in pairs)
-        wrong = sum(c.selected != y for c, y in pairs)
-        return {"right": right, "wrong": wrong, "abstained": len(pairs) - right - wrong}
-
-
-def certify_set_work(
-    engine: Engine, request: CertifySetRequest, kept: Store | None = None
-) -> Callable[[], Iterator[CertifiedSet | None]]:
-    """What to give to `engine.submit(..., deadline=DEADLINE)`: a CertifiedSet after each pass.
-
-    Pictures whose selected class is wrong are not estimated (see `certify`). Every certificate is kept, so that a set that
-    was stopped goes on where it was.
-    """
-    return lambda: _certify_set(engine, request, kept or store())
-
-
-def _certify_set(engine: Engine, request: CertifySetRequest, kept: Store) -> Iterator[CertifiedSet | None]:
-    clock = Clock()
-    model, rows = engine.model(request.model), list(request.rows)
-    pixels, labels = raw(request.dataset, "test", "sample")[:2]
-    pictures, labels = pixels[rows].float() / 255, labels[rows].numpy()
-    clean = []
-    for some in pictures.split(AT_ONCE):
-        clean.append(_clean(model, some.to(engine.device)))
-        yield clock.stopped(None)
-        clock.go()
-    each = request.n0 + request.n
-    now = CertifiedSet(
-        request, np.array(rows), labels, np.concatenate(clean), (), 0, 0, each * len(rows), clock.seconds
-    )
-    options = request.single(rows[0]).options
-    for index, x in enumerate(pictures):
-        question = request.single(rows[index]).question(x)
-        found = kept.find(question)
-        if found is None:
-            label = int(labels[index])
-            course: list[tuple[int, int]] = []
-            for tally in certifying(model, x, seed=kept.seed(question), true_label=label, **options):
-                if tally.drawn:
-                    course.append((tally.drawn, tally.estimation[tally.selected]))
-                now = replace(now, done=index * each + tally.done, seconds=clock.seconds)
-                yield clock.stopped(now)
-                clock.go()
-            certificate = tally.certificate
-            if not certificate.skipped:
-                certificate = kept.keep(question, Answer(certificate, tuple(course))).certificate
-        else:
-            certificate = found.certificate
-        now = replace(
-            now,
-            certificates=(*now.certificates, certificate),
-            kept=now.kept + (found is not None),
-            done=(index + 1) * each,
-            seconds=clock.seconds,
-        )
-        if now.finished:
-            now = replace(now, conditions=_set_conditions(now, engine))
-        yield clock.stopped(now)
-        clock.go()
-
-
-def _set_conditions(now: CertifiedSet, engine: Engine) -> dict[str, Any]:
-    return now.request.single(int(now.rows[0])).options | {
-        "model": now.request.model,
-        "weights": zoo.card(now.request.model).sha256,
-        "pictures": f"{len(now.rows)} drawn at random from the bundled test pictures (seed {now.request.shuffle})",
-        "seeds": [c.seed for c in now.certificates],
-        "caveat": now.certificates[0].caveat,
-        "kept": now.kept,
-        "seconds": round(now.seconds, 3),
-        **made_on(engine.description),
-    }

@@ -1,4 +1,4 @@
-"""Several models beside each other: each attacked itself, or one attacked and its walk shown to the others.
+"""Transfer attacks and comparisons: each of several models attacked itself, or one attacked and its walk shown to the others.
 
 An image made on one model and shown to another is a transfer attack. That it fails there says nothing about how robust
 the other model is: whoever attacks that model looks at it. So every lane of another model carries the word.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import LOSSES, FeaturePath, Goal, InvalidValue, Trace, seeded, use_generator
+from explorer.core import FeaturePath, Goal, InvalidValue, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
-from explorer.engine.request import PAGE, AttackRequest, Budget
+from explorer.engine.request import PAGE, Amount, AttackRequest, Budget, Request
 from explorer.engine.tracing import LAST_WORD, Result, Snapshot, attack_work, picture
 from explorer.evaluation.verdict import verify
 from explorer.features import feature_path
@@ -28,37 +28,35 @@ from explorer.models import zoo
 
 EACH, TRANSFER = "each", "transfer"
 CRAFTS = (EACH, TRANSFER)  # who the image is made on
-FEWEST, MOST = 2, 4  # models
+MIN_MODELS, MAX_MODELS = 2, 4
 SHOWN = 3  # stream of randomness for looks at another model's walk; tracing has the others
-TOGETHER = 4  # frames of a walk that another model looks at in one pass ...
-ROWS = 512  # ... or fewer, so that draws and frames together are no more than this
+FRAMES_PER_PASS = 4  # of a walk that another model looks at ...
+PASS = 512  # ... or fewer, so that draws and frames together are no more than this
 
 
 @dataclass(frozen=True)
-class CompareRequest:
-    """Everything that decides about a comparison; raises InvalidValue, or what `AttackRequest` raises.
+class CompareRequest(Request):
+    """Everything that decides about a comparison.
 
-    `attack` names the picture and the method; the model it names is always the first of `models`.
+    `attack` names the picture and the method; the model it names is always the first of `models` once it is checked.
     """
 
     attack: AttackRequest
     models: tuple[str, ...]
     craft: str = EACH  # "each": on every model itself; "transfer": on the first, then shown to the others
 
-    def __post_init__(self) -> None:
-        models = tuple(self.models)
+    def checked(self) -> Self:
+        attack, models = self.attack.checked(), tuple(self.models)
         if self.craft not in CRAFTS:
             raise InvalidValue(f"craft must be {' or '.join(CRAFTS)}; got {self.craft!r}.")
         if len(set(models)) != len(models):
             raise InvalidValue(f"models must differ from each other; got {', '.join(models)}.")
-        if not FEWEST <= len(models) <= MOST:
-            raise InvalidValue(f"models must be {FEWEST} to {MOST} to be compared; got {len(models)}.")
+        _check_number(models)
         for model in models:
-            dataclasses.replace(self.attack, model=model)  # refuses one of another dataset
-        if self.craft == TRANSFER and self.attack.is_upload and self.attack.label is None:
+            dataclasses.replace(attack, model=model).checked()  # refuses one of another dataset
+        if self.craft == TRANSFER and attack.is_upload and attack.label is None:
             raise InvalidValue("label must be known where one model's image is shown to others: say what your picture shows.")
-        object.__setattr__(self, "models", models)
-        object.__setattr__(self, "attack", dataclasses.replace(self.attack, model=models[0]))
+        return dataclasses.replace(self, models=models, attack=dataclasses.replace(attack, model=models[0]))
 
     @property
     def lanes(self) -> tuple[AttackRequest, ...]:
@@ -83,38 +81,37 @@ class CompareRequest:
         """Recorded images of all lanes together."""
         return sum(lane.frames for lane in self.lanes)
 
-    def within(self, budget: Budget = PAGE) -> CompareRequest:
+    def within(self, budget: Budget = PAGE) -> Self:
         """Itself if all lanes together ask for no more than `budget`; raises InvalidValue."""
         self.attack.within(budget)
-        asked = {
-            "steps x restarts x models": (self.frames, budget.frames, "recorded images"),
-            "steps x restarts x draws x models": (self.passes, budget.passes, "forward and backward passes"),
-        }
-        for name, (amount, limit, unit) in asked.items():
-            if amount > limit:
-                raise InvalidValue(f"{name} may come to at most {limit:,} {unit} here; got {amount:,}.")
-        return self
+        return super().within(budget)
+
+    def _amounts(self, budget: Budget) -> Iterable[Amount]:
+        yield "steps x restarts x models", self.frames, budget.frames, "recorded images"
+        yield "steps x restarts x draws x models", self.passes, budget.passes, "forward and backward passes"
 
     def to_query(self) -> dict[str, str]:
-        """Names and values of a link that `from_query` turns into an equal request."""
         query = self.attack.to_query()
         del query["model"]
         return {"models": ",".join(self.models), "craft": self.craft} | query
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str]) -> CompareRequest:
-        """The comparison a link names; raises an ExplorerError for anything unfit."""
+    def of_link(cls, query: Mapping[str, str]) -> Self:
         if "models" not in query:
             raise InvalidValue("the link must name data, image and models; models is missing.")
         names = tuple(filter(None, str(query["models"]).split(",")))
-        if len(names) > MOST:
-            raise InvalidValue(f"models must be {FEWEST} to {MOST} to be compared; got {len(names)}.")
-        attack = AttackRequest.from_query({**query, "model": names[0] if names else ""})
+        _check_number(names, fewest=0)
+        attack = AttackRequest.of_link({**query, "model": names[0] if names else ""})
         return cls(attack, names, query.get("craft", EACH))
 
 
+def _check_number(models: tuple[str, ...], fewest: int = MIN_MODELS) -> None:
+    if not fewest <= len(models) <= MAX_MODELS:
+        raise InvalidValue(f"models must be {MIN_MODELS} to {MAX_MODELS} to be compared; got {len(models)}.")
+
+
 @dataclass(frozen=True, eq=False)
-class Lane:
+class ModelLane:
     """One model's part: its walk so far, and whose walk that is."""
 
     request: AttackRequest
@@ -131,7 +128,7 @@ class Lane:
 class Comparison:
     """All lanes so far, whole, in the order of the request's models."""
 
-    lanes: tuple[Lane, ...]
+    lanes: tuple[ModelLane, ...]
 
     @property
     def seconds(self) -> float:
@@ -146,9 +143,9 @@ def compare_work(
 
     Each item shows all lanes. The models take turns step by step, so that their walks grow together.
     """
-    request.within(budget)
-    work = _each if request.craft == EACH else _shown
-    return lambda: work(engine, request, budget)
+    asked = request.checked().within(budget)
+    work = _each if asked.craft == EACH else _shown
+    return lambda: work(engine, asked, budget)
 
 
 def _each(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[Comparison | None]:
@@ -165,13 +162,13 @@ def _each(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[C
                     under_way.remove(k)
                 yield None
             if under_way:
-                yield Comparison(tuple(map(Lane, request.lanes, newest)))
+                yield Comparison(tuple(map(ModelLane, request.lanes, newest)))
 
 
 def _shown(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[Comparison | None]:
     """The first model attacked; each image of its walk looked at by the others."""
     source, *others = request.lanes
-    watchers = [_Watcher(engine, lane, request.source) for lane in others]
+    watchers = [_TransferLane(engine, lane, request.source) for lane in others]
     with closing(attack_work(engine, source, budget)()) as walk:
         for snapshot in walk:
             if snapshot is None:
@@ -181,21 +178,21 @@ def _shown(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[
                 while watcher.has_work(snapshot):
                     watcher.look(snapshot.trace)
                     yield None
-            yield _beside(source, snapshot, watchers)
+            yield _with_source(source, snapshot, watchers)
     for watcher in watchers:
         watcher.judge(snapshot)
         yield None
         while watcher.map.advance() is None:
             yield None
-    yield _beside(source, snapshot, watchers)
+    yield _with_source(source, snapshot, watchers)
 
 
-def _beside(source: AttackRequest, snapshot: Snapshot, watchers: list[_Watcher]) -> Comparison:
+def _with_source(source: AttackRequest, snapshot: Snapshot, watchers: list[_TransferLane]) -> Comparison:
     lanes = (watcher.lane(snapshot) for watcher in watchers)
-    return Comparison((Lane(source, snapshot, is_source=True), *lanes))
+    return Comparison((ModelLane(source, snapshot, is_source=True), *lanes))
 
 
-class _Watcher:
+class _TransferLane:
     """A model that looks at another one's walk, some frames a pass; each frame once."""
 
     def __init__(self, engine: Engine, request: AttackRequest, source: str):
@@ -204,7 +201,7 @@ class _Watcher:
         self._rng = seeded(derived_seed(request.seed, SHOWN))
         self._x0 = picture(engine, request)
         self._draws = _draws(request)
-        self._at_once = max(1, min(TOGETHER, ROWS // self._draws))
+        self._frames_per_pass = max(1, min(FRAMES_PER_PASS, PASS // self._draws))
         self._rows: dict[str, list[np.ndarray]] = {"logits": [], "features": [], "loss": [], "reached": []}
         self._seen, self._seconds = 0, 0.0
         self._result: Result | None = None
@@ -217,12 +214,12 @@ class _Watcher:
         """
         waiting = len(snapshot.trace) - self._seen
         ends = self._seen == 0 or snapshot.result is not None
-        return waiting >= self._at_once or (waiting > 0 and ends)
+        return waiting >= self._frames_per_pass or (waiting > 0 and ends)
 
     def look(self, trace: Trace) -> None:
         """One pass over the frames that come next."""
         began = time.perf_counter()
-        end = 1 if self._seen == 0 else min(self._seen + self._at_once, len(trace))
+        end = 1 if self._seen == 0 else min(self._seen + self._frames_per_pass, len(trace))
         x = torch.from_numpy(trace.frames[self._seen : end].copy()).to(self.device)  # (F,C,H,W)
         with torch.no_grad(), use_generator(self._rng):
             logits, features = self.model.both(x.repeat_interleave(self._draws, 0))  # (F*draws,K), (F*draws,D)
@@ -259,10 +256,10 @@ class _Watcher:
         self._trace = dataclasses.replace(self._walk(trace), conditions=conditions)
         self._result = Result(best, verdict, conditions)
 
-    def lane(self, snapshot: Snapshot) -> Lane:
+    def lane(self, snapshot: Snapshot) -> ModelLane:
         trace = self._walk(snapshot.trace)
-        shown = Snapshot(trace, self._drawn(trace), self._result, self._seconds)
-        return Lane(self.request, shown, self.source)
+        shown = Snapshot(trace, self._feature_path(trace), self._result, self._seconds)
+        return ModelLane(self.request, shown, self.source)
 
     def _walk(self, trace: Trace) -> Trace:
         """The source's walk as far as this model has seen it, with this model's own answers."""
@@ -288,15 +285,14 @@ class _Watcher:
             "source_weights": of_source["weights"],
         }
 
-    def _drawn(self, trace: Trace) -> FeaturePath | None:
+    def _feature_path(self, trace: Trace) -> FeaturePath | None:
         if self.map.plane is None:
             return None
         counts = len(trace) - 1 if self._result is None else self._result.best
         return feature_path(self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
 
     def _loss(self) -> str:
-        kind = getattr(self.request.method, "loss", None)
-        return kind if kind in LOSSES else "ce"
+        return self.request.method.loss
 
     def _mean(self, values: Tensor) -> Tensor:
         """(F*draws,...) -> (F,...), the mean over each frame's draws."""

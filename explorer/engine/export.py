@@ -1,4 +1,4 @@
-"""A finished walk as files: pictures, exact arrays, all conditions, and the script that makes them again."""
+"""Export of a finished walk as files: pictures, exact arrays, all conditions, and the script that makes them again."""
 
 from __future__ import annotations
 

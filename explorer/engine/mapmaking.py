@@ -1,4 +1,4 @@
-"""UMAP maps for models that came without one: computed by a process of their own, so that nothing here waits for them."""
+"""UMAP computed in a process of its own, for models that came without a map, so that nothing here waits for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from explorer.core import InvalidValue
-from explorer.engine.engine import Busy
+from explorer.engine.scheduler import Busy
 
 COMMAND = (sys.executable, "-m", "explorer", "features")
 PROJECT = Path(__file__).resolve().parents[2]
-GRACE = 5.0  # seconds between asking a process to end and ending it
+KILL_AFTER_S = 5.0  # between asking a process to end and ending it
 STARTING = "Starting"
 
 
@@ -25,7 +26,8 @@ class Making:
     """One map on its way; ask as often as you like. Safe from any thread."""
 
     def __init__(self, name: str, command: Sequence[str] = COMMAND):
-        self.name, self._began, self._ended = name, time.monotonic(), None
+        self.name, self._began = name, time.monotonic()
+        self._ended: float | None = None
         self._cancelled, self._over = False, threading.Event()
         self._said, self._complaints = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - read for as long as it is asked
         path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -71,7 +73,7 @@ class Making:
     def _wait(self) -> None:
         while self._process.poll() is None:
             try:
-                self._process.wait(GRACE)
+                self._process.wait(KILL_AFTER_S)
             except subprocess.TimeoutExpired:
                 if self._cancelled:
                     self._process.kill()
@@ -105,7 +107,7 @@ class MapMaker:
         return self._latest.get(name)
 
 
-def _last_line(file: tempfile._TemporaryFileWrapper) -> str:
+def _last_line(file: IO[bytes]) -> str:
     text = os.pread(file.fileno(), 1 << 16, max(0, os.fstat(file.fileno()).st_size - (1 << 16)))
     lines = text.decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -1,4 +1,4 @@
-"""What a model takes some pictures for, as work for the engine."""
+"""Prediction: the classes that a model gives some pictures, as work for the scheduler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def predict_work(engine: Engine, model: str, x: Tensor, seed: int = 0) -> Callab
     def work() -> Iterator[Tensor]:
         network = engine.model(model)
         with torch.no_grad(), use_generator(seeded(seed)):
-            seen = network(x.to(engine.device)).argmax(1).cpu()
-        yield seen
+            classes = network(x.to(engine.device)).argmax(1).cpu()
+        yield classes
 
     return work

@@ -1,21 +1,23 @@
-"""One attack on one image, as a value: checked whole, written as a link, a title or a script."""
+"""Request for one attack on one image, as a plain value: checked whole at the border, written as a link, title or script."""
 
 from __future__ import annotations
 
-import operator
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 from explorer.attacks import ATTACKS
-from explorer.core import NORMS, USUAL_EPS, Ball, Hyper, InvalidValue, UnknownName, parse_number
+from explorer.core import NORMS, USUAL_EPS, Attack, Ball, InvalidValue, parse_number
 from explorer.core.ball import EPS_LIMIT
 from explorer.data import Dataset, dataset, raw
+from explorer.engine.parsing import as_class, as_text, as_whole, from_link
 from explorer.models import zoo
 
 SEED_LIMIT = 2**63  # what a torch.Generator surely takes
-QUERY_LIMIT = 512  # characters of a link's names and values
 _UPLOAD = re.compile(r"upload:[0-9a-f]{8,64}")
 _WORDS = {
     "steps": ("step", "steps"),
@@ -24,6 +26,10 @@ _WORDS = {
     "draws": ("draw", "draws"),
 }
 _BAD_UPLOAD = "image must be a row of the sample or upload:<8 to 64 hexadecimal digits>; got {!r}."
+_NORMS = {"linf": "L∞", "l2": "L2"}
+ATTACK_LINK = {"data": "dataset", "with": "hyper"} | {
+    name: name for name in ("model", "attack", "norm", "eps", "target", "seed")
+}
 
 
 @dataclass(frozen=True)
@@ -36,51 +42,97 @@ class Budget:
 
 
 PAGE = Budget()
+Amount = tuple[str, int, int, str]  # name, what is asked for, the most there may be, its unit
+
+
+class Request(ABC):
+    """Base of all requests: plain values. Making or replacing one reads no file and refuses nothing; `checked` does.
+
+    `link` says which key of a link stands for which field; the `needed` keys must be there.
+    """
+
+    link: ClassVar[Mapping[str, str]]
+    needed: ClassVar[tuple[str, ...]]
+    advice: ClassVar[str] = ""  # to whom asks for too much
+
+    @abstractmethod
+    def checked(self) -> Self:
+        """The same request with every field in its own type, what is derived filled in; a checked one gives an equal one.
+
+        Raises UnknownName or InvalidValue with one sentence, DataUnavailable if the bundled sample is damaged,
+        BadCheckpoint if a model's card is.
+        """
+
+    @abstractmethod
+    def _amounts(self, budget: Budget) -> Iterable[Amount]:
+        """What `within` compares."""
+
+    def within(self, budget: Budget = PAGE) -> Self:
+        """Itself if it asks for no more than `budget`; raises InvalidValue."""
+        for name, amount, limit, unit in self._amounts(budget):
+            if amount > limit:
+                raise InvalidValue(f"{name} may come to at most {limit:,} {unit} here; got {amount:,}.{self.advice}")
+        return self
+
+    @abstractmethod
+    def to_query(self) -> dict[str, str]:
+        """Names and values of a link that `from_query` turns into an equal request; defaults are left out."""
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Self:
+        """The request a link names, checked. Other pages' parameters are ignored; raises an ExplorerError for anything unfit."""
+        return cls.of_link(query).checked()
+
+    @classmethod
+    def of_link(cls, query: Mapping[str, str]) -> Self:
+        """As `from_query`, but not checked yet."""
+        return cls(**from_link(query, cls.link, cls.needed))
 
 
 @dataclass(frozen=True)
-class AttackRequest:
-    """Everything that decides about a walk; equal requests give equal walks.
+class AttackRequest(Request):
+    """Everything that decides about a walk; equal (checked) requests give equal walks."""
 
-    Every field is checked when one is made: raises UnknownName or InvalidValue with one sentence, DataUnavailable if
-    the bundled sample is damaged, BadCheckpoint if the model's card is.
-    """
+    link = ATTACK_LINK | {"image": "image", "label": "label"}
+    needed = ("data", "image", "model")
 
     dataset: str
     image: int | str  # row of the bundled sample, or "upload:" and the beginning of the picture's sha256
     model: str
     attack: str = "pgd"
-    hyper: dict[str, Any] = field(default_factory=dict, hash=False)  # kept: what differs from the attack's defaults
+    hyper: Mapping[str, Any] = field(default_factory=dict, hash=False)  # kept: what differs from the attack's defaults
     norm: str = "linf"
     eps: float = USUAL_EPS["linf"]  # in pixel units; "8/255" is understood. The whole range if `is_minimal`
     target: int | None = None  # a class, or its name; None: any wrong class will do
     seed: int = 0
     label: int | None = None  # what an upload shows; None: what the model takes it for. A sample's row has its own
 
-    def __post_init__(self) -> None:
+    def checked(self) -> Self:
         spec = dataset(as_text("dataset", self.dataset))
         card = zoo.card(as_text("model", self.model))
         if card.dataset != spec.name:
             raise InvalidValue(f"model {card.name} was made for {card.dataset}; got dataset {spec.name!r}.")
         attack = _attack(self.attack, self.hyper)
-        _partners(getattr(attack, "partners", ()), card)
+        _check_partners(attack.partners, card)
         eps = _eps(_norm(self.attack, self.norm), self.eps)
-        if self.is_minimal:
-            eps = EPS_LIMIT[self.norm]  # it says itself how far it had to go
         image, label = _picture(spec, self.image, self.label)
         target = None if self.target is None else as_class("target", self.target, spec)
         if target is not None and target == label:
             raise InvalidValue(f"target must differ from the true class; got {spec.classes[target]!r}.")
-        changed = {p.name: getattr(attack, p.name) for p in attack.params() if getattr(attack, p.name) != p.default}
-        seed = as_whole("seed", self.seed, 0, SEED_LIMIT - 1)
-        values = {"hyper": changed, "eps": eps, "image": image, "label": label, "target": target, "seed": seed}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        return dataclasses.replace(
+            self,
+            hyper={p.name: getattr(attack, p.name) for p in attack.params() if getattr(attack, p.name) != p.default},
+            eps=EPS_LIMIT[self.norm] if self.is_minimal else eps,  # a minimal attack says itself how far it had to go
+            image=image,
+            label=label,
+            target=target,
+            seed=as_whole("seed", self.seed, 0, SEED_LIMIT - 1),
+        )
 
     # What it asks for
 
-    @property
-    def method(self) -> Hyper:
+    @cached_property
+    def method(self) -> Attack:
         """The attack with its hyper-parameters."""
         return ATTACKS[self.attack].from_dict(self.hyper)
 
@@ -103,47 +155,30 @@ class AttackRequest:
 
     @property
     def restarts(self) -> int:
-        return getattr(self.method, "restarts", 1)
+        return self.method.restarts
 
     @property
     def draws(self) -> int:
-        return getattr(self.method, "draws", 1)
+        return self.method.draws
 
     @property
     def frames(self) -> int:
-        """How many frames the walk may have: the untouched image, then the attack's `expected_frames`.
-
-        An attack that does not say is taken to yield each start and each update.
-        """
-        return 1 + getattr(self.method, "expected_frames", self.restarts * (getattr(self.method, "steps", 1) + 1))
+        """How many frames the walk may have: the untouched image, then the attack's `expected_frames`."""
+        return 1 + self.method.expected_frames
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes it may need, draws counted one by one: the attack's `expected_passes`.
+        """Forward and backward passes it may need, draws counted one by one: the attack's `expected_passes`."""
+        return self.method.expected_passes
 
-        An attack that does not say is taken to need one of each for an update, and a last look.
-        """
-        usual = self.restarts * (2 * getattr(self.method, "steps", 1) + 1) * self.draws
-        return getattr(self.method, "expected_passes", usual)
-
-    def within(self, budget: Budget = PAGE) -> AttackRequest:
-        """Itself if it asks for no more than `budget`; raises InvalidValue."""
-        asked = {
-            "draws": (self.draws, budget.draws),
-            "steps x restarts": (self.frames, budget.frames),
-            "steps x restarts x draws": (self.passes, budget.passes),
-        }
-        units = {"draws": "draws per step", "steps x restarts": "recorded images"}
-        for name, (amount, limit) in asked.items():
-            if amount > limit:
-                unit = units.get(name, "forward and backward passes")
-                raise InvalidValue(f"{name} may come to at most {limit:,} {unit} here; got {amount:,}.")
-        return self
+    def _amounts(self, budget: Budget) -> Iterable[Amount]:
+        yield "draws", self.draws, budget.draws, "draws per step"
+        yield "steps x restarts", self.frames, budget.frames, "recorded images"
+        yield "steps x restarts x draws", self.passes, budget.passes, "forward and backward passes"
 
     # As a link
 
     def to_query(self) -> dict[str, str]:
-        """Names and values of a link that `from_query` turns into an equal request; defaults are left out."""
         query = {"data": self.dataset, "image": str(self.image), "model": self.model, "attack": self.attack}
         query["norm"] = self.norm
         if not self.is_minimal:
@@ -158,24 +193,20 @@ class AttackRequest:
             query["seed"] = str(self.seed)
         return query
 
-    @classmethod
-    def from_query(cls, query: Mapping[str, str]) -> AttackRequest:
-        """The request a link names. Other pages' parameters are ignored; raises an ExplorerError for anything unfit."""
-        return cls(**from_link(query, _KEYS, needed=("data", "image", "model")))
-
     # In words
 
-    def title(self) -> str:
-        """One line: "PGD against cifar10/pgd-linf, Linf 8/255, 20 steps, toward cat"."""
+    def title(self, models: str = "") -> str:
+        """One line: "PGD against cifar10/pgd-linf, Linf 8/255, 20 steps, toward cat". `models`: to name instead of its own."""
         parts = [
-            f"{ATTACKS.entry(self.attack).title} against {self.model}",
+            f"{ATTACKS.entry(self.attack).title} against {models or self.model}",
             _NORMS[self.norm] if self.is_minimal else f"{_NORMS[self.norm]} {eps_text(self.eps)}",
         ]
+        values = self.method.to_dict()
         for name, (one, many) in _WORDS.items():
-            amount = getattr(self.method, name, 1)
+            amount = values.get(name, 1)
             if amount > 1 or name in self.hyper:
                 parts.append(f"{amount} {one if amount == 1 else many}")
-        if aside := getattr(self.method, "aside", ""):
+        if aside := self.method.aside:
             parts.append(aside)
         if self.target is not None:
             parts.append(f"toward {self.classes[self.target]}")
@@ -186,26 +217,30 @@ class AttackRequest:
 
         `label`: for an upload whose class the request leaves to the model, what the model said.
         """
+        goal = "goal = Goal.untargeted(y)"
+        if self.target is not None:
+            goal = f"goal = Goal.targeted(torch.tensor([{self.target}]))  # {self.classes[self.target]}"
+        return self.script(self._image_lines(self.label if label is None else label), goal, "image")
+
+    def script(self, image_lines: Iterable[str], goal: str, found: str) -> str:
+        """A script of this attack: lines that make x (N,C,H,W) and y (N,), the line of the goal, and "image" or "images"."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.hyper.items())
-        label = self.label if label is None else label
+        whole_range = "  # the whole pixel range: the attack looks for the smallest change"
         return "\n".join(
             [
                 *self._imports(),
                 "",
                 f'model = zoo.load("{self.model}", device="cpu")',
-                *self._image_lines(label),
+                *image_lines,
                 f'attack = ATTACKS["{self.attack}"]({settings})',
-                f'ball = Ball("{self.norm}", eps={_eps_code(self.eps)}){self._whole_range()}',
-                "goal = Goal.untargeted(y)" if self.target is None else self._target_line(),
+                f'ball = Ball("{self.norm}", eps={_eps_code(self.eps)}){whole_range * self.is_minimal}',
+                goal,
                 f"rng = torch.Generator().manual_seed({self.seed})",
                 f"outcome = run(attack.walk(model, x, goal, ball, rng), goal{', minimal=True' * self.is_minimal})",
-                "print(outcome.success, outcome.distance)  # outcome.x holds the attacked image",
+                f"print(outcome.success, outcome.distance)  # outcome.x holds the attacked {found}",
                 "",
             ]
         )
-
-    def _whole_range(self) -> str:
-        return "  # the whole pixel range: the attack looks for the smallest change" if self.is_minimal else ""
 
     def _imports(self) -> list[str]:
         source = "from explorer.data import read_upload" if self.is_upload else "from explorer.data import load"
@@ -219,14 +254,14 @@ class AttackRequest:
             "from explorer.models import zoo",
         ]
 
+    def load_line(self) -> str:
+        """The script's line that makes `images`."""
+        return f'images = load("{self.dataset}", split="test", source="sample")'
+
     def _image_lines(self, label: int | None) -> list[str]:
-        if not self.is_upload:
-            row = self.image
-            name = self.classes[label]
-            return [
-                f'images = load("{self.dataset}", split="test", source="sample")',
-                f"x, y = images.x[{row}:{row + 1}], images.y[{row}:{row + 1}]  # {name}",
-            ]
+        if isinstance(self.image, int):
+            row, name = self.image, self.classes[label]
+            return [self.load_line(), f"x, y = images.x[{row}:{row + 1}], images.y[{row}:{row + 1}]  # {name}"]
         shape = dataset(self.dataset).shape
         known = f"torch.tensor([{label}])  # {self.classes[label]}" if label is not None else "model(x).argmax(1)"
         return [
@@ -234,34 +269,6 @@ class AttackRequest:
             f"x = read_upload(file.read_bytes(), file.name, {shape}).pixels[None]",
             f"y = {known}",
         ]
-
-    def _target_line(self) -> str:
-        return f"goal = Goal.targeted(torch.tensor([{self.target}]))  # {self.classes[self.target]}"
-
-
-def from_link(query: Mapping[str, str], names: Mapping[str, str], needed: Sequence[str]) -> dict[str, Any]:
-    """A request's arguments from a link; `names` says which key of the link stands for which argument.
-
-    Other keys are ignored. Raises InvalidValue for a key that is `needed` and missing, and for a link too long.
-    """
-    known = {key: value for key, value in query.items() if key in names}
-    for key, value in known.items():
-        as_text(key, value)
-    if sum(len(key) + len(value) + 2 for key, value in known.items()) > QUERY_LIMIT:
-        raise InvalidValue(f"a link may hold at most {QUERY_LIMIT} characters of settings.")
-    for key in needed:
-        if key not in known:
-            wanted = f"{', '.join(needed[:-1])} and {needed[-1]}"
-            raise InvalidValue(f"the link must name {wanted}; {key} is missing.")
-    values: dict[str, Any] = {names[key]: value for key, value in known.items()}
-    if "hyper" in values:
-        values["hyper"] = as_pairs(values["hyper"])
-    return values
-
-
-_NORMS = {"linf": "L∞", "l2": "L2"}
-HOW = {"data": "dataset", "with": "hyper"} | {n: n for n in ("model", "attack", "norm", "eps", "target", "seed")}
-_KEYS = HOW | {"image": "image", "label": "label"}
 
 
 def eps_text(eps: float) -> str:
@@ -280,31 +287,14 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def as_text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InvalidValue(f"{name} must be text; got {value!r}.")
-    return value
-
-
-def as_pairs(text: str) -> dict[str, str]:
-    """ "steps:40,loss:margin" as a dict; a name given twice is refused."""
-    found: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
-        name, colon, value = part.partition(":")
-        if not colon or name in found:
-            raise InvalidValue(f'with must look like "steps:40,loss:margin", each name once; got {text!r}.')
-        found[name] = value
-    return found
-
-
-def _attack(key: Any, hyper: Any) -> Hyper:
+def _attack(key: Any, hyper: Any) -> Attack:
     cls = ATTACKS[as_text("attack", key)]
     if not isinstance(hyper, Mapping):
         raise InvalidValue(f"hyper must be names and values; got {hyper!r}.")
     return cls.from_dict(hyper)
 
 
-def _partners(names: tuple[str, ...], card: zoo.Card) -> None:
+def _check_partners(names: tuple[str, ...], card: zoo.Card) -> None:
     """Whether an attack's other models see the same pictures as the attacked one, and are others."""
     for name in names:
         if name == card.name:
@@ -341,27 +331,3 @@ def _picture(spec: Dataset, image: Any, label: Any) -> tuple[int | str, int | No
     if label is not None and as_class("label", label, spec) != own:
         raise InvalidValue(f"label of image {row} of {spec.title} is {spec.classes[own]!r}; got {label!r}.")
     return row, own
-
-
-def as_class(name: str, value: Any, spec: Dataset) -> int:
-    """A class by number or name."""
-    if isinstance(value, str):
-        if value in spec.classes:
-            return spec.classes.index(value)
-        if not value.strip().lstrip("-").isdecimal():
-            raise UnknownName(f"{name} class", value, spec.classes)
-    return as_whole(name, value, 0, len(spec.classes) - 1)
-
-
-def as_whole(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number in [low, high], as a number or as text."""
-    wrong = InvalidValue(f"{name} must be a whole number in [{low}, {high}]; got {value!r}.")
-    if isinstance(value, bool):
-        raise wrong
-    try:
-        number = int(value) if isinstance(value, str) else operator.index(value)
-    except (ValueError, TypeError) as error:
-        raise wrong from error
-    if not low <= number <= high:
-        raise wrong
-    return number

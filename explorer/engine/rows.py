@@ -1,4 +1,4 @@
-"""Arrays that grow row by row, for what is recorded of a walk."""
+"""Growing arrays: named NumPy arrays that get a row more with each step of a walk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plane cut through the space of all pictures: through the original, the attacked one, and a random direction."""
+"""Slice of the decision regions and the loss: a plane through the original, the attacked image and a random direction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from explorer.core import Classifier, Goal, InvalidValue, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import AttackRequest
-from explorer.engine.tracing import Clock, picture
+from explorer.engine.tracing import Clock, picture, timed
 from explorer.models import zoo
 
 EXTENTS = {"near": (-0.25, 1.25), "usual": (-1.0, 2.0), "wide": (-2.0, 4.0)}  # along the attack, in its lengths
@@ -136,13 +136,20 @@ def slice_work(
     across = sideways(direction, request.norm, plan.seed)
     if plan.draws > 1 and not zoo.card(request.model).stochastic:
         raise InvalidValue(f"draws must be 1 for {request.model}, which says the same at every look; got {plan.draws!r}.")
-    return lambda: _work(engine, request, x0, direction, across, label, plan)
+    return lambda: timed(lambda clock: _work(engine, request, x0, direction, across, label, plan, clock))
 
 
 def _work(
-    engine: Engine, request: AttackRequest, x0: Tensor, along: Tensor, across: Tensor, label: int, plan: Plan
+    engine: Engine,
+    request: AttackRequest,
+    x0: Tensor,
+    along: Tensor,
+    across: Tensor,
+    label: int,
+    plan: Plan,
+    clock: Clock,
 ) -> Iterator[Slice]:
-    clock, limit = Clock(), SHARE * engine.deadline
+    limit = SHARE * engine.deadline
     model = engine.model(request.model)
     aim = label if request.target is None else request.target
     goal = Goal(torch.tensor([aim]), is_targeted=request.target is not None)
@@ -166,7 +173,7 @@ def _work(
     for stride, points, completes in _batches(plan):
         x, cut = _pictures(x0, along, across, plan, points)
         values = _look(model, x, goal, plan, request.seed) | {"cut": cut}
-        found = _painted(found, points, stride, values)
+        found = _filled(found, points, stride, values)
         done = completes and stride == 1
         found = dataclasses.replace(
             found,
@@ -175,8 +182,7 @@ def _work(
             seconds=clock.seconds,
             ended="done" if done else "time" if clock.seconds > limit else "",
         )
-        yield clock.stopped(found)
-        clock.go()
+        yield found
         if found.ended:
             return
 
@@ -234,7 +240,7 @@ def _logits(model: Classifier, x: Tensor, rng: torch.Generator) -> Tensor:
         return model(x.to(model.device)).float().cpu()
 
 
-def _painted(found: Slice, points: np.ndarray, stride: int, values: dict[str, np.ndarray]) -> Slice:
+def _filled(found: Slice, points: np.ndarray, stride: int, values: dict[str, np.ndarray]) -> Slice:
     """The slice with these points, each standing for its neighbourhood of `stride` x `stride`; finer points stay."""
     arrays = {name: getattr(found, name).copy() for name in (*_VALUES, "seen")}
     for i, (row, column) in enumerate(points):

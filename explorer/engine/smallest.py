@@ -1,4 +1,4 @@
-"""The smallest eps at which an attack succeeds, by bisection: each probe is the walk a page would play at that eps."""
+"""Bisection for the smallest eps at which an attack succeeds: each probe is the walk a page would play at that eps."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from explorer.core.ball import EPS_LEAST, EPS_LIMIT
 from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget
-from explorer.engine.tracing import LAST_WORD, Clock, Recorder, picture
+from explorer.engine.tracing import LAST_WORD, Clock, Recorder, recorder_of, timed
 from explorer.evaluation.verdict import Verdict, verify
-from explorer.models import zoo
 
 WIDTH = 0.02  # (fooled - held) / fooled at which the bisection ends
 WIDTHS = (0.005, 0.5)  # allowed
@@ -125,23 +124,21 @@ def smallest_work(
         raise InvalidValue(f"{title} looks for the smallest change itself: its distance is the answer already.")
     if not WIDTHS[0] <= width <= WIDTHS[1]:
         raise InvalidValue(f"width must be a number in [{WIDTHS[0]:g}, {WIDTHS[1]:g}]; got {width!r}.")
-    request.within(budget)
-    return lambda: _work(engine, request, width)
+    asked = request.checked().within(budget)
+    return lambda: timed(lambda clock: _work(engine, asked, width, clock))
 
 
-def _work(engine: Engine, request: AttackRequest, width: float) -> Iterator[Search | None]:
+def _work(engine: Engine, request: AttackRequest, width: float, clock: Clock) -> Iterator[Search | None]:
     search = Search(request, width, device=engine.description)
-    clock, limit, longest = Clock(), SHARE * engine.deadline, 0.0
+    limit, longest = SHARE * engine.deadline, 0.0
     while True:
         search = dataclasses.replace(search, ended=_ending(search, clock.seconds + longest, limit), seconds=clock.seconds)
-        yield clock.stopped(search)
-        clock.go()
+        yield search
         if search.ended:
             return
-        began, recorder = clock.seconds, _recorder(engine, dataclasses.replace(request, eps=next_eps(search)))
+        began, recorder = clock.seconds, recorder_of(engine, dataclasses.replace(request, eps=next_eps(search)))
         for _ in recorder.record():
-            yield clock.stopped(None)
-            clock.go()
+            yield None
             if clock.seconds > limit:
                 break
         else:
@@ -156,12 +153,6 @@ def _ending(search: Search, expected: float, limit: float) -> str:
     if len(search.probes) >= PROBES:
         return "probes"
     return "time" if expected > limit else ""
-
-
-def _recorder(engine: Engine, request: AttackRequest) -> Recorder:
-    model = engine.model(request.model)
-    facts = {"weights": zoo.card(request.model).sha256, "stochastic": model.stochastic}
-    return Recorder(model, picture(engine, request), request, facts)
 
 
 def _with_probe(search: Search, recorder: Recorder, device: str) -> Search:

@@ -1,4 +1,4 @@
-"""How work is stopped in the middle: between any two layers of a network, forward or backward.
+"""Cancellation of work in the middle: between any two layers of a network, forward or backward.
 
 The engine's own models (`Engine.model`) all look here between their layers, so whatever uses them inside work ends soon
 after it was cancelled, however long it computes between two items. Work that computes for long without them calls

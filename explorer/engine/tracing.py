@@ -1,4 +1,4 @@
-"""A walk written down: one image, one model, one attack, frame by frame, and the last word on its result."""
+"""Recording one attack on one image as a trace, frame by frame, and the last word on its result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.attacks import ATTACKS, BLACK_BOX
-from explorer.core import LOSSES, Classifier, FeaturePath, Goal, InvalidValue, Step, Trace, seeded, use_generator
+from explorer.core import Classifier, FeaturePath, Goal, InvalidValue, Step, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.core.steps import Domains
 from explorer.data import dataset, raw
@@ -119,7 +120,8 @@ class _Record:
     def note(self, domains: Domains | None) -> None:
         """What the frame just added says of itself, if the attack is on several domains."""
         if domains is not None:
-            self.notes += ("",) * (self.length - 1 - len(self.notes)) + (_weighed(domains),)
+            silent = self.length - 1 - len(self.notes)  # frames before this one that had nothing to say
+            self.notes = (*self.notes, *[""] * silent, _weighed(domains))
 
     def begin_try(self) -> None:
         self.conditions = self.conditions | {"starts": [*self.conditions["starts"], self.length]}
@@ -204,8 +206,7 @@ class Recorder:
             raise InvalidValue(f"target must differ from what the model sees; got {request.classes[label]!r}.")
         aim = torch.tensor([label if request.target is None else request.target], device=self.x0.device)
         goal = self._goal = Goal.untargeted(aim) if request.target is None else Goal.targeted(aim)
-        kind = getattr(request.method, "loss", None)
-        loss = goal.repeated(draws).loss(logits, kind if kind in LOSSES else "ce").mean()
+        loss = goal.repeated(draws).loss(logits, request.method.loss).mean()
         conditions = self._conditions | described(request) | {"label": label, "label_known": request.label is not None}
         record = _Record(self.x0, goal, label, request, conditions)
         record.add(self.x0[0], mean[0], self._tap.take(self.x0), float(loss), bool(goal.reached(mean)), False)
@@ -279,25 +280,33 @@ def attack_work(
     The untouched image comes first, before anything else is computed. Where the model's map is not known yet, the
     result is shown without it before it is drawn.
     """
-    request.within(budget)
-    return lambda: _work(engine, request)
+    asked = request.checked().within(budget)
+    return lambda: _work(engine, asked)
 
 
 def _work(engine: Engine, request: AttackRequest) -> Iterator[Snapshot | None]:
-    model, map_work = engine.model(request.model), engine.plane(request.model)
-    facts = {"weights": zoo.card(request.model).sha256, "stochastic": model.stochastic}
-    recorder = Recorder(model, picture(engine, request), request, facts)
-    clock = Clock()
+    recorder = recorder_of(engine, request)  # loads the model: no part of the attack's seconds
+    yield from timed(lambda clock: _recorded(engine, recorder, clock))
+
+
+def _recorded(engine: Engine, recorder: Recorder, clock: Clock) -> Iterator[Snapshot | None]:
+    maps_work = engine.plane(recorder.request.model)
     for trace in recorder.record():
-        yield clock.stopped(Snapshot(trace, drawn(map_work.plane, trace), None, clock.seconds))
-        clock.go()
+        yield Snapshot(trace, on_map(maps_work.plane, trace), None, clock.seconds)
     result = recorder.finish(clock.seconds, engine.description)
     trace, seconds = recorder.trace, clock.seconds
-    if map_work.plane is None:
+    if maps_work.plane is None:
         yield Snapshot(trace, None, result, seconds)
-        while map_work.advance() is None:
+        while maps_work.advance() is None:
             yield None
-    yield Snapshot(trace, drawn(map_work.plane, trace), result, seconds)
+    yield Snapshot(trace, on_map(maps_work.plane, trace), result, seconds)
+
+
+def recorder_of(engine: Engine, request: AttackRequest) -> Recorder:
+    """Ready to record the request's walk."""
+    model = engine.model(request.model)
+    facts = {"weights": zoo.card(request.model).sha256, "stochastic": model.stochastic}
+    return Recorder(model, picture(engine, request), request, facts)
 
 
 def picture(engine: Engine, request: AttackRequest) -> Tensor:
@@ -312,9 +321,9 @@ def picture(engine: Engine, request: AttackRequest) -> Tensor:
     return pixels[None].to(engine.device, torch.float32)
 
 
-def drawn(ground: FeatureMap | None, trace: Trace) -> FeaturePath | None:
-    """A trace on a map of two axes, PCA or UMAP: a snapshot's `feature_path` is drawn on PCA, and needs no new attack to be
-    drawn on another (`engine.plane(name).maps`)."""
+def on_map(ground: FeatureMap | None, trace: Trace) -> FeaturePath | None:
+    """A trace on a map of two axes, PCA or UMAP: a snapshot's `feature_path` is on PCA, and needs no new attack to be
+    put on another (`engine.plane(name).maps`)."""
     if ground is None:
         return None
     counts = trace.best
@@ -337,3 +346,12 @@ class Clock:
 
     def go(self) -> None:
         self._since = time.perf_counter()
+
+
+def timed(work: Callable[[Clock], Iterator[T]]) -> Iterator[T]:
+    """The items of work that is handed its clock, which stands while others have their turn."""
+    clock = Clock()
+    with closing(work(clock)) as items:
+        for item in items:
+            yield clock.stopped(item)
+            clock.go()

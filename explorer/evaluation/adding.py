@@ -1,4 +1,4 @@
-"""A model from elsewhere becomes one of the zoo: looked at from all sides first, and refused by name."""
+"""Adding an external model to the zoo: looked at from all sides first, and refused by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from explorer.core import BadCheckpoint, InvalidValue, seeded
 from explorer.core.paths import published
 from explorer.data import dataset
 from explorer.models import zoo
-from explorer.models.elsewhere import LIBRARIES, Elsewhere, allow, folder_of, last_linear, net_of
+from explorer.models.external import LIBRARIES, ExternalClassifier, allow, folder_of, last_linear, net_of
 from explorer.training.export import NAME
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
@@ -99,7 +99,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadCheckpoint(f"{path.name} is not a readable safetensors file.") from error
 
 
-def probed(net: nn.Module, asked: Addition, mean: list[float], std: list[float], probe: Tensor) -> Elsewhere:
+def probed(net: nn.Module, asked: Addition, mean: list[float], std: list[float], probe: Tensor) -> ExternalClassifier:
     """The network behind our door, after a forward and a backward pass over the `probe` (N,C,H,W) went well.
 
     Raises InvalidValue if not.
@@ -109,7 +109,7 @@ def probed(net: nn.Module, asked: Addition, mean: list[float], std: list[float],
     what = f"{asked.architecture} on images of {' x '.join(map(str, (shape[0], *side)))}"
     try:
         last = last_linear(net, torch.zeros(len(probe), shape[0], *side))
-        model = Elsewhere(mean, std, shape, asked.classes, net, last, asked.size).freeze()
+        model = ExternalClassifier(mean, std, shape, asked.classes, net, last, asked.size).freeze()
         leaf = probe.clone().requires_grad_(True)
         logits = model(leaf)
     except InvalidValue:
@@ -144,7 +144,7 @@ def _channels(word: str, values: Sequence[float], channels: int) -> list[float]:
     return values
 
 
-def _card(asked: Addition, model: Elsewhere, name: str) -> zoo.Card:
+def _card(asked: Addition, model: ExternalClassifier, name: str) -> zoo.Card:
     digest = hashlib.sha256(asked.weights.read_bytes()).hexdigest()
     training = {
         "trained": "elsewhere; nothing is known here but what its owner said",

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball, Cancelled, Classifier, Goal, run
+from explorer.core import Ball, Cancelled, Classifier, Goal, as_classifier, run
 from explorer.core.ball import EPS_LIMIT
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
@@ -81,13 +81,13 @@ class BoundaryMeasure:
         return asdict(self)
 
 
-def rho_2(model: Classifier, images: Images, *, bounded: bool = False, **asked: Any) -> BoundaryMeasure:
+def rho_2(model: nn.Module, images: Images, *, bounded: bool = False, **asked: Any) -> BoundaryMeasure:
     """Mean relative length of DeepFool's change: 5 updates of its authors' algorithm, or (`bounded`) this project's attack.
 
     The latter keeps pixels in [0, 1] and draws images back to the boundary. `asked`: batch, chosen, ranks, progress,
     should_stop. Raises Cancelled.
     """
-    began = time.monotonic()
+    began, model = time.monotonic(), as_classifier(model, like=images.x)
     attack = ATTACKS["deepfool"]()
     change = partial(_bounded, attack) if bounded else _free
     rows = []
@@ -107,10 +107,11 @@ def rho_2(model: Classifier, images: Images, *, bounded: bool = False, **asked: 
 
 
 def class_auc(
-    model: Classifier, images: Images, source: Classifier, source_model: str | None, **asked: Any
+    model: nn.Module, images: Images, source: nn.Module, source_model: str | None, **asked: Any
 ) -> BoundaryMeasure:
     """Area under each class's ROC curve on the DeepFool images of `source`; its name is None if it is `model` itself."""
     began, rows = time.monotonic(), []
+    model, source = as_classifier(model, like=images.x), as_classifier(source, like=images.x)
     for x, y, rng, _ in _parts(model, images, **asked):
         predicted = _predicted(source, x)
         moved = x + _free(source, x, predicted, rng)
@@ -129,7 +130,7 @@ def class_auc(
     )  # fmt: skip
 
 
-def eps_of_reference(model: Classifier, images: Images, **asked: Any) -> float:
+def eps_of_reference(model: nn.Module, images: Images, **asked: Any) -> float:
     """The smallest Linf eps (to 1e-4) at which one signed gradient step leaves at most half of the images right."""
     low, high = 0.0, 1.0
     while high - low > 1e-4:

@@ -1,11 +1,11 @@
-"""How fast certificates are made here: beside a plain re-implementation of the published procedure, in the same run."""
+"""Speed benchmark of randomized smoothing: ours beside a plain re-implementation of the published procedure, in the same run."""
 
 from __future__ import annotations
 
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.certify import Precision, certify
+from explorer.certify import Precision, Smoothed
 from explorer.core import Classifier, seeded
 from explorer.core.device import hardware_name
 from explorer.evaluation.bench import load_average, seconds
@@ -51,7 +51,7 @@ def bench_certify(
     repeats: int = REPEATS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Noisy images per second of `certify` and of the plain procedure at equal n and precision, on one gray picture.
+    """Noisy images per second of `Smoothed.certify` and of the plain procedure at equal n and precision, on one gray picture.
 
     The plain one is given the weights in torch's usual layout, as whoever loads a model by hand has them.
 
@@ -62,27 +62,19 @@ def bench_certify(
     """
     x = torch.full(model.input_shape, 0.5, device=model.device)
     total = N0 + n
-    ours = partial(certify, model, x, sigma, n0=N0, n=n, alpha=alpha, seed=0, precision=precision)
-    ways, usual = {"ours": ours}, deepcopy(model).to(memory_format=torch.contiguous_format)
+    certify = partial(Smoothed(model, sigma, precision=precision).certify, x, n0=N0, alpha=alpha, seed=0)
+    ways: dict[str, Callable[[], object]] = {"ours": partial(certify, n=n)}
+    usual = deepcopy(model).to(memory_format=torch.contiguous_format)
     for batch in PLAIN_BATCHES:
         rng = seeded(0, model.device)
         ways[f"plain, {batch} at once"] = partial(plain_counts, usual, x, sigma, total, batch, precision, rng)
     before, load = _peak(model), load_average()
-    certify(model, x, sigma, n0=N0, n=max(10, n // 10), alpha=alpha, seed=0, precision=precision)  # also warms up
+    certify(n=max(10, n // 10))  # also warms up
     first = _peak(model)
-    ours()
+    certify(n=n)
     grown = _peak(model) - max(first, before)
     plain_counts(usual, x, sigma, PLAIN_BATCHES[-1], PLAIN_BATCHES[-1], precision, seeded(0, model.device))
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    used: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats):
-        names = list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]
-        for name in names:
-            began = time.process_time()
-            times[name].append(seconds(ways[name], model.device))
-            used[name].append(time.process_time() - began)
-        if progress is not None:
-            progress(turn + 1, repeats)
+    times, used = _in_turn(ways, model.device, repeats, progress)
     on_cpu = model.device.type == "cpu"
     rows = [
         {
@@ -104,6 +96,26 @@ def bench_certify(
         "grown_mib": grown / 2**20,
         "load": [load, load_average()],
     }
+
+
+def _in_turn(
+    ways: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    repeats: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds, and seconds of the processor, of each way in each round; every round begins with another one."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    used: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats):
+        names = list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]
+        for name in names:
+            began = time.process_time()
+            times[name].append(seconds(ways[name], device))
+            used[name].append(time.process_time() - began)
+        if progress is not None:
+            progress(turn + 1, repeats)
+    return times, used
 
 
 def _peak(model: Classifier) -> int:

@@ -10,6 +10,8 @@ Attacks that look for the smallest change: an image is robust if that change is 
 
 Several processes (`ranks`) take whole batches in turn and all return the same measure. Each batch draws from a generator
 of its own, which follows from the seed and the batch's place, so that the number of processes changes nothing.
+
+A model is a Classifier or any torch module that `as_classifier` takes for one.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.certify.noise import BATCHES
-from explorer.core import Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, run, seeded
+from explorer.core import Attack, Ball, Best, Cancelled, Classifier, Goal, InvalidValue, Step, as_classifier, seeded
 from explorer.core.ball import EPS_LIMIT
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
@@ -44,7 +46,7 @@ BFLOAT16 = "bfloat16 attack, float32 verdict"
 
 
 def clean_accuracy(
-    model: Classifier,
+    model: nn.Module,
     images: Images,
     *,
     seed: int = 0,
@@ -60,7 +62,7 @@ def clean_accuracy(
 
 
 def noisy_accuracy(
-    model: Classifier,
+    model: nn.Module,
     images: Images,
     sigma: float,
     *,
@@ -78,14 +80,14 @@ def noisy_accuracy(
 
 
 def robust_accuracy(
-    model: Classifier,
+    model: nn.Module,
     images: Images,
-    attack: Hyper,
+    attack: Attack,
     ball: Ball,
     *,
     seed: int = 0,
     batch: int = BATCH,
-    craft_on: Classifier | None = None,
+    craft_on: nn.Module | None = None,
     source_model: str | None = None,
     variant: str | None = None,
     each: list[bool] | None = None,
@@ -107,16 +109,17 @@ def robust_accuracy(
         raise InvalidValue("craft_on and source_model go together: a transfer measure names the model it was made on.")
     began, tallies = time.monotonic(), []
     _check_batch(batch)
+    model = as_classifier(model, like=images.x)
+    craft_on = None if craft_on is None else as_classifier(craft_on, like=images.x)
     job = partial(_Job, model, craft_on or model, attack, ball, bf16, should_stop)
-    draws = getattr(attack, "draws", 1)
-    for x0, y, rng, done in batches(images, model, max(1, batch // draws), seed, ranks):
+    for x0, y, rng, done in batches(images, model, max(1, batch // attack.draws), seed, ranks):
         tallies.append(job(rng).one_batch(x0, y))
         if progress is not None:
             progress(done, len(images))
     tally = _joined(ranks.gather(tallies))
     if each is not None:
         each += tally.each
-    kind, note = _kind(model, source_model, craft_on or model, draws)
+    kind, note = _kind(model, source_model, craft_on or model, attack.draws)
     return Measure(
         kind=kind,
         **count(tally.robust, len(images)),
@@ -124,8 +127,8 @@ def robust_accuracy(
         hyper=attack.to_dict(),
         norm=ball.norm,
         eps=ball.eps,
-        restarts=getattr(attack, "restarts", 1),
-        draws=draws,
+        restarts=attack.restarts,
+        draws=attack.draws,
         source_model=source_model,
         variant=variant,
         zero_gradient_share=tally.degenerate / max(tally.gradients, 1),
@@ -139,7 +142,7 @@ def robust_accuracy(
 
 
 def accuracy_in_turn(
-    model: Classifier, images: Images, attacks: Sequence[Hyper], ball: Ball, **asked: Any
+    model: nn.Module, images: Images, attacks: Sequence[Attack], ball: Ball, **asked: Any
 ) -> Measure:
     """Share of images that stay right under all the `attacks`, each on the images that the ones before left standing.
 
@@ -169,7 +172,7 @@ def _chosen(images: Images, rows: Tensor) -> Images:
 
 
 def _unattacked(
-    model: Classifier,
+    model: nn.Module,
     images: Images,
     sigma: float | None,
     seed: int,
@@ -182,6 +185,7 @@ def _unattacked(
 ) -> Measure:
     began, right = time.monotonic(), []
     _check_batch(batch)
+    model = as_classifier(model, like=images.x)
     for x, y, rng, done in batches(images, model, batch, seed, ranks):
         _check(should_stop)
         if sigma is not None:
@@ -298,7 +302,7 @@ class _Job:
 
     model: Classifier  # judges
     source: Classifier  # is attacked
-    attack: Hyper
+    attack: Attack
     ball: Ball
     bf16: bool
     should_stop: ShouldStop | None
@@ -327,18 +331,14 @@ class _Job:
         """(n,) still right, and still right in 8 bits: the attack's best (or nearest) image, judged once."""
         goal = Goal.untargeted(y)
         with torch.autocast(x0.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            walk = self._walk(self.attack, x0, goal)
-            outcome = run(walk, goal, minimal=True) if self.minimal else run(self._chosen_by_loss(walk), goal)
-        verdict = verify(self.model, outcome.x, x0, goal, self.ball, self.rng)
+            best = Best(self.minimal, by_loss=self.source.stochastic)
+            for step in self._walk(self.attack, x0, goal):
+                best.add(step)
+        verdict = verify(self.model, best.outcome().x, x0, goal, self.ball, self.rng)
         if self.minimal:
             distance = verdict.linf if self.ball.norm == "linf" else verdict.l2
             self.tally.distances += torch.where(verdict.reached, distance, math.inf).tolist()
         return _held(verdict, y)
-
-    def _chosen_by_loss(self, walk: Iterator[Step]) -> Iterator[Step]:
-        """On a stochastic model a step's own verdict is noise: leave the choice to its mean loss."""
-        for step in walk:
-            yield replace(step, reached=torch.zeros_like(step.reached)) if self.source.stochastic else step
 
     def _any_visited(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) as above, over all images visited; one that is fooled, in 8 bits too, leaves between restarts."""
@@ -363,7 +363,7 @@ class _Job:
                         break
         return held, held_8bit
 
-    def _walk(self, attack: Hyper, x0: Tensor, goal: Goal) -> Iterator[Step]:
+    def _walk(self, attack: Attack, x0: Tensor, goal: Goal) -> Iterator[Step]:
         """The attack's steps, counted, and stopped when asked."""
         seen = 0
         ball = Ball(self.ball.norm, EPS_LIMIT[self.ball.norm]) if self.minimal else self.ball
@@ -377,10 +377,10 @@ class _Job:
             yield step
 
 
-def _restarts(attack: Hyper) -> list[Hyper]:
+def _restarts(attack: Attack) -> list[Attack]:
     """The attack's restarts as attacks of their own, the later ones from random points, so that images can leave."""
-    times = getattr(attack, "restarts", 1)
-    if times == 1:
+    if attack.restarts == 1:
         return [attack]
     first = replace(attack, restarts=1)
-    return [first] + [replace(first, random_start=True)] * (times - 1)
+    later = replace(first, random_start=True) if "random_start" in first.to_dict() else first
+    return [first] + [later] * (attack.restarts - 1)

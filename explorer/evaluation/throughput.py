@@ -13,19 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Cancelled, InvalidValue, seeded
+from explorer.core import Cancelled, InvalidValue, eval_mode, seeded
 from explorer.core.device import hardware_name
 from explorer.data import dataset
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.evaluation.bench import load_average, seconds
-from explorer.training.augment import Augmented
-from explorer.training.images import HeldOut, TrainingImages
-from explorer.training.learner import Learner, build
-from explorer.training.loop import EVERY, RunLoop
-from explorer.training.records import Records
-from explorer.training.state import layout_of
+from explorer.training.data import Augmented, HeldOut, TrainingImages
+from explorer.training.log import RunLog
+from explorer.training.state import build, layout_of
+from explorer.training.trainer import EVERY, Trainer, TrainingRun
 
 TARGET = 0.9  # the loop's images per second over the bare loop's, at least
 KINDS: dict[str, tuple[str, dict[str, Any], int]] = {  # recipe, hyper-parameters, updates timed at a time
@@ -90,7 +87,7 @@ class Bare:
     def update(self) -> None:
         for _ in range(self.attack_passes):
             leaf = self.x.detach().requires_grad_(True)
-            with in_eval_mode(self.model):
+            with eval_mode(self.model):
                 torch.autograd.grad(self._loss(leaf), leaf)
         loss = self._loss(self.x)
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,17 +102,17 @@ class Bare:
 def _measured(
     recipe: Recipe, device: torch.device, bf16: bool, repeats: int, updates: int, after_each: Callable[[int], None]
 ) -> dict[str, Any]:
-    learner = Learner(recipe, _images(recipe, updates * (repeats + 1), device), device, bf16)
+    trainer = Trainer(recipe, _images(recipe, updates * (repeats + 1), device), device, bf16)
     bare, load, pairs = Bare(recipe, device, bf16), load_average(), []
     with tempfile.TemporaryDirectory() as folder:
-        records = Records(Path(folder), None, lambda sentence: None)
-        loop = RunLoop(learner, records, math.inf)
+        log = RunLog(Path(folder), None, lambda sentence: None)
+        loop = TrainingRun(trainer, log, math.inf)
         loop.begin()
-        learner.state.model.train()
+        trainer.state.model.train()
 
         def ours() -> None:
             for _ in range(updates):
-                loop.one_update()
+                loop.update()
 
         def theirs() -> None:
             for _ in range(updates):
@@ -128,8 +125,8 @@ def _measured(
             pairs.append((times[theirs], times[ours]))
             after_each(repeat + 1)
         saving = median(seconds(loop.save, device) for _ in range(3))
-        size = max(path.stat().st_size for path in records.checkpoints.folder.iterdir())
-        records.close()
+        size = max(path.stat().st_size for path in log.checkpoints.folder.iterdir())
+        log.close()
     images = recipe.batch * updates
     fast, slow = (median(column) for column in zip(*pairs, strict=True))
     ratios = [bare_seconds / loop_seconds for bare_seconds, loop_seconds in pairs]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from explorer.core import Ball, Classifier, Goal, InvalidValue, use_generator
+from explorer.core import Ball, Classifier, Goal, InvalidValue, as_classifier, use_generator
 
 STOCHASTIC_DRAWS = 20  # fresh passes that decide about one image of a stochastic model
 PASS = 512  # images in one forward pass, unless more were given at once
@@ -31,13 +31,14 @@ class Verdict:
 
 
 def verify(
-    model: Classifier, x: Tensor, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator, draws: int | None = None
+    model: nn.Module, x: Tensor, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator, draws: int | None = None
 ) -> Verdict:
-    """Judge the images x (N,C,H,W), made from x0, in float32 and on draws the attack has not seen.
+    """Judge the images x (N,C,H,W), made from x0, in float32 and on draws the attack has not seen. Any `as_classifier` model.
 
     `draws` None: 1 for a deterministic model, 20 for a stochastic one. Raises InvalidValue for draws below 1 and
     FloatingPointError if the model's logits are not finite (neither "robust" nor "fooled" would be true then).
     """
+    model = as_classifier(model, like=x)
     draws = verdict_draws(model, draws)
     share, predicted = _vote(model, x, goal, rng, draws)
     share_8bit, predicted_8bit = _vote(model, round_to_8bit(x), goal, rng, draws)

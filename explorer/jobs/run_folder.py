@@ -124,18 +124,18 @@ class RunFolder:
 
     def sights(self) -> list[int]:
         """Epochs after which there is something to watch; 0: before the first."""
-        from explorer.training import sight_epochs
+        from explorer.training import preview_epochs
 
-        return sight_epochs(self.folder)
+        return preview_epochs(self.folder)
 
     def sight(self, epoch: int) -> dict[str, np.ndarray]:
         """Arrays of one epoch by name, those of `explorer.training.Sight`. Raises UnknownName or InvalidValue."""
-        from explorer.training import read_sight
+        from explorer.training import read_preview
 
         if epoch not in self.sights():
             raise UnknownName("epoch", epoch, map(str, self.sights()))
         try:
-            return vars(read_sight(self.folder, epoch))
+            return vars(read_preview(self.folder, epoch))
         except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
             raise InvalidValue(f"the pictures of epoch {epoch} cannot be read: {reason(error)}") from error
 

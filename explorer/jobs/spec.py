@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from explorer.core.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from explorer.defenses._recipe import Recipe
+    from explorer.defenses.recipe import Recipe
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 PRECISIONS = ("auto", "float32", "bfloat16")

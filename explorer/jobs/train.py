@@ -15,7 +15,7 @@ from explorer.jobs.run_process import RunProcess, lower_priority
 if TYPE_CHECKING:
     import torch
 
-    from explorer.defenses._recipe import Recipe
+    from explorer.defenses.recipe import Recipe
     from explorer.models.zoo import Card
     from explorer.training import Progress, Result
 
@@ -95,7 +95,7 @@ def _stored(
     ))  # fmt: skip
     if run.store is not None:
         folder = run.store.zoo / recipe.dataset
-        with zoo.beside(target.parent):
+        with zoo.with_extra_root(target.parent):
             measure(process, name, torch.device(facts["device"]))
         process.retry_when_full(lambda: publish(target, folder, card))
     return card
@@ -162,7 +162,7 @@ def kept_epoch(result: Result, recipe: Recipe) -> str:
         if key in best
     )
     kept = f"Kept epoch {result.best_epoch} of {recipe.epochs}: {scores} held-out images."
-    return f"{result.remark} {kept}" if result.remark else kept
+    return f"{result.warning} {kept}" if result.warning else kept
 
 
 def counted(held_out: int | None, half: bool) -> int | None:

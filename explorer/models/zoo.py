@@ -1,14 +1,20 @@
-"""The zoo: a card (JSON) and weights (safetensors) a model, verified before they are believed."""
+"""The model zoo: a card (JSON) and weights (safetensors) a model, verified before they are believed.
+
+A card is read once for as long as its file's stamp stays the same: whoever asks again gets the very same Card, so never
+change what its dicts and lists hold.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +29,12 @@ from explorer.core.files import write_atomically
 from explorer.core.paths import published
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
-from explorer.models.elsewhere import build, is_from_elsewhere
+from explorer.models.external import build, is_external
 
 PRECISIONS = ("float16", "float32")  # of stored weights
 LARGEST_FILE = 512 * 2**20  # bytes; far above anything here, far below what would exhaust memory
+OWN_ROOT = Path(__file__).resolve().parents[2] / "checkpoints"
+SETTLED_NS = 2 * 10**9  # a file changed less long ago is read each time: one more change might not show in its stamp
 
 
 @dataclass(frozen=True)
@@ -58,24 +66,23 @@ class Card:
 def roots() -> list[Path]:
     """Folders that hold models, a later one's before an earlier one's of the same name.
 
-    What runs on this computer published, the project's own, those of EXPLORER_CHECKPOINTS, and `beside`'s.
+    What runs on this computer published, the project's own, those of EXPLORER_CHECKPOINTS, and `with_extra_root`'s.
     """
-    own = Path(__file__).resolve().parents[2] / "checkpoints"
-    extra = os.environ.get("EXPLORER_CHECKPOINTS", "")
-    return [published(), own, *(Path(part) for part in extra.split(os.pathsep) if part), *_beside.get()]
+    named = os.environ.get("EXPLORER_CHECKPOINTS", "")
+    return [published(), OWN_ROOT, *(Path(part) for part in named.split(os.pathsep) if part), *_extra_roots.get()]
 
 
-_beside: ContextVar[tuple[Path, ...]] = ContextVar("beside", default=())
+_extra_roots: ContextVar[tuple[Path, ...]] = ContextVar("extra_roots", default=())
 
 
 @contextmanager
-def beside(root: Path) -> Iterator[None]:
+def with_extra_root(root: Path) -> Iterator[None]:
     """For this thread, the models of one more folder are there, too: of a run that has not published its own yet."""
-    token = _beside.set((*_beside.get(), root))
+    token = _extra_roots.set((*_extra_roots.get(), root))
     try:
         yield
     finally:
-        _beside.reset(token)
+        _extra_roots.reset(token)
 
 
 def cards() -> list[Card]:
@@ -103,7 +110,7 @@ def load(name: str, device: torch.device | str = "cpu") -> Classifier:
 def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier:
     """As `load`, for a card anywhere on the disk (`.../<dataset>/<name>.json`, its weights beside it)."""
     about = _read_card(card_path)
-    own = not is_from_elsewhere(about.architecture)  # others may keep what is not among their weights
+    own = not is_external(about.architecture)  # others may keep what is not among their weights
     with torch.device("meta" if own else "cpu"):  # no memory, and no draw from torch's global generator, for weights that are replaced
         model = empty(about)
     tensors = _read_weights(card_path.parent / about.file, about)
@@ -114,10 +121,10 @@ def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier
 
 def features_file(name: str) -> Path:
     """Where the reference features that come with a model stand, if they do."""
-    return features_beside(card_path(name))
+    return features_path(card_path(name))
 
 
-def features_beside(card: Path) -> Path:
+def features_path(card: Path) -> Path:
     """The file of reference features that belongs to a card's file."""
     return card.with_name(f"{card.stem}.features.safetensors")
 
@@ -125,7 +132,7 @@ def features_beside(card: Path) -> Path:
 def empty(about: Card) -> Classifier:
     """The card's architecture with untrained weights."""
     spec = dataset(about.dataset)
-    if is_from_elsewhere(about.architecture):
+    if is_external(about.architecture):
         return build(about.architecture, about.arguments, spec, about.name, about.sha256)
     try:
         return ARCHITECTURES[about.architecture](spec.mean, spec.std, spec.shape, len(spec.classes), **about.arguments)
@@ -167,20 +174,71 @@ def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
     return tensor.detach().cpu().contiguous() if keep else tensor.detach().cpu().half().contiguous()
 
 
+# Reading cards: once, for as long as nothing has changed
+
+Stamp = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """What another change of this file, or of this folder's entries, would change; None if that is not sure to show.
+
+    Raises OSError for what is not there.
+    """
+    facts = path.stat()
+    settled = time.time_ns() - facts.st_mtime_ns > SETTLED_NS
+    return (facts.st_mtime_ns, facts.st_size, facts.st_ino) if settled else None
+
+
 def _card_paths() -> list[Path]:
-    return [path for root in roots() if root.is_dir() for path in sorted(root.glob("*/*.json"))]
+    return [path for root in roots() for folder in _found(root, "*") for path in _found(folder, "*.json")]
+
+
+def _found(folder: Path, pattern: str) -> tuple[Path, ...]:
+    """What in a folder fits a pattern, sorted; nothing if it is none."""
+    try:
+        stamp = _stamp(folder)
+    except OSError:
+        return ()
+    return _searched(folder, pattern) if stamp is None else _searched_once(folder, pattern, stamp)
+
+
+def _searched(folder: Path, pattern: str) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob(pattern)))
+
+
+@lru_cache(maxsize=256)
+def _searched_once(folder: Path, pattern: str, stamp: Stamp) -> tuple[Path, ...]:
+    return _searched(folder, pattern)
 
 
 def card_path(name: str) -> Path:
     """Where the card of one model lies; raises UnknownName."""
-    known = {f"{path.parent.name}/{path.stem}": path for path in _card_paths()}
+    known = {_name(path): path for path in _card_paths()}
     if name not in known:
         raise UnknownName("model", name, known)
     return known[name]
 
 
+@lru_cache(maxsize=4096)
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
 def _read_card(path: Path) -> Card:
-    name = f"{path.parent.name}/{path.stem}"
+    try:
+        stamp = _stamp(path)
+    except OSError:
+        stamp = None  # reading says what is wrong
+    return _parsed(path) if stamp is None else _parsed_once(path, stamp)
+
+
+@lru_cache(maxsize=1024)
+def _parsed_once(path: Path, stamp: Stamp) -> Card:
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> Card:
+    name = _name(path)
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(facts, dict):

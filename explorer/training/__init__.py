@@ -1,19 +1,21 @@
-"""The one training loop. Importable with torch, numpy, pillow, pyarrow and safetensors alone.
+"""Training by a recipe: the one loop, its checkpoints and records.
 
-What needs torch is imported when it is first asked for: reading what a run has recorded does without it.
+Importable with torch, numpy, pillow, pyarrow and safetensors alone. What needs torch is imported when it is first asked for:
+reading what a run has recorded does without it.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from explorer.training.metrics import METRICS, newest, read_metrics
-from explorer.training.sights import Sight, read_sight, sight_epochs
+from explorer.training.preview_file import EpochPreview, preview_epochs, read_preview
 
 if TYPE_CHECKING:
     from explorer.training.cost import Cost, estimate
-    from explorer.training.loop import Diverged, Progress, Result, train
+    from explorer.training.result import Diverged, Progress, Result
+    from explorer.training.trainer import train
 
-LATER = {"cost": ("Cost", "estimate"), "loop": ("Diverged", "Progress", "Result", "train")}
+LATER = {"cost": ("Cost", "estimate"), "result": ("Diverged", "Progress", "Result"), "trainer": ("train",)}
 HOME = {name: module for module, names in LATER.items() for name in names}
 
 
@@ -29,13 +31,13 @@ __all__ = [
     "METRICS",
     "Cost",
     "Diverged",
+    "EpochPreview",
     "Progress",
     "Result",
-    "Sight",
     "estimate",
     "newest",
+    "preview_epochs",
     "read_metrics",
-    "read_sight",
-    "sight_epochs",
+    "read_preview",
     "train",
 ]

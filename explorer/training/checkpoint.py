@@ -1,4 +1,4 @@
-"""A run's state on disk: durable safetensors files, the last two kept, each believed only if its checksum holds."""
+"""Checkpoints, a run's state on disk: durable safetensors files, the last two kept, believed only if the checksum holds."""
 
 from __future__ import annotations
 

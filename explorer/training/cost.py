@@ -1,4 +1,4 @@
-"""What a run would cost on this computer, from timing a few updates of it. Writes nothing, needs no data set."""
+"""An estimate of a run's time and memory on this computer, from timing a few updates. Writes nothing, needs no data set."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 
 from explorer.core import Cancelled, seeded
 from explorer.data import dataset
-from explorer.defenses._recipe import Recipe
-from explorer.training.augment import Augmented
-from explorer.training.images import HELD_OUT, HeldOut, TrainingImages
-from explorer.training.learner import Learner, Stop
+from explorer.defenses.recipe import Recipe
+from explorer.training.data import HELD_OUT, Augmented, HeldOut, TrainingImages
 from explorer.training.memory import peak_memory
+from explorer.training.result import Stop
+from explorer.training.trainer import Trainer
 
 UPDATES = 4  # timed of each kind of update; the first of a kind warms up and does not count
 SCORED = 50  # images, of which the scoring of the held-out ones is extrapolated
@@ -51,18 +51,18 @@ def estimate(
     """
     device = torch.device(device)
     recipe = recipe.from_scratch()  # other weights cost the same
-    learner = Learner(recipe, _random_images(recipe, device), device, bf16, should_stop=should_stop)
+    trainer = Trainer(recipe, _random_images(recipe, device), device, bf16, should_stop=should_stop)
     passes = [recipe.passes(epoch) for epoch in range(recipe.epochs)]
     kinds = sorted(set(passes), key=passes.index)
     count = (dataset(recipe.dataset).rows["train"] - HELD_OUT) if limit is None else limit
     seconds: dict[int, list[float]] = {kind: [] for kind in kinds}
     scoring: float | None = None
-    learner.state.model.train()
+    trainer.state.model.train()
 
     def update(kind: int) -> float:
-        learner.state.epoch = passes.index(kind)
+        trainer.state.epoch = passes.index(kind)
         began = time.perf_counter()
-        learner.update(torch.arange(recipe.batch, device=device), learner.learning_rate(0))  # waits for the device
+        trainer.update(torch.arange(recipe.batch, device=device), trainer.learning_rate(0))  # waits for the device
         return time.perf_counter() - began
 
     def so_far() -> Cost:
@@ -80,7 +80,7 @@ def estimate(
             update(kind)
             seconds[kind].append(update(kind))
             yield so_far()
-        scoring = _scoring(learner, limit)
+        scoring = _scoring(trainer, limit)
         yield so_far()
         for _ in range(updates - 1):
             for kind in kinds:
@@ -90,11 +90,11 @@ def estimate(
         raise Cancelled("The estimate was stopped.") from None
 
 
-def _scoring(learner: Learner, limit: int | None) -> float:
+def _scoring(trainer: Trainer, limit: int | None) -> float:
     began = time.perf_counter()
-    learner.score()
+    trainer.score()
     held = HELD_OUT if limit is None else max(limit // 4, 1)
-    return (time.perf_counter() - began) * held / len(learner.images.held_y)
+    return (time.perf_counter() - began) * held / len(trainer.images.held_y)
 
 
 def _random_images(recipe: Recipe, device: torch.device) -> TrainingImages:

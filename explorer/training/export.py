@@ -1,4 +1,4 @@
-"""From a finished run to a model of the zoo: weights and a card that says what was done, on what, for how long."""
+"""Export of a trained model to the zoo: its weights and a card that says what was done, on what, for how long."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from explorer.core import BadCheckpoint, Classifier, InvalidValue, seeded
 from explorer.core.device import hardware_name
 from explorer.data import load
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe, accuracy
+from explorer.defenses.recipe import Recipe, accuracy
 from explorer.features.reference import write_features
 from explorer.models import zoo
 from explorer.models.zoo import Card
-from explorer.training.loop import Result
+from explorer.training.result import Result
 
 CAST_IMAGES = 2000  # test images on which float32 and float16 weights are compared
 CAST_DRAWS = 10  # of a stochastic network, each on all these images
@@ -65,7 +65,7 @@ def export(
     about, check = _cast(Card(**draft | {"training": training}), model)
     card = zoo.write(folder, replace(about, training=training | {"cast_check": check}), model)
     place = folder / f"{name.split('/')[-1]}.json"
-    write_features(zoo.load_file(place, model.device), card.dataset, card.sha256, zoo.features_beside(place))
+    write_features(zoo.load_file(place, model.device), card.dataset, card.sha256, zoo.features_path(place))
     return card
 
 
@@ -107,8 +107,8 @@ def _card(result: Result, recipe: Recipe, key: str, name: str) -> dict[str, Any]
     }
     if len(result.history) < recipe.epochs:
         training["ended_after"] = len(result.history)
-    if result.remark:
-        training["remark"] = result.remark
+    if result.warning:
+        training["remark"] = result.warning
     if recipe.start:
         training["start"] = {"name": recipe.start, "sha256": zoo.card(recipe.start).sha256}
     return {

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run measured, one JSON object a line, only ever appended to.
+"""The metrics log of a run, metrics.jsonl: one JSON object a line, only ever appended to.
 
 {"kind": "start", "update", "epoch", "updates", "epochs", "images", "held_out"}
 {"kind": "update", "update", "epoch", "loss", "learning_rate", "images_per_second", "seconds", "memory"}

@@ -1,4 +1,7 @@
-"""Everything that a run is between two updates: what a checkpoint holds, so that going on is going on bit for bit."""
+"""The training state, all that a checkpoint holds: model, EMA, optimiser, random generator and where the run stands.
+
+Going on from it is going on bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, seeded
-from explorer.defenses._recipe import Recipe
-from explorer.training.averaging import Averaged
-from explorer.training.descent import DESCENTS
+from explorer.core import BadCheckpoint, Classifier, seeded
+from explorer.defenses.recipe import Recipe
+from explorer.models import zoo
+from explorer.models.untrained import untrained
+from explorer.training.optim import EMA, OPTIMIZERS
 
 NUMBERS = ("epoch", "index", "ordered", "running", "seconds", "epoch_seconds", "history", "best_epoch", "best_score")
+
+
+def build(recipe: Recipe, device: torch.device) -> Classifier:
+    """A fresh model of the recipe's architecture; initial weights from the recipe's seed or its `start`."""
+    name, arguments = recipe.architecture()
+    model = untrained(recipe.dataset, name, arguments, recipe.seed)
+    own, mine = recipe.initial(), model.state_dict()
+    unfit = sorted(key for key, tensor in own.items() if key not in mine or mine[key].shape != tensor.shape)
+    if unfit:
+        raise BadCheckpoint(f"The weights that this run starts from do not fit {name} {arguments}, for one {unfit[0]}.")
+    model.load_state_dict(own, strict=False)
+    if recipe.start:
+        source = zoo.load(recipe.start, device="cpu").state_dict()
+        mine = {key: value.shape for key, value in model.state_dict().items()}
+        if mine != {key: value.shape for key, value in source.items()}:
+            raise BadCheckpoint(
+                f"{recipe.start} cannot start this run: its architecture differs from {name} {arguments}."
+            )
+        model.load_state_dict(source)
+    model = model.to(device)
+    return model.to(memory_format=layout_of(model))
 
 
 def layout_of(model: Classifier) -> torch.memory_format:
@@ -26,22 +51,22 @@ def layout_of(model: Classifier) -> torch.memory_format:
 
 
 class RunState:
-    """Model, averaged weights, optimiser, the run's one generator, and where the run stands.
+    """Model, averaged weights (EMA), optimiser, the run's one generator, and where the run stands.
 
     All randomness of a run comes from `rng`; torch's global generator is never drawn from.
     """
 
     def __init__(self, recipe: Recipe, model: Classifier, device: torch.device):
         self.model, self.device, self.layout = model, device, layout_of(model)
-        self.averaged = Averaged(model, recipe.ema)
+        self.ema = EMA(model, recipe.ema)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         free = [p for p in model.parameters() if p.ndim <= 1]
-        self.descent = DESCENTS[recipe.optimizer]([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
+        self.optimizer = OPTIMIZERS[recipe.optimizer]([(decayed, recipe.weight_decay), (free, 0.0)], recipe.momentum)
         self.rng = seeded(recipe.seed + 1, device)
         self.ordered = False  # this epoch's order has been drawn
         self.order_rng = self.rng.get_state()  # the generator's state before it was
         self.batch_rng = self.rng.get_state()  # the generator's state before the present batch's images were drawn
-        self.carried = {key: t.to(device) for key, t in recipe.carried((recipe.batch, *model.input_shape)).items()}
+        self.buffers = {key: t.to(device) for key, t in recipe.buffers((recipe.batch, *model.input_shape)).items()}
         self.epoch, self.index = 0, 0  # epochs finished; updates done in the one under way
         self.running = 0.0  # sum of this epoch's losses so far
         self.seconds, self.epoch_seconds = 0.0, 0.0  # trained so far; of that, in this epoch
@@ -66,22 +91,23 @@ class RunState:
         self.history.append(entry)
         if entry["score"] >= self.best_score:
             self.best_score, self.best_epoch = entry["score"], self.epoch
-            self.best = {key: value.clone() for key, value in self.averaged.model.state_dict().items()}
+            self.best = {key: value.clone() for key, value in self.ema.model.state_dict().items()}
 
     def finite(self) -> bool:
         """Whether all averaged weights and statistics are: the last update of an epoch may have spoilt them unseen."""
-        return all(bool(t.isfinite().all()) for t in self.averaged.model.state_dict().values())
+        return all(bool(t.isfinite().all()) for t in self.ema.model.state_dict().values())
 
     def tensors(self) -> dict[str, Tensor]:
+        """By the names of the first version: runs that it began go on."""
         kept = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        kept |= {f"average.{key}": value for key, value in self.averaged.model.state_dict().items()}
+        kept |= {f"average.{key}": value for key, value in self.ema.model.state_dict().items()}
         kept |= {f"best.{key}": value for key, value in self.best.items()}
-        kept |= self.descent.tensors()
-        kept |= {f"carried.{key}": value for key, value in self.carried.items()}
+        kept |= self.optimizer.tensors()
+        kept |= {f"carried.{key}": value for key, value in self.buffers.items()}
         return kept | {"rng": self.rng.get_state(), "order_rng": self.order_rng, "batch_rng": self.batch_rng}
 
     def facts(self) -> dict[str, Any]:
-        return {"averaged": self.averaged.updates} | {name: getattr(self, name) for name in NUMBERS}
+        return {"averaged": self.ema.updates} | {name: getattr(self, name) for name in NUMBERS}
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Back to what `tensors` and `facts` were. Raises KeyError, RuntimeError or ValueError for another model's."""
@@ -90,14 +116,14 @@ class RunState:
             return {k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
 
         self.model.load_state_dict(part("model."))
-        self.averaged.model.load_state_dict(part("average."))
+        self.ema.model.load_state_dict(part("average."))
         self.best = part("best.")
-        self.descent.restore(tensors)
+        self.optimizer.restore(tensors)
         self.rng.set_state(tensors["rng"])
         self.order_rng = tensors["order_rng"]
         self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch
         kept = part("carried.")
-        self.carried = {key: kept[key] for key in self.carried}
-        self.averaged.updates = facts["averaged"]
+        self.buffers = {key: kept[key] for key in self.buffers}
+        self.ema.updates = facts["averaged"]
         for name in NUMBERS:
             setattr(self, name, facts[name])

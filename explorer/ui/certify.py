@@ -14,7 +14,7 @@ from explorer.certify import CertifyParams, largest_radius
 from explorer.certify.bounds import certified_radius, fewest_draws
 from explorer.core import BadCheckpoint, ExplorerError
 from explorer.data.pictures import amplification
-from explorer.engine import Ticket
+from explorer.engine import Future
 from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedSearch, attack_smoothed_work
 from explorer.engine.certifying import DEADLINE, MOST, Certifying, CertifyRequest, certify_work
 from explorer.models import zoo
@@ -204,7 +204,7 @@ def line() -> str:
     return f"{session_id()} certify"
 
 
-def submitted(work: Callable[[], Callable]) -> Ticket | None:
+def submitted(work: Callable[[], Callable]) -> Future | None:
     """Work queued; what cannot be started becomes a notice."""
     try:
         return engine().submit(line(), work(), alive=still_open(), deadline=DEADLINE)
@@ -223,20 +223,20 @@ def begin() -> None:
 
 def start(request: CertifyRequest) -> None:
     state = st.session_state
-    for key in ("certify.ticket", "certify.attack"):
+    for key in ("certify.future", "certify.attack"):
         if state.get(key) is not None:
             state[key].cancel()
     state["certify.shown"], state["certify.attack"] = request, None
-    state["certify.ticket"] = submitted(lambda: certify_work(engine(), request))
+    state["certify.future"] = submitted(lambda: certify_work(engine(), request))
 
 
 def running() -> bool:
-    ticket = st.session_state.get("certify.ticket")
-    return ticket is not None and not ticket.finished
+    future = st.session_state.get("certify.future")
+    return future is not None and not future.finished
 
 
 def cancel() -> None:
-    st.session_state["certify.ticket"].cancel()
+    st.session_state["certify.future"].cancel()
 
 
 def notices(current: Callable[[], Any], is_shown: Callable[[Any], bool]) -> None:
@@ -257,23 +257,23 @@ def is_shown(request: CertifyRequest) -> bool:
 
 def watch() -> None:
     """One picture's certificate; looks at a running one again and again, and stands still when it has ended."""
-    ticket: Ticket[Certifying] | None = st.session_state.get("certify.ticket")
-    if ticket is None:
+    future: Future[Certifying] | None = st.session_state.get("certify.future")
+    if future is None:
         return
     request: CertifyRequest = st.session_state["certify.shown"]
     stage.set_link({} if request.one.is_upload else request.to_query())
-    polling = not ticket.finished
-    look_again(_stage, ticket, polling, every=POLL if polling else None, key="certify.stage")
+    polling = not future.finished
+    look_again(_stage, future, polling, every=POLL if polling else None, key="certify.stage")
 
 
-def _await_votes(ticket: Ticket[Certifying]) -> None:
+def _await_votes(future: Future[Certifying]) -> None:
     """Wait a moment for the first votes that count, so that the first drawing can tell a radius."""
-    ticket.wait_for(lambda now: now.certificate is not None or bool(now.tally is not None and now.tally.drawn), PATIENCE)
+    future.wait_for(lambda now: now.certificate is not None or bool(now.progress is not None and now.progress.n_drawn), PATIENCE)
 
 
-def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
-    _await_votes(ticket)
-    now = ticket.latest
+def _stage(future: Future[Certifying], polling: bool) -> None:
+    _await_votes(future)
+    now = future.latest
     if now is not None:
         st.caption(words.title(now.request))
         _verdict(now)
@@ -282,14 +282,14 @@ def _stage(ticket: Ticket[Certifying], polling: bool) -> None:
         _figures(_worth_drawing(now))
         if now.certificate is not None:
             st.session_state.setdefault("certify.made", {})[now.request] = now.certificate
-    stage.say_how_it_stands(ticket, polling)
-    if ticket.state == "cancelled":
+    stage.say_how_it_stands(future, polling)
+    if future.state == "cancelled":
         st.caption("A certificate that was stopped certifies nothing. Asked for again, it begins with the very same draws.")
 
 
 def _verdict(now: Certifying) -> None:
     if now.certificate is None:
-        text = "**Beginning.**" if now.tally is None else words.so_far(now.tally, now.request.classes)
+        text = "**Beginning.**" if now.progress is None else words.so_far(now.progress, now.request.classes)
         st.info(text, icon=":material/hourglass:")
         return
     kind, text = words.verdict(now.certificate, now.request.classes, now.request.label)
@@ -313,7 +313,7 @@ def _pictures(now: Certifying) -> None:
     classes, truth = now.request.classes, now.request.label
     own = now.clean if truth is None else truth
     looks = [(now.picture, now.clean, "the picture", "<br>no noise")]
-    looks += [(pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.said, strict=False)]
+    looks += [(pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.copy_classes, strict=False)]
     cells = []
     for pixels, said, what, more in looks:
         right, name = said == own, escape(classes[said])
@@ -345,11 +345,11 @@ def _worth_drawing(now: Certifying) -> Certifying:
 
 
 def _done(now: Certifying) -> int:
-    return 0 if now.tally is None else now.tally.done
+    return 0 if now.progress is None else now.progress.done
 
 
 def _figures(now: Certifying) -> None:
-    request, c, t = now.request, now.certificate, now.tally
+    request, c, t = now.request, now.certificate, now.progress
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**The votes**")
@@ -372,7 +372,7 @@ def _figures(now: Certifying) -> None:
         cap = np.array([largest_radius(request.sigma, int(k), request.alpha) for k in steps])
         empty = np.zeros(0)
         figure = plots.course(
-            now.course.get("drawn", empty),
+            now.course.get("n_drawn", empty),
             now.course.get("radius", empty),
             steps,
             cap,
@@ -399,11 +399,11 @@ def dark() -> bool:
 
 def outcome() -> None:
     """What the certificate is held against, what decides about it, and what it does not say."""
-    ticket: Ticket[Certifying] | None = st.session_state.get("certify.ticket")
+    future: Future[Certifying] | None = st.session_state.get("certify.future")
     request: CertifyRequest | None = st.session_state.get("certify.shown")
-    if ticket is None or request is None:
+    if future is None or request is None:
         return
-    now = ticket.latest
+    now = future.latest
     done = now is not None and now.certificate is not None
     _attack_section(request, now if done else None)
     _what_sigma_and_n_do(request, now if done else None)
@@ -502,14 +502,14 @@ def _others_of_this_picture(request: CertifyRequest) -> None:
 
 def _attack_section(request: CertifyRequest, now: Certifying | None) -> None:
     st.subheader("Proof and attack on one axis", anchor=False)
-    ticket: Ticket[SmoothedSearch] | None = st.session_state.get("certify.attack")
-    polling = ticket is not None and not ticket.finished
+    future: Future[SmoothedSearch] | None = st.session_state.get("certify.attack")
+    polling = future is not None and not future.finished
     look_again(_attack, request, now, polling, every=POLL if polling else None, key="certify.attacked")
 
 
 def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> None:
     state = st.session_state
-    ticket: Ticket[SmoothedSearch] | None = state.get("certify.attack")
+    future: Future[SmoothedSearch] | None = state.get("certify.attack")
     text, press = st.columns([4, 1.6], vertical_alignment="center")
     text.markdown(
         "The certificate says what **no** attack can do. An attack shows what **one** attack could: here those that are made "
@@ -519,17 +519,17 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
         remember(SmoothedAttack, "certify.by")
         preset_row(SmoothedAttack, "certify.by")
         st.caption(words.effort())
-    if ticket is not None and not ticket.finished:
+    if future is not None and not future.finished:
         if press.button("Cancel the attack", icon=":material/stop_circle:", key="certify.attack.cancel", width="stretch"):
-            ticket.cancel()
-            ticket.wait(2)
+            future.cancel()
+            future.wait(2)
             st.rerun()
     elif press.button(
         "Attack the smoothed model", icon=":material/bolt:", key="certify.attack.run", width="stretch", disabled=now is None
     ):
         _begin_attack(request, now)
         st.rerun()
-    search = None if ticket is None else ticket.latest
+    search = None if future is None else future.latest
     certificate = None if now is None else now.certificate
     proven = certificate.radius if certificate is not None and certificate.label is not None else None
     if search is not None and search.alarm is not None:
@@ -537,7 +537,7 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
     elif search is not None:
         found, sentence = words.searched(search, request.classes)
         (st.warning if found else st.info)(sentence, icon=":material/bolt:" if found else ":material/shield:")
-    elif ticket is None:
+    elif future is None:
         st.caption("Not attacked yet." if now is not None else "The attack can start when the certificate is there.")
     if search is not None and polling:
         st.progress(*words.trying(search))
@@ -545,8 +545,8 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
         _axis(proven, search)
     if search is not None and search.found is not None:
         _found(search, now)
-    if ticket is not None:
-        stage.say_how_it_stands(ticket, polling)
+    if future is not None:
+        stage.say_how_it_stands(future, polling)
     if search is not None and search.conditions:
         st.markdown("\n".join(f"- {sentence}" for sentence in words.search_notes(search)))
     with st.expander("How it is attacked, and all conditions"):
@@ -589,7 +589,7 @@ def _found(search: SmoothedSearch, now: Certifying) -> None:
     pictures = (
         (now.picture, "the picture", f"smoothed model: <b>{escape(classes[search.clean.label])}</b>"),
         (GREY + factor * change, "the change, amplified", f"the change, × {factor:g}"),
-        (search.found, "the attacked picture", f"smoothed model: <b>{escape(classes[search.said])}</b>"),
+        (search.found, "the attacked picture", f"smoothed model: <b>{escape(classes[search.found_class])}</b>"),
     )
     cells = "".join(_cell(pixels, alt, text, True) for pixels, alt, text in pictures)
     st.html(f'<div style="max-width:520px">{_STRIP.format(count=len(pictures), cells=cells)}</div>')

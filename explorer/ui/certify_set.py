@@ -10,8 +10,9 @@ import streamlit as st
 
 from explorer.core import ExplorerError, wilson
 from explorer.data import DATASETS
-from explorer.engine import Ticket
-from explorer.engine.certifying import MOST, CertifiedSet, CertifySetRequest, certify_set_work
+from explorer.engine import Future
+from explorer.engine.certifying import MOST
+from explorer.engine.certifying_set import CertifiedSet, CertifySetRequest, certify_set_work
 from explorer.engine.request import from_link
 from explorer.evaluation import published
 from explorer.evaluation.tables import NOT_MEASURED
@@ -89,8 +90,8 @@ def headline() -> None:
     columns = st.columns([3, 1.6, 1.9, 1.5], vertical_alignment="bottom")
     certify.model_and_noise(columns)
     certify.draws_box(columns[2], "certify.each", CertifySetRequest.n)
-    if (ticket := _running()) is not None:
-        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=ticket.cancel, width="stretch", key="certify.set.cancel")
+    if (future := _running()) is not None:
+        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=future.cancel, width="stretch", key="certify.set.cancel")
     else:
         columns[3].button(
             "Certify", type="primary", icon=":material/verified_user:", on_click=_begin, width="stretch", key="certify.set.begin",
@@ -120,19 +121,19 @@ def _start(request: CertifySetRequest) -> None:
     state = st.session_state
     if (running := _running()) is not None:
         running.cancel()
-    ticket = certify.submitted(lambda: certify_set_work(engine(), request))
-    if ticket is not None:
+    future = certify.submitted(lambda: certify_set_work(engine(), request))
+    if future is not None:
         others = [(asked, old) for asked, old in state["certify.sets"] if asked != request]
-        state["certify.sets"] = [*others, (request, ticket)][-KEPT:]
+        state["certify.sets"] = [*others, (request, future)][-KEPT:]
 
 
-def _running() -> Ticket[CertifiedSet] | None:
-    return next((ticket for _, ticket in st.session_state["certify.sets"] if not ticket.finished), None)
+def _running() -> Future[CertifiedSet] | None:
+    return next((future for _, future in st.session_state["certify.sets"] if not future.finished), None)
 
 
 def _forget() -> None:
-    if (ticket := _running()) is not None:
-        ticket.cancel()
+    if (future := _running()) is not None:
+        future.cancel()
     st.session_state["certify.sets"] = []
 
 
@@ -152,15 +153,15 @@ def watch() -> None:
 
 def _stage(polling: bool) -> None:
     state = st.session_state
-    tickets: list[Ticket[CertifiedSet]] = [ticket for _, ticket in state["certify.sets"]]
+    futures: list[Future[CertifiedSet]] = [future for _, future in state["certify.sets"]]
     st.markdown(
         "**Certified accuracy**: the share of pictures that the smoothed model gets right, and provably so for every change up to the "
         "radius. Less noise keeps more accuracy, more noise reaches farther."
     )
-    if tickets:
-        stage.await_first(tickets[-1])
-        _progress(tickets[-1])
-    sets = [ticket.latest for ticket in tickets if ticket.latest is not None]
+    if futures:
+        stage.await_first(futures[-1])
+        _progress(futures[-1])
+    sets = [future.latest for future in futures if future.latest is not None]
     sets = [now for now in sets if now.certificates]
     cards = _cards()
     st.session_state.setdefault("certify.set.cards", True)
@@ -185,8 +186,8 @@ def _stage(polling: bool) -> None:
             "average radius small, too. Average radius: 0 where the answer is wrong or missing. A few pictures with large radii "
             "weigh much in it, and a model that is good at easy pictures alone can raise it: look at the whole curve."
         )
-    if tickets:
-        stage.say_how_it_stands(tickets[-1], polling)
+    if futures:
+        stage.say_how_it_stands(futures[-1], polling)
     if sets:
         left, _ = st.columns([1, 3])
         left.button("Clear what was made here", icon=":material/close:", on_click=_forget, key="certify.set.clear")
@@ -200,8 +201,8 @@ def _stage(polling: bool) -> None:
             st.markdown("\n".join(f"- {line}" for line in lines))
 
 
-def _progress(ticket: Ticket[CertifiedSet]) -> None:
-    now = ticket.latest
+def _progress(future: Future[CertifiedSet]) -> None:
+    now = future.latest
     if now is None:
         return
     done, of = len(now.certificates), len(now.rows)
@@ -211,7 +212,7 @@ def _progress(ticket: Ticket[CertifiedSet]) -> None:
         st.progress(1.0, f"{text}{made}, {duration(now.seconds)} of computing.")
         return
     fresh = now.done - now.kept * (now.request.n0 + now.request.n)
-    left = (now.total - now.done) * now.seconds / fresh if fresh > 0 and not ticket.finished else float("nan")
+    left = (now.total - now.done) * now.seconds / fresh if fresh > 0 and not future.finished else float("nan")
     st.progress(min(now.done / now.total, 1.0), f"{text}, {'about ' + duration(left) + ' left' if left == left else 'estimating'}.")
 
 
@@ -239,7 +240,7 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
         cells = [_share(right / total, *wilson(right, total)), _share(noisy.value, noisy.low, noisy.high), *certified]
         mean = plots.down(acr.value, 3) + (f" [{acr.low:.3f} to {acr.high:.3f}]" if acr.low < acr.high else "")
         title = certify_tables.called(zoo.card(now.request.model), now.request.sigma)
-        rows.append([title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.tally["abstained"])])
+        rows.append([title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.counts["abstained"])])
     for card in cards:
         for sigma, measures in certify_tables.certified(card).items():
             certified = (certify_tables.cell(measures, radius) for radius in SHOWN)
@@ -295,14 +296,14 @@ def _ordinary(cards: Sequence[Card]) -> None:
     st.markdown(words.ORDINARY)
     if ordinary is None:
         return
-    for request, ticket in state["certify.sets"]:
-        now = ticket.latest
+    for request, future in state["certify.sets"]:
+        now = future.latest
         if request.model == ordinary.name and now is not None and now.certificates:
             right, total = now.natural
             st.markdown(
                 f"Measured here: **{ordinary.title}** is right about {tallies.percent(right / total, total)} of {total} clean "
                 f"pictures, about {tallies.percent(now.noisy.value, now.noisy.n)} of noisy copies at sigma {request.sigma:g}, and "
-                f"certified right for {now.tally['right']} of {len(now.certificates)}."
+                f"certified right for {now.counts['right']} of {len(now.certificates)}."
             )
     st.button(
         f"Certify “{ordinary.title}” on the same pictures", icon=":material/visibility_off:", key="certify.set.ordinary",

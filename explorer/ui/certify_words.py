@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from explorer.certify import Certificate, Tally
+from explorer.certify import Certificate, CertifyProgress
 from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedSearch
 from explorer.engine.certifying import Certifying, CertifyRequest
 from explorer.models import zoo
@@ -31,16 +31,16 @@ def title(request: CertifyRequest) -> str:
     )
 
 
-def so_far(tally: Tally, classes: Sequence[str]) -> str:
+def so_far(progress: CertifyProgress, classes: Sequence[str]) -> str:
     """A certificate in the making."""
-    if tally.selected is None or tally.drawn == 0:
+    if progress.selected is None or progress.n_drawn == 0:
         return "**Choosing the class** by the first noisy copies; fresh ones will then measure how often it wins."
-    name, votes = classes[tally.selected], tally.estimation[tally.selected]
-    seen = f"{votes:,} of {tally.drawn:,} noisy copies are seen as {name}"
-    if tally.radius is None:
+    name, votes = classes[progress.selected], progress.estimation[progress.selected]
+    seen = f"{votes:,} of {progress.n_drawn:,} noisy copies are seen as {name}"
+    if progress.radius is None:
         return f"**No radius yet.** {seen}: not enough to be sure of more than one half."
     return (
-        f"**{name}, radius at least {down(tally.radius, 3)} so far.** {seen}. This bound may be watched as it grows; the "
+        f"**{name}, radius at least {down(progress.radius, 3)} so far.** {seen}. This bound may be watched as it grows; the "
         "certificate itself is made once, from all copies, and usually reaches farther."
     )
 
@@ -84,7 +84,7 @@ def progress(now: Certifying) -> tuple[float, str]:
             return 1.0, "Made before: the same question gets the same certificate, never another try."
         spent = f"{now.seconds:.1f} s" if now.seconds < 60 else duration(now.seconds)
         return 1.0, f"All {total:,} noisy copies have voted, in {spent} of computing."
-    done = 0 if now.tally is None else now.tally.done
+    done = 0 if now.progress is None else now.progress.done
     return done / total, f"{done:,} of {total:,} noisy copies have voted."
 
 
@@ -152,7 +152,7 @@ def trying(search: SmoothedSearch) -> tuple[float, str]:
     """How far the attack at one distance is, in [0, 1], and how many distances were tried: how many there will be is not known."""
     n = len(search.probes)
     done = f"{n} distance{'' if n == 1 else 's'} tried, {search.seconds:.0f} s of computing"
-    now = search.trying
+    now = search.attempt
     if now is None:
         return 0.0, f"Looking at the untouched picture. {done}."
     doing = "is judged by PREDICT" if now.step >= now.steps else f"step {now.step} of {now.steps}"
@@ -173,7 +173,7 @@ def searched(search: SmoothedSearch, classes: Sequence[str]) -> tuple[bool, str]
         if held is None:
             return False, "**The first attack is under way.**"
         return False, f"**No attack succeeded{so_far}**, up to L2 {held:.3g}. That is no proof: another attack might."
-    words = f"**Nearest attack{so_far}: L2 {search.distance:.3f}**, where the smoothed model sees {classes[search.said]}."
+    words = f"**Nearest attack{so_far}: L2 {search.distance:.3f}**, where the smoothed model sees {classes[search.found_class]}."
     if proven:
         gap = search.distance / proven
         words += (
@@ -188,7 +188,7 @@ def alarmed(search: SmoothedSearch, classes: Sequence[str]) -> str:
     proven, c = search.certificate.radius_text(4), search.certificate
     return (
         f"**Alarm: an attack inside the certified radius.** At L2 distance {search.distance:.4f} the smoothed model sees "
-        f"{classes[search.said]}, although nothing nearer than {proven} should change its answer, {classes[c.label]}. This must not "
+        f"{classes[search.found_class]}, although nothing nearer than {proven} should change its answer, {classes[c.label]}. This must not "
         f"happen, except by bad luck of the draws (probability {c.alpha:g}) or through rounding, where the certificate is not "
         "sound in floating point. Otherwise something is wrong: with the certificate, the prediction or this app. Please keep "
         "the conditions below."

@@ -9,9 +9,18 @@ import streamlit as st
 
 from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError
-from explorer.engine import AttackRequest, Ticket, captions, eps_text
+from explorer.engine import AttackRequest, Future, captions, eps_text
 from explorer.engine.captions import article, noun, percent
-from explorer.engine.compare import EACH, FEWEST, MOST, TRANSFER, CompareRequest, Comparison, Lane, compare_work
+from explorer.engine.compare import (
+    EACH,
+    MAX_MODELS,
+    MIN_MODELS,
+    TRANSFER,
+    CompareRequest,
+    Comparison,
+    ModelLane,
+    compare_work,
+)
 from explorer.models import zoo
 from explorer.ui import controls, stage, verdicts
 from explorer.ui.forms import put
@@ -21,7 +30,7 @@ from explorer.ui.trace_player import trace_player
 FAVOURITES = ("cifar10/baseline", "cifar10/pgd-linf", "cifar10/lwta")  # shown first: they fall at different steps
 TRAVEL = 0.001  # seconds for a recorded image to reach a browser, on a busy machine
 LONGEST = 1.5  # seconds between two looks at a running comparison
-TICKET, SHOWN, RUN = "compare.ticket", "compare.shown", "compare.run"
+FUTURE, SHOWN, RUN = "compare.future", "compare.shown", "compare.run"
 
 NO_ROBUSTNESS = (
     "A model that a transferred image does not fool is not thereby robust: the attack never looked at it. "
@@ -55,7 +64,7 @@ def open_first() -> None:
     """The page opens with a comparison being played: the link's, else what another page chose, else a good one."""
     state = st.session_state
     back = stage.gone_back()
-    if TICKET in state and not back:
+    if FUTURE in state and not back:
         return
     query = st.query_params.to_dict()
     if not query and "image" in state:
@@ -84,7 +93,7 @@ def _first_request(query: dict[str, str]) -> tuple[CompareRequest, str | None]:
         except ExplorerError as error:
             complaint = controls.not_followed(error)
     attack = controls.default_request()
-    return CompareRequest(attack, tuple(_usual_models(attack.dataset))), complaint
+    return CompareRequest(attack, tuple(_usual_models(attack.dataset))).checked(), complaint
 
 
 def _usual_models(dataset: str, chosen: str | None = None) -> list[str]:
@@ -112,8 +121,8 @@ def headline() -> None:
     titles = controls.model_titles()
     models = chosen_models()
     st.multiselect(
-        "Beside each other", list(titles), key="models", persist_state="session", format_func=titles.get, max_selections=MOST,
-        placeholder=f"Choose {FEWEST} to {MOST} models",
+        "Beside each other", list(titles), key="models", persist_state="session", format_func=titles.get, max_selections=MAX_MODELS,
+        placeholder=f"Choose {MIN_MODELS} to {MAX_MODELS} models",
     )  # fmt: skip
     crafts = [EACH, *models]
     st.session_state.setdefault("craft", EACH)
@@ -139,7 +148,7 @@ def current_request() -> CompareRequest:
     if craft in models:  # the source comes first
         models = [craft, *(name for name in models if name != craft)]
     attack = controls.current_request(models[0] if models else None)
-    return CompareRequest(attack, tuple(models), EACH if craft == EACH else TRANSFER).within()
+    return CompareRequest(attack, tuple(models), EACH if craft == EACH else TRANSFER).checked().within()
 
 
 # Running it
@@ -149,12 +158,12 @@ def start(request: CompareRequest) -> None:
     """Begin a comparison for this session; an earlier one still running is stopped."""
     state = st.session_state
     if running():
-        state[TICKET].cancel()
+        state[FUTURE].cancel()
     state[SHOWN], state[RUN] = request, state.get(RUN, 0) + 1
     try:
-        state[TICKET] = engine().submit(session_id(), compare_work(engine(), request), alive=still_open())
+        state[FUTURE] = engine().submit(session_id(), compare_work(engine(), request), alive=still_open())
     except ExplorerError as error:
-        state[TICKET], state["notice"] = None, str(error)
+        state[FUTURE], state["notice"] = None, str(error)
 
 
 def begin() -> None:
@@ -162,21 +171,21 @@ def begin() -> None:
     try:
         start(current_request())
     except ExplorerError as error:
-        st.session_state.setdefault(TICKET, None)
+        st.session_state.setdefault(FUTURE, None)
         st.session_state["notice"] = str(error)
 
 
 def running() -> bool:
     """Whether this session's comparison is under way."""
-    ticket: Ticket[Comparison] | None = st.session_state.get(TICKET)
-    return ticket is not None and not ticket.finished
+    future: Future[Comparison] | None = st.session_state.get(FUTURE)
+    return future is not None and not future.finished
 
 
 def cancel() -> None:
     """Stop this session's comparison; waits a moment, so that the page drawn next already says so."""
-    ticket: Ticket[Comparison] = st.session_state[TICKET]
-    ticket.cancel()
-    ticket.wait(1)
+    future: Future[Comparison] = st.session_state[FUTURE]
+    future.cancel()
+    future.wait(1)
 
 
 def is_shown(request: CompareRequest) -> bool:
@@ -188,30 +197,30 @@ def is_shown(request: CompareRequest) -> bool:
 
 def watch() -> None:
     """The players; looks at a running comparison again and again, and stands still when it has ended."""
-    ticket: Ticket[Comparison] | None = st.session_state.get(TICKET)
-    if ticket is None:
+    future: Future[Comparison] | None = st.session_state.get(FUTURE)
+    if future is None:
         return
     st.html(_CSS)
     shown: CompareRequest = st.session_state[SHOWN]
     stage.set_link({} if shown.attack.is_upload else shown.to_query())  # an upload has no link
-    polling = not ticket.finished
+    polling = not future.finished
     pause = min(len(shown.models) * stage.POLL + shown.frames * TRAVEL, LONGEST)  # all walks travel whole each time
-    look_again(_lanes, ticket, polling, every=pause if polling else None, key="compare stage")
+    look_again(_lanes, future, polling, every=pause if polling else None, key="compare stage")
 
 
-def _lanes(ticket: Ticket[Comparison], polling: bool) -> None:
-    stage.await_first(ticket)
-    finished, comparison = ticket.finished, ticket.latest
+def _lanes(future: Future[Comparison], polling: bool) -> None:
+    stage.await_first(future)
+    finished, comparison = future.finished, future.latest
     if comparison is not None:
         lanes = comparison.lanes
         with st.container(key=f"lanes-{len(lanes)}"):
             for k, (lane, column) in enumerate(zip(lanes, st.columns(len(lanes)), strict=True)):
                 with column:
                     _player(lane, k, live=not finished)
-    stage.say_how_it_stands(ticket, polling)
+    stage.say_how_it_stands(future, polling)
 
 
-def _player(lane: Lane, k: int, live: bool) -> None:
+def _player(lane: ModelLane, k: int, live: bool) -> None:
     snapshot = lane.snapshot
     lines = captions(snapshot.trace, snapshot.result, zoo.card(lane.request.model).stochastic)
     trace_player(
@@ -230,13 +239,13 @@ def _player(lane: Lane, k: int, live: bool) -> None:
 
 def outcome() -> None:
     """What the finished comparison showed, under which conditions."""
-    ticket: Ticket[Comparison] | None = st.session_state.get(TICKET)
-    if ticket is None:
+    future: Future[Comparison] | None = st.session_state.get(FUTURE)
+    if future is None:
         return
     st.subheader("What happened", anchor=False)
-    comparison = ticket.latest
+    comparison = future.latest
     if comparison is None or any(lane.snapshot.result is None for lane in comparison.lanes):
-        st.caption("No verdicts: not all walks got to their end." if ticket.finished else "The verdicts come when all walks have ended.")
+        st.caption("No verdicts: not all walks got to their end." if future.finished else "The verdicts come when all walks have ended.")
         return
     request: CompareRequest = st.session_state[SHOWN]
     st.markdown(summary(comparison, request))
@@ -280,7 +289,7 @@ def table(comparison: Comparison) -> str:
     return "\n".join(rows)
 
 
-def row(lane: Lane) -> list[str]:
+def row(lane: ModelLane) -> list[str]:
     """What one lane came to, in words; every number is that of the image that counts."""
     trace, result = lane.snapshot.trace, lane.snapshot.result
     k = int(trace.predicted[result.best])
@@ -296,7 +305,7 @@ def row(lane: Lane) -> list[str]:
     ]
 
 
-def role(lane: Lane) -> str:
+def role(lane: ModelLane) -> str:
     """How the image on show came about: "white-box", "source, white-box" or "transfer from Baseline"."""
     if lane.is_transfer:
         return f"transfer from {_made_on(lane)}"
@@ -305,7 +314,7 @@ def role(lane: Lane) -> str:
     return f"source, {threat}{beside}" if lane.is_source else threat + beside
 
 
-def sentence(lane: Lane) -> str:
+def sentence(lane: ModelLane) -> str:
     """The verdict on fresh looks. Of a transfer it never says that the model holds."""
     trace, result, request = lane.snapshot.trace, lane.snapshot.result, lane.request
     stochastic = zoo.card(request.model).stochastic
@@ -322,7 +331,7 @@ def sentence(lane: Lane) -> str:
     return words
 
 
-def _of_transfer(lane: Lane) -> str:
+def _of_transfer(lane: ModelLane) -> str:
     trace, verdict = lane.snapshot.trace, lane.snapshot.result.verdict
     sees, true = (article(trace.classes[k]) for k in (int(verdict.predicted[0]), trace.label))
     if bool(trace.reached[0]) and bool(verdict.reached[0]):
@@ -333,14 +342,14 @@ def _of_transfer(lane: Lane) -> str:
     return f"**Transfer fails.** This model sees {sees}{wish}; that is no measure of its own robustness."
 
 
-def _counts(lane: Lane) -> bool:
+def _counts(lane: ModelLane) -> bool:
     """Whether the image that counts fools the model, and something was changed to that end."""
     trace, result = lane.snapshot.trace, lane.snapshot.result
     found = not trace.minimal or lane.is_transfer or bool(trace.reached[result.best])
     return bool(result.verdict.reached[0] & result.verdict.inside[0]) and found and not bool(trace.reached[0])
 
 
-def _first(lane: Lane) -> str:
+def _first(lane: ModelLane) -> str:
     """The first frame at which the goal holds, named as in the player."""
     trace = lane.snapshot.trace
     if trace.reached[0]:
@@ -371,7 +380,7 @@ def _effort(attack: AttackRequest) -> str:
     return "".join(f", {n} {word}{'' if n == 1 else 's'}" for word, n in found.items())
 
 
-def _full_conditions(lane: Lane) -> None:
+def _full_conditions(lane: ModelLane) -> None:
     trace = lane.snapshot.trace
     if lane.is_transfer:
         st.caption(f"Made on {lane.source}: the script is that model's. Then ask this one: `model(outcome.x)`.")
@@ -381,13 +390,13 @@ def _full_conditions(lane: Lane) -> None:
     st.code(json.dumps(lane.snapshot.result.conditions, indent=1, ensure_ascii=False), language="json")
 
 
-def _made_on(lane: Lane) -> str:
+def _made_on(lane: ModelLane) -> str:
     """The model whose answers made the image, and those an attack on several had beside it."""
     return " and ".join(map(_title, (lane.source or lane.request.model, *_partners(lane))))
 
 
-def _partners(lane: Lane) -> tuple[str, ...]:
-    return getattr(lane.request.method, "partners", ())
+def _partners(lane: ModelLane) -> tuple[str, ...]:
+    return lane.request.method.partners
 
 
 def _title(model: str) -> str:

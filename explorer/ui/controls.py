@@ -63,7 +63,7 @@ def default_request() -> AttackRequest:
         raise BadCheckpoint("There is no model to attack: the folder checkpoints/ holds no readable card. Get it again.")
     model = FAVOURITE if FAVOURITE in known else known[0]
     name = model.split("/")[0]
-    return AttackRequest(dataset=name, image=FIRST_PICTURES.get(name, 0), model=model)
+    return AttackRequest(dataset=name, image=FIRST_PICTURES.get(name, 0), model=model).checked()
 
 
 def show(request: AttackRequest) -> None:
@@ -248,7 +248,7 @@ def _attacks() -> list[str]:
 
 def current_request(model: str | None = None) -> AttackRequest:
     """What the controls say, against `model` (None: the chosen one), checked; raises ExplorerError with one sentence."""
-    return AttackRequest(**chosen_picture(), **attack_settings(model)).within()
+    return AttackRequest(**chosen_picture(), **attack_settings(model)).checked().within()
 
 
 def chosen_picture() -> dict[str, Any]:
@@ -335,15 +335,15 @@ def _jump_to_right(models: Sequence[str] | None) -> None:
     right = secrets.SystemRandom().sample(rows, min(64, len(rows)))
     for model in models or [state["model"]]:
         try:
-            ticket = engine().submit(session_id(), predict_work(engine(), model, images.x[right]), alive=still_open())
+            future = engine().submit(session_id(), predict_work(engine(), model, images.x[right]), alive=still_open())
         except ExplorerError as error:
             state["notice"] = str(error)
             return
-        ticket.wait(10)
-        if ticket.latest is None:
-            state["notice"] = ticket.error or "The model is busy; try again in a moment."
+        future.wait(10)
+        if future.latest is None:
+            state["notice"] = future.error or "The model is busy; try again in a moment."
             return
-        right = [row for row, seen in zip(right, ticket.latest.tolist(), strict=True) if seen == int(images.y[row])]
+        right = [row for row, seen in zip(right, future.latest.tolist(), strict=True) if seen == int(images.y[row])]
         if not right:
             who = "This model got" if models is None or len(models) == 1 else "These models together got"
             state["notice"] = f"{who} none of 64 such pictures right; choose another class or model."

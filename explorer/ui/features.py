@@ -11,8 +11,18 @@ import streamlit as st
 
 from explorer.core import ExplorerError, InvalidValue
 from explorer.data import dataset, raw
-from explorer.engine import Ticket
-from explorer.engine.featurespace import IMAGES, Cloud, CloudRequest, Lane, aligned, cloud_work, maps_work, paths_on
+from explorer.engine import Future
+from explorer.engine.batch_request import ManyRequest
+from explorer.engine.featurespace import (
+    MAX_IMAGES,
+    CloudRequest,
+    FeatureCloud,
+    ModelCloud,
+    aligned,
+    cloud_work,
+    maps_work,
+    paths_on,
+)
 from explorer.engine.mapmaking import Making, MapMaker
 from explorer.features import OFF_MAP, FeatureMap, Maps, NoMap, regions
 from explorer.features.measures import DETECTORS
@@ -42,7 +52,7 @@ def open_page() -> None:
     """
     state = st.session_state
     if "features.run" not in state:
-        state["features.run"], state["features.ticket"], state["features.shown"], state["features.maps"] = 0, None, None, None
+        state["features.run"], state["features.future"], state["features.shown"], state["features.maps"] = 0, None, None, None
     elif not stage.gone_back():
         return
     query = st.query_params.to_dict()
@@ -58,26 +68,27 @@ def open_page() -> None:
         state["notice"] = controls.not_followed(error)
         _show_default()
         return
-    controls.show(request.one)
+    batch = request.batch
+    controls.show(batch.one)
     state["features.view"], state["features.beside"] = view, request.beside or NONE
-    single = request.pick == "hand" and request.count == 1
+    single = batch.pick == "hand" and batch.count == 1
     state["features.who"] = "picture" if single else "many"
     if single:
-        state["image"] = request.rows[0]
-    state["features.rows"] = request.rows if request.count > 1 else ()
-    if request.pick != "hand" and {"count", "class", "pick"} & query.keys():
-        _show_choice(request)
+        state["image"] = batch.rows[0]
+    state["features.rows"] = batch.rows if batch.count > 1 else ()
+    if batch.pick != "hand" and {"count", "class", "pick"} & query.keys():
+        _show_choice(batch)
     if not {"attack", "rows", "count"} & query.keys():  # the link names a map alone
         _end()
-    elif state["features.shown"] is None or not stage.same_walk(state["features.shown"], request):
+    elif state["features.shown"] is None or not _same_walks(state["features.shown"], request):
         _start(request)
 
 
-def _show_choice(request: CloudRequest) -> None:
+def _show_choice(batch: ManyRequest) -> None:
     state = st.session_state
-    state["features.of"] = controls.EVERY if request.of is None else request.classes[request.of]
-    state["features.count"], state["features.shuffle"] = request.count, request.shuffle
-    state["features.right"] = request.pick == "right"
+    state["features.of"] = controls.EVERY if batch.of is None else batch.classes[batch.of]
+    state["features.count"], state["features.shuffle"] = batch.count, batch.shuffle
+    state["features.right"] = batch.pick == "right"
 
 
 def _show_default() -> None:
@@ -112,7 +123,7 @@ def pictures_panel() -> None:
     st.selectbox(
         "Class", [controls.EVERY, *classes], key="features.of", persist_state="session", help="The cloud of one class, or a mix of all.",
     )  # fmt: skip
-    st.slider("How many", 1, IMAGES, key="features.count", persist_state="session")
+    st.slider("How many", 1, MAX_IMAGES, key="features.count", persist_state="session")
     st.toggle(
         "Only what the models get right",
         key="features.right",
@@ -188,19 +199,26 @@ def chosen_models() -> tuple[str, ...]:
 
 def current_request() -> CloudRequest:
     """What the controls say, checked; raises ExplorerError with one sentence."""
-    state = st.session_state
     beside = (chosen_models()[1:] or (None,))[0]
-    settings = controls.attack_settings() | {"beside": beside}
+    return CloudRequest(_current_batch(), beside).checked().within()
+
+
+def _current_batch() -> ManyRequest:
+    state, settings = st.session_state, controls.attack_settings()
     if state["features.who"] == "picture":
         if not isinstance(state["image"], int):
             raise InvalidValue("Your own picture is none of the sample's: choose one of those on this page.")
-        return CloudRequest(pick="hand", rows=(state["image"],), **settings).within()
+        return ManyRequest(pick="hand", rows=(state["image"],), **settings)
     if state["features.rows"]:
-        return CloudRequest(pick="hand", rows=state["features.rows"], **settings).within()
+        return ManyRequest(pick="hand", rows=state["features.rows"], **settings)
     of = None if state["features.of"] == controls.EVERY else state["features.of"]
     pick = "right" if state["features.right"] else "random"
     count, shuffle = state["features.count"], state["features.shuffle"]
-    return CloudRequest(pick=pick, count=count, of=of, shuffle=shuffle, **settings).within()
+    return ManyRequest(pick=pick, count=count, of=of, shuffle=shuffle, **settings)
+
+
+def _same_walks(shown: CloudRequest, request: CloudRequest) -> bool:
+    return shown.beside == request.beside and stage.same_walk(shown.batch, request.batch)
 
 
 # The runs
@@ -217,9 +235,9 @@ def begin() -> None:
 def _end() -> None:
     """No attack is on show."""
     state = st.session_state
-    if state["features.ticket"] is not None:
-        state["features.ticket"].cancel()
-    state["features.shown"], state["features.ticket"] = None, None
+    if state["features.future"] is not None:
+        state["features.future"].cancel()
+    state["features.shown"], state["features.future"] = None, None
 
 
 def _start(request: CloudRequest) -> None:
@@ -228,19 +246,19 @@ def _start(request: CloudRequest) -> None:
     state["features.run"] += 1
     state["features.shown"] = request
     try:
-        state["features.ticket"] = engine().submit(session_id(), cloud_work(engine(), request), alive=still_open())
+        state["features.future"] = engine().submit(session_id(), cloud_work(engine(), request), alive=still_open())
     except ExplorerError as error:
         state["notice"] = str(error)
 
 
 def running() -> bool:
     """Whether this session's attack is under way."""
-    ticket = st.session_state["features.ticket"]
-    return ticket is not None and not ticket.finished
+    future = st.session_state["features.future"]
+    return future is not None and not future.finished
 
 
 def cancel() -> None:
-    st.session_state["features.ticket"].cancel()
+    st.session_state["features.future"].cancel()
 
 
 def notices() -> None:
@@ -250,7 +268,7 @@ def notices() -> None:
     wrong = ""
     try:
         request = current_request()
-        if shown is not None and not stage.same_walk(shown, request):
+        if shown is not None and not _same_walks(shown, request):
             st.info("The settings have changed: press **Attack** to try them.", icon=":material/arrow_upward:")
     except ExplorerError as error:
         wrong = str(error)
@@ -258,7 +276,7 @@ def notices() -> None:
     stage.say_notice(wrong)
 
 
-def _maps_ticket(models: tuple[str, ...]) -> Ticket[tuple[Maps, ...]] | None:
+def _maps_future(models: tuple[str, ...]) -> Future[tuple[Maps, ...]] | None:
     """The work that makes the maps of these models, with these weights; begun when it is first asked for."""
     state = st.session_state
     wanted = tuple((name, zoo.card(name).sha256) for name in models)
@@ -268,12 +286,12 @@ def _maps_ticket(models: tuple[str, ...]) -> Ticket[tuple[Maps, ...]] | None:
     if kept is not None:
         kept[1].cancel()
     try:
-        ticket = engine().submit(session_id(), maps_work(engine(), models), alive=still_open())
+        future = engine().submit(session_id(), maps_work(engine(), models), alive=still_open())
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
         return None
-    state["features.maps"] = (wanted, ticket)
-    return ticket
+    state["features.maps"] = (wanted, future)
+    return future
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,8 +300,8 @@ class _View:
 
     key: str  # of VIEWS
     models: tuple[str, ...]
-    maps: Ticket[tuple[Maps, ...]]
-    cloud: Ticket[Cloud] | None
+    maps: Future[tuple[Maps, ...]]
+    cloud: Future[FeatureCloud] | None
 
     @property
     def standing(self) -> tuple[bool, bool]:
@@ -295,12 +313,12 @@ def watch() -> None:
     """The maps; looked at again and again while something runs, and at rest otherwise."""
     state = st.session_state
     models, key = chosen_models(), state["features.view"]
-    maps = _maps_ticket(models)
+    maps = _maps_future(models)
     if maps is None:
         return
     shown: CloudRequest | None = state["features.shown"]
-    ours = shown is not None and shown.models == models and state["features.ticket"] is not None
-    view = _View(key, models, maps, state["features.ticket"] if ours else None)
+    ours = shown is not None and shown.models == models and state["features.future"] is not None
+    view = _View(key, models, maps, state["features.future"] if ours else None)
     link = shown.to_query() if ours else {"data": state["dataset"], "model": models[0]}
     if len(models) > 1:
         link["beside"] = models[1]
@@ -331,7 +349,7 @@ def _say_about_maps(view: _View) -> None:
     st.info(f"{what}. The map comes in a moment.", icon=":material/hourglass:")
 
 
-def _draw(view: _View, maps: tuple[Maps, ...], cloud: Cloud | None) -> None:
+def _draw(view: _View, maps: tuple[Maps, ...], cloud: FeatureCloud | None) -> None:
     _, method, axes = VIEWS[view.key]
     try:
         grounds = aligned(maps, method, axes)
@@ -366,16 +384,16 @@ def _draw(view: _View, maps: tuple[Maps, ...], cloud: Cloud | None) -> None:
         st.caption(words.conditions(cloud))
 
 
-def _say_about_attack(ticket: Ticket[Cloud]) -> None:
+def _say_about_attack(future: Future[FeatureCloud]) -> None:
     """Below the maps: how far it is, or what became of it."""
-    cloud = ticket.latest
-    if not ticket.finished:
-        waiting = f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Choosing the pictures."
+    cloud = future.latest
+    if not future.finished:
+        waiting = f"Waiting for your {future.position} earlier run(s)." if future.position else "Choosing the pictures."
         st.caption(waiting if cloud is None else words.progress(cloud))
     kept = "What was computed until then is shown; nothing is measured."
-    if ticket.state == "failed":
-        st.error(ticket.error if cloud is None else f"{ticket.error} {kept}", icon=":material/error:")
-    if ticket.state == "cancelled":
+    if future.state == "failed":
+        st.error(future.error if cloud is None else f"{future.error} {kept}", icon=":material/error:")
+    if future.state == "cancelled":
         st.info(f"Stopped. {kept}", icon=":material/stop_circle:")
 
 
@@ -395,7 +413,7 @@ def _regions(weights: tuple[str, ...], view: str, recipe: dict | None, _ground: 
     return regions(_ground, size=REGION_CELLS, margin=REGION_MARGIN)
 
 
-def _moves(cloud: Cloud, grounds: Sequence[FeatureMap]) -> Moves:
+def _moves(cloud: FeatureCloud, grounds: Sequence[FeatureMap]) -> Moves:
     lanes = cloud.lanes
     return Moves(
         rows=cloud.rows,
@@ -404,13 +422,13 @@ def _moves(cloud: Cloud, grounds: Sequence[FeatureMap]) -> Moves:
         predicted=[lane.predicted for lane in lanes],
         attacked=[lane.right for lane in lanes],
         off=[None if lane.measured is None else lane.measured.off_map > OFF_MAP for lane in lanes],
-        steps=[_step_words(lane, cloud.request.one.frames - 2) for lane in lanes],
+        steps=[_step_words(lane, cloud.request.batch.one.frames - 2) for lane in lanes],
         images=[lane.images if lane.finished else None for lane in lanes],
         name=str(st.session_state["features.run"]),
     )
 
 
-def _step_words(lane: Lane, total: int) -> list[str]:
+def _step_words(lane: ModelCloud, total: int) -> list[str]:
     total = max(total, int(lane.steps[-1]) - 1)
     said = ["before the attack" if k == 0 else f"step {k - 1} of {total}" if k > 1 else "start" for k in lane.steps.tolist()]
     if lane.finished and len(said) > 1:
@@ -480,8 +498,8 @@ def outcome() -> None:
         return
     maps: tuple[Maps, ...] = kept[1].latest
     models = tuple(own.name for own in maps)
-    ticket: Ticket[Cloud] | None = state["features.ticket"]
-    cloud = ticket.latest if ticket is not None else None
+    future: Future[FeatureCloud] | None = state["features.future"]
+    cloud = future.latest if future is not None else None
     if cloud is not None and cloud.finished and cloud.request.models == models:
         _measured(cloud)
     st.subheader("How the classes hold together", anchor=False)
@@ -496,7 +514,7 @@ def outcome() -> None:
     st.markdown(words.how_to_read(grounds))
 
 
-def _measured(cloud: Cloud) -> None:
+def _measured(cloud: FeatureCloud) -> None:
     st.subheader("What was measured", anchor=False)
     st.markdown(words.measured_table(cloud, cloud.labels))
     _figures(cloud)
@@ -505,7 +523,7 @@ def _measured(cloud: Cloud) -> None:
         st.code(json.dumps([dict(lane.conditions) for lane in cloud.lanes], indent=1, ensure_ascii=False), language="json")
 
 
-def _figures(cloud: Cloud) -> None:
+def _figures(cloud: FeatureCloud) -> None:
     done = [(k, lane) for k, lane in enumerate(cloud.lanes) if lane.measured is not None]
     if not done:
         return
@@ -526,7 +544,7 @@ def _figures(cloud: Cloud) -> None:
         _roc_figure(done)
 
 
-def _shift_figure(done: Sequence[tuple[int, Lane]]) -> None:
+def _shift_figure(done: Sequence[tuple[int, ModelCloud]]) -> None:
     rows = []
     for k, lane in done:
         found, name = lane.measured.shift, words.title(lane.model)
@@ -539,7 +557,7 @@ def _shift_figure(done: Sequence[tuple[int, Lane]]) -> None:
     st.caption("Each small mark one image; the diamond their mean with its 95 % interval. 1 is as far as from one centre to the other.")
 
 
-def _roc_figure(done: Sequence[tuple[int, Lane]]) -> None:
+def _roc_figure(done: Sequence[tuple[int, ModelCloud]]) -> None:
     curves = []
     for k, lane in done:
         for kind, (key, detector) in enumerate(DETECTORS.items()):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from explorer.core import wilson
-from explorer.engine.featurespace import Cloud, Lane
+from explorer.engine.featurespace import FeatureCloud, ModelCloud
 from explorer.features import OFF_MAP, FeatureMap, K
 from explorer.features.measures import DETECTORS, Clusters, Interval
 from explorer.models import zoo
@@ -127,7 +127,7 @@ def opening(images: int, models: int) -> str:
     return f"Where {who} {images:,} test images"
 
 
-def headline(cloud: Cloud) -> str:
+def headline(cloud: FeatureCloud) -> str:
     """How many fell on each model, so far or in the end."""
     parts = []
     for lane in cloud.lanes:
@@ -139,18 +139,18 @@ def headline(cloud: Cloud) -> str:
     return " · ".join(parts)
 
 
-def progress(cloud: Cloud) -> str:
+def progress(cloud: FeatureCloud) -> str:
     """Where a running attack stands."""
     frames, planned = (sum(v) for v in zip(*((len(lane.steps), lane.planned) for lane in cloud.lanes), strict=True))
     return f"Attacking: {frames} of {planned} recorded steps on {len(cloud.lanes)} model{'s' * (len(cloud.lanes) > 1)}."
 
 
-def conditions(cloud: Cloud) -> str:
+def conditions(cloud: FeatureCloud) -> str:
     """Under which conditions everything below was measured."""
-    return f"{cloud.request.title()}; {cloud.request.chosen_words()}; seed {cloud.request.seed}."
+    return f"{cloud.request.title()}; {cloud.request.chosen_words()}; seed {cloud.request.batch.seed}."
 
 
-def measured_table(cloud: Cloud, labels: np.ndarray) -> str:
+def measured_table(cloud: FeatureCloud, labels: np.ndarray) -> str:
     """The finished cloud in numbers, a column a model."""
     rows: list[tuple[str, list[str]]] = [
         ("Images attacked: right before", [f"{int(lane.right.sum())} of {len(lane.right)}" for lane in cloud.lanes]),
@@ -170,7 +170,7 @@ def measured_table(cloud: Cloud, labels: np.ndarray) -> str:
     return table(["", *(title(lane.model) for lane in cloud.lanes)], [[name, *cells] for name, cells in rows])
 
 
-def _neighbours(lane: Lane, labels: np.ndarray) -> str:
+def _neighbours(lane: ModelCloud, labels: np.ndarray) -> str:
     if lane.measured is None:
         return DASH
     n = int(lane.right.sum())
@@ -182,22 +182,22 @@ def _neighbours(lane: Lane, labels: np.ndarray) -> str:
     return f"{before} → {after} of {n}"
 
 
-def _shift(lane: Lane) -> str:
+def _shift(lane: ModelCloud) -> str:
     return DASH if lane.measured is None or lane.measured.shift is None else with_interval(lane.measured.shift.mean)
 
 
-def _others(lane: Lane) -> str:
+def _others(lane: ModelCloud) -> str:
     found = lane.measured.shift if lane.measured is not None else None
     return DASH if found is None or found.others is None else with_interval(found.others)
 
 
-def _silhouette(lane: Lane) -> str:
+def _silhouette(lane: ModelCloud) -> str:
     if lane.measured is None:
         return DASH
     return " → ".join(with_interval(lane.measured.silhouette[when]) for when in ("before", "after"))
 
 
-def _scatter(lane: Lane) -> str:
+def _scatter(lane: ModelCloud) -> str:
     if lane.measured is None:
         return DASH
     found, whose = lane.measured.among, "attacked images alone"
@@ -206,7 +206,7 @@ def _scatter(lane: Lane) -> str:
     return f"{number(found['before'])} → {number(found['after'])} ({whose})"
 
 
-def _off(lane: Lane) -> str:
+def _off(lane: ModelCloud) -> str:
     if lane.measured is None:
         return DASH
     far = lane.measured.off_map[lane.right]
@@ -215,7 +215,7 @@ def _off(lane: Lane) -> str:
     return f"{share(int((far > OFF_MAP).sum()), len(far))}; median: farther than {np.median(far):.0f} %"
 
 
-def _auc(lane: Lane, key: str) -> str:
+def _auc(lane: ModelCloud, key: str) -> str:
     found = lane.measured.detections[key] if lane.measured is not None else None
     if found is None:
         return f"{DASH} (none fell)" if lane.measured is not None else DASH
@@ -223,7 +223,7 @@ def _auc(lane: Lane, key: str) -> str:
     return f"{with_interval(found.auc)}, {n} fallen image{'s' * (n > 1)} before and after"
 
 
-def notes(cloud: Cloud) -> list[str]:
+def notes(cloud: FeatureCloud) -> list[str]:
     """How to take the numbers."""
     lines = [
         "All numbers are measured in the full feature space, none on the picture. In brackets: 95 % intervals over the images, "
@@ -234,7 +234,7 @@ def notes(cloud: Cloud) -> list[str]:
         "The detectors see the features and the predicted class, and nothing was fitted to this attack. An attack that knows of a "
         "detector would do better against it.",
     ]
-    if cloud.request.pick == "hand":
+    if cloud.request.batch.pick == "hand":
         lines.insert(1, "Images chosen by hand stand for no others: read the intervals as a spread.")
     if any(lane.draws > 1 for lane in cloud.lanes):
         lines.append("A random model's features are means over several passes, the same draws at each step.")

@@ -13,8 +13,11 @@ from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError, InvalidValue
 from explorer.data import dataset
 from explorer.data.pictures import amplification
-from explorer.engine import Ticket
-from explorer.engine.many import OTHERS, PICTURES, Applied, ManyRequest, Strip, apply_work, many_work
+from explorer.engine import Future
+from explorer.engine.batch_request import MAX_PICTURES, ManyRequest
+from explorer.engine.batch_result import BatchResult
+from explorer.engine.many import many_work
+from explorer.engine.transfer import MAX_OTHERS, PerturbationTransfer, transfer_work
 from explorer.models import zoo
 from explorer.plots import many as plots
 from explorer.ui import controls, frame, stage, tallies, verdicts
@@ -61,11 +64,11 @@ def _default() -> ManyRequest:
     """The attack that the other pages are set to, else their default."""
     if "image" in st.session_state:
         try:
-            return ManyRequest(**controls.attack_settings()).within()
+            return ManyRequest(**controls.attack_settings()).checked().within()
         except ExplorerError as error:
             st.session_state["notice"] = str(error)
     one = controls.default_request()
-    return ManyRequest(one.dataset, one.model)
+    return ManyRequest(one.dataset, one.model).checked()
 
 
 def pictures_panel() -> None:
@@ -95,7 +98,7 @@ def pictures_panel() -> None:
     if state["many.pick"] == "hand":
         _choose_by_hand(name)
         return
-    st.slider("How many", 1, PICTURES, key="many.count", persist_state="session")
+    st.slider("How many", 1, MAX_PICTURES, key="many.count", persist_state="session")
     st.button(
         "Draw others",
         on_click=_draw_others,
@@ -115,14 +118,14 @@ def _choose_by_hand(name: str) -> None:
     pages = -(-len(rows) // PER_PAGE)
     page = state.setdefault("many.leaf", 0) % pages
     shown = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
-    st.caption(f"{len(chosen)} of at most {PICTURES} chosen. Click to add, click again to take away.")
+    st.caption(f"{len(chosen)} of at most {MAX_PICTURES} chosen. Click to add, click again to take away.")
     gallery(
         controls.thumbs(name, tuple(shown)),
         chosen,
         key="many.gallery",
         label="Pictures to choose",
         on_pick=partial(_choose, {*shown, *chosen}),
-        most=PICTURES,
+        most=MAX_PICTURES,
     )
     left, right = st.columns(2)
     left.button("More", on_click=_turn_leaf, args=(pages,), width="stretch", icon=":material/navigate_next:")
@@ -131,8 +134,8 @@ def _choose_by_hand(name: str) -> None:
 
 def _choose(offered: set[int], picked: list[int]) -> None:
     state = st.session_state
-    if len(picked) > PICTURES:
-        state["notice"] = f"At most {PICTURES} pictures make a strip: take one away first."
+    if len(picked) > MAX_PICTURES:
+        state["notice"] = f"At most {MAX_PICTURES} pictures make a strip: take one away first."
     elif offered.issuperset(picked):
         state["many.rows"] = list(dict.fromkeys(picked))
 
@@ -162,10 +165,10 @@ def current_request() -> ManyRequest:
     if state["many.pick"] == "hand":
         if not state["many.rows"]:
             raise InvalidValue("No picture is chosen yet: click some in the list at the left.")
-        return ManyRequest(pick="hand", rows=tuple(state["many.rows"]), **settings).within()
+        return ManyRequest(pick="hand", rows=tuple(state["many.rows"]), **settings).checked().within()
     of = None if state["many.of"] == controls.EVERY else state["many.of"]
     pick, count, shuffle = state["many.pick"], state["many.count"], state["many.shuffle"]
-    return ManyRequest(pick=pick, count=count, of=of, shuffle=shuffle, **settings).within()
+    return ManyRequest(pick=pick, count=count, of=of, shuffle=shuffle, **settings).checked().within()
 
 
 # The run
@@ -181,14 +184,14 @@ def begin() -> None:
 
 def _start(request: ManyRequest) -> None:
     state = st.session_state
-    for key in ("many.ticket", "many.applied"):
+    for key in ("many.future", "many.applied"):
         if state.get(key) is not None:
             state[key].cancel()
     state["many.shown"], state["many.picked"], state["many.applied"] = request, None, None
-    state["many.ticket"] = _submitted(lambda: many_work(engine(), request))
+    state["many.future"] = _submitted(lambda: many_work(engine(), request))
 
 
-def _submitted(work) -> Ticket | None:
+def _submitted(work) -> Future | None:
     try:
         return engine().submit(session_id(), work(), alive=still_open())
     except ExplorerError as error:
@@ -198,12 +201,12 @@ def _submitted(work) -> Ticket | None:
 
 def running() -> bool:
     """Whether this session's batch is under way."""
-    ticket = st.session_state.get("many.ticket")
-    return ticket is not None and not ticket.finished
+    future = st.session_state.get("many.future")
+    return future is not None and not future.finished
 
 
 def cancel() -> None:
-    st.session_state["many.ticket"].cancel()
+    st.session_state["many.future"].cancel()
 
 
 def is_shown(request: ManyRequest) -> bool:
@@ -214,39 +217,39 @@ def is_shown(request: ManyRequest) -> bool:
 
 def watch() -> None:
     """The strip and its figures; looks at a running batch again and again, and stands still when it has ended."""
-    ticket: Ticket[Strip] | None = st.session_state.get("many.ticket")
-    if ticket is None:
+    future: Future[BatchResult] | None = st.session_state.get("many.future")
+    if future is None:
         return
     stage.set_link(st.session_state["many.shown"].to_query())
-    polling = not ticket.finished
-    look_again(_stage, ticket, polling, every=POLL if polling else None, key="many.stage")
+    polling = not future.finished
+    look_again(_stage, future, polling, every=POLL if polling else None, key="many.stage")
 
 
-def _stage(ticket: Ticket[Strip], polling: bool) -> None:
+def _stage(future: Future[BatchResult], polling: bool) -> None:
     if frame.WANTED in st.session_state:
         st.rerun()  # of the whole app, which goes to that page
-    stage.await_first(ticket)
-    now = ticket.latest
+    stage.await_first(future)
+    now = future.latest
     if now is not None:
         _summary(now)
         _close_look(now)
         _cards(now)
         _figures(now)
-    stage.say_how_it_stands(ticket, polling)
+    stage.say_how_it_stands(future, polling)
 
 
 ICONS = {"wrong": ":gray-badge[:material/remove: {}]", "fooled": ":orange-badge[:material/close: {}]",
          "holds": ":blue-badge[:material/shield: {}]"}  # fmt: skip
 
 
-def _summary(now: Strip) -> None:
+def _summary(now: BatchResult) -> None:
     st.caption(f"{now.request.title()}, {now.request.chosen_words()}")
     st.markdown(f"#### {tallies.headline(now)}")
     parts = tallies.separated(now)
     st.markdown(tallies.measured(now) + " " + " ".join(ICONS[state].format(words) for state, words in parts.items()))
 
 
-def _cards(now: Strip) -> None:
+def _cards(now: BatchResult) -> None:
     state = st.session_state
     st.session_state.setdefault("many.change", False)
     shown = st.toggle(
@@ -262,7 +265,7 @@ def _cards(now: Strip) -> None:
         st.rerun()  # the whole page: the picture is offered further below, too
 
 
-def _card(now: Strip, at: int, with_change: bool) -> Card:
+def _card(now: BatchResult, at: int, with_change: bool) -> Card:
     classes, state, norm = now.request.classes, now.states[at], now.request.norm
     true, row = classes[now.labels[at]], int(now.rows[at])
     pictures = [(to_url(now.originals[at]), "original")]
@@ -287,7 +290,7 @@ def _card(now: Strip, at: int, with_change: bool) -> Card:
     return Card(row, f"{true}, picture {row}: {word}", state, word, tuple(pictures), lines)
 
 
-def _amplified(now: Strip, at: int) -> tuple[np.ndarray, float | None]:
+def _amplified(now: BatchResult, at: int) -> tuple[np.ndarray, float | None]:
     """The change (C,H,W) around grey, and its factor; None where nothing changed."""
     change = now.images[at] - now.originals[at]
     factor = amplification(float(np.abs(change).max()))
@@ -298,7 +301,7 @@ def _sure(p: float) -> str:
     return "over 99 %" if p > 0.99 else f"{100 * p:.0f} %"
 
 
-def _close_look(now: Strip) -> None:
+def _close_look(now: BatchResult) -> None:
     """The picked picture, large, with what can be done with it: at first the first that is attacked."""
     state, classes = st.session_state, now.request.classes
     if state["many.picked"] not in now.rows:
@@ -352,13 +355,13 @@ def _watch_one(request: ManyRequest, row: int) -> None:
     st.session_state[frame.WANTED] = "attack"
 
 
-def _figures(now: Strip) -> None:
-    if not now.tally.right:
+def _figures(now: BatchResult) -> None:
+    if not now.fooling_rate.right:
         return
     names = [f"{now.request.classes[label]}, picture {row}" for label, row in zip(now.labels, now.rows, strict=True)]
     left, right = st.columns(2, gap="large")
     with left:
-        tally, curve = now.tally, now.curve.get("reached", np.zeros((1, 1), bool))
+        tally, curve = now.fooling_rate, now.curve.get("reached", np.zeros((1, 1), bool))
         fresh = tally.fooled if now.verdict is not None and now.verdict.draws > 1 else None
         st.markdown("**When they fall**")
         figure = plots.fall(curve.sum(1), tally.n, tally.wrong, now.planned, fresh, dark=_dark())
@@ -370,7 +373,7 @@ def _figures(now: Strip) -> None:
     with right:
         if now.request.is_minimal:
             st.markdown("**How far each had to go**")
-            figure = plots.reach(now.found, now.tally.right, now.request.norm, dark=_dark())
+            figure = plots.reach(now.found, now.fooling_rate.right, now.request.norm, dark=_dark())
             st.plotly_chart(figure, key="many.reach", theme=None, config=PLAIN)
             st.caption("The size of the smallest change found: an upper bound of what would have been needed.")
         else:
@@ -392,11 +395,11 @@ def _dark() -> bool:
 
 def outcome() -> None:
     """What the finished batch showed, under which conditions; then its change on other pictures."""
-    ticket: Ticket[Strip] | None = st.session_state.get("many.ticket")
-    now = ticket.latest if ticket is not None else None
+    future: Future[BatchResult] | None = st.session_state.get("many.future")
+    now = future.latest if future is not None else None
     if now is None or not now.finished:
         return
-    if now.shared is not None and now.tally.right:
+    if now.shared is not None and now.fooling_rate.right:
         _others(now)  # what this attack is about
     stochastic = zoo.card(now.request.model).stochastic
     if doubt := verdicts.warning(now.request.one, stochastic):
@@ -406,27 +409,27 @@ def outcome() -> None:
     with st.expander("All conditions, and the same attack as Python"):
         st.code(now.request.to_python(tuple(now.rows[now.right].tolist())), language="python", wrap_lines=True)
         st.code(json.dumps(dict(now.conditions), indent=1, ensure_ascii=False), language="json")
-    if now.shared is None and now.tally.right:
+    if now.shared is None and now.fooling_rate.right:
         _others(now)
 
 
-def _others(now: Strip) -> None:
+def _others(now: BatchResult) -> None:
     """One change on pictures it was not made for."""
     state = st.session_state
     st.subheader("The same change on other pictures", anchor=False)
     if now.shared is not None:
         st.markdown("This attack made **one change for all** pictures of the strip. Does it fool the model on pictures it has not seen?")
         if state["many.applied"] is None:
-            _apply(now, None, OTHERS)  # it is what this attack is about
+            _apply(now, None, MAX_OTHERS)  # it is what this attack is about
     else:
         _apply_row(now)
-    ticket: Ticket[Applied] | None = state["many.applied"]
-    if ticket is not None:
-        polling = not ticket.finished
-        look_again(_applied, now, ticket, polling, every=POLL if polling else None, key="many.others")
+    future: Future[PerturbationTransfer] | None = state["many.applied"]
+    if future is not None:
+        polling = not future.finished
+        look_again(_applied, now, future, polling, every=POLL if polling else None, key="many.others")
 
 
-def _apply_row(now: Strip) -> None:
+def _apply_row(now: BatchResult) -> None:
     state = st.session_state
     changed = [int(row) for row, right, d in zip(now.rows, now.right, now.distance, strict=True) if right and d > 0]
     if not changed:
@@ -444,28 +447,28 @@ def _apply_row(now: Strip) -> None:
         "Take the change of", changed, key="many.given", format_func=lambda row: f"{now.request.classes[labels[row]]}, picture {row}"
     )
     st.session_state.setdefault("many.n", 100)
-    columns[1].number_input("and put it on (pictures)", 1, OTHERS, key="many.n", persist_state="session")
+    columns[1].number_input("and put it on (pictures)", 1, MAX_OTHERS, key="many.n", persist_state="session")
     if columns[2].button("Put it on others", icon=":material/content_copy:", width="stretch", key="many.apply"):
         _apply(now, state["many.given"], state["many.n"])
         st.rerun()
 
 
-def _apply(now: Strip, given: int | None, n: int) -> None:
+def _apply(now: BatchResult, given: int | None, n: int) -> None:
     state = st.session_state
     if state["many.applied"] is not None:
         state["many.applied"].cancel()
-    state["many.applied"] = _submitted(lambda: apply_work(engine(), now, given, n, seed=now.request.seed % 2**31))
+    state["many.applied"] = _submitted(lambda: transfer_work(engine(), now, given, n, seed=now.request.seed % 2**31))
 
 
-def _applied(now: Strip, ticket: Ticket[Applied], polling: bool) -> None:
-    if not ticket.finished:
-        st.button("Cancel", icon=":material/stop_circle:", on_click=ticket.cancel, key="many.stop")
-    if ticket.latest is not None:
-        _carried(now, ticket.latest)
-    stage.say_how_it_stands(ticket, polling)
+def _applied(now: BatchResult, future: Future[PerturbationTransfer], polling: bool) -> None:
+    if not future.finished:
+        st.button("Cancel", icon=":material/stop_circle:", on_click=future.cancel, key="many.stop")
+    if future.latest is not None:
+        _carried(now, future.latest)
+    stage.say_how_it_stands(future, polling)
 
 
-def _carried(now: Strip, made: Applied) -> None:
+def _carried(now: BatchResult, made: PerturbationTransfer) -> None:
     st.markdown(tallies.applied_headline(made))
     factor = amplification(float(np.abs(made.change).max()))
     left, right = st.columns([1, 3], gap="large")
@@ -473,10 +476,10 @@ def _carried(now: Strip, made: Applied) -> None:
         whose = "made on all of them" if made.given is None else f"made on picture {made.given}"
         _picture(st, GREY + factor * made.change, f"the change, × {factor:g} around grey, {whose}")
     with right:
-        rows = [("others", made.tally("change")), ("others, noise of the same size", made.tally("noise")),
-                ("others, the change shuffled", made.tally("shuffled"))]  # fmt: skip
+        rows = [("others", made.fooling_rate("change")), ("others, noise of the same size", made.fooling_rate("noise")),
+                ("others, the change shuffled", made.fooling_rate("shuffled"))]  # fmt: skip
         if made.given is None:
-            rows.insert(0, ("those it was made on", now.tally))
+            rows.insert(0, ("those it was made on", now.fooling_rate))
         rows = [(name, tally) for name, tally in rows if tally.right]
         if rows:
             st.plotly_chart(

@@ -1,4 +1,4 @@
-"""Where an attack is watched: the running ticket, the trace player, and what came out in plain words."""
+"""Where an attack is watched: the running future, the trace player, and what came out in plain words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError, FeaturePath
-from explorer.engine import AttackRequest, Snapshot, Ticket, attack_work, captions
-from explorer.engine.tracing import drawn
+from explorer.engine import AttackRequest, Future, Snapshot, attack_work, captions
+from explorer.engine.tracing import on_map
 from explorer.features import NoMap
 from explorer.models import zoo
 from explorer.ui import controls, masking, tools, verdicts
@@ -26,15 +26,15 @@ PATIENCE = 0.3  # seconds a drawing may wait for the first frame
 def start(request: AttackRequest) -> None:
     """Begin an attack for this session; an earlier one still running is stopped."""
     state = st.session_state
-    previous: Ticket | None = state.get("ticket")
+    previous: Future | None = state.get("future")
     if previous is not None:
         previous.cancel()
     state["shown"] = request
     tools.forget(request)
     try:
-        state["ticket"] = engine().submit(session_id(), attack_work(engine(), request), alive=still_open())
+        state["future"] = engine().submit(session_id(), attack_work(engine(), request), alive=still_open())
     except ExplorerError as error:
-        state["ticket"], state["notice"] = None, str(error)
+        state["future"], state["notice"] = None, str(error)
 
 
 def begin() -> None:
@@ -53,13 +53,13 @@ def gone_back() -> bool:
 
 def running() -> bool:
     """Whether this session's attack is under way."""
-    ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
-    return ticket is not None and not ticket.finished
+    future: Future[Snapshot] | None = st.session_state.get("future")
+    return future is not None and not future.finished
 
 
 def cancel() -> None:
     """Stop this session's attack."""
-    st.session_state["ticket"].cancel()
+    st.session_state["future"].cancel()
 
 
 def is_shown(request: AttackRequest) -> bool:
@@ -77,13 +77,13 @@ def same_walk(shown: AttackRequest, request: AttackRequest) -> bool:
 
 def watch() -> None:
     """The stage; looks at a running attack again and again, and stands still when it has ended."""
-    ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
-    if ticket is None:
+    future: Future[Snapshot] | None = st.session_state.get("future")
+    if future is None:
         return
     shown: AttackRequest = st.session_state["shown"]
     set_link({} if shown.is_upload else shown.to_query())  # an upload has no link
-    polling = not ticket.finished
-    look_again(_stage, ticket, polling, every=POLL if polling else None, key="stage")
+    polling = not future.finished
+    look_again(_stage, future, polling, every=POLL if polling else None, key="stage")
 
 
 def set_link(wanted: dict[str, str]) -> None:
@@ -92,9 +92,9 @@ def set_link(wanted: dict[str, str]) -> None:
         st.query_params.from_dict(wanted)
 
 
-def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
-    await_first(ticket)
-    finished, snapshot = ticket.finished, ticket.latest
+def _stage(future: Future[Snapshot], polling: bool) -> None:
+    await_first(future)
+    finished, snapshot = future.finished, future.latest
     if snapshot is not None:
         request: AttackRequest = st.session_state["shown"]
         lines = captions(snapshot.trace, snapshot.result, zoo.card(request.model).stochastic)
@@ -103,7 +103,7 @@ def _stage(ticket: Ticket[Snapshot], polling: bool) -> None:
             snapshot.trace, snapshot.feature_path, lines, key="player", live=not finished, title=request.title(), other=other,
             other_note=note,
         )  # fmt: skip
-    say_how_it_stands(ticket, polling)
+    say_how_it_stands(future, polling)
 
 
 def _other_map(model: str, snapshot: Snapshot) -> tuple[FeaturePath | None, str]:
@@ -119,24 +119,27 @@ def _other_map(model: str, snapshot: Snapshot) -> tuple[FeaturePath | None, str]
         "UMAP keeps who is near whom and preserves no distances; this image is placed between its nearest reference "
         f"images. Neighbourhoods kept: {ground.trustworthiness:.2f} (trustworthiness: 1 all, 0.5 a random map)."
     )
-    return drawn(ground, snapshot.trace), note
+    trace, kept = snapshot.trace, st.session_state.get("stage.umap")
+    if kept is None or kept[0] is not trace or kept[1] is not ground:  # k-NN of every frame: once a walk, not once a rerun
+        kept = st.session_state["stage.umap"] = (trace, ground, on_map(ground, trace))
+    return kept[2], note
 
 
-def say_how_it_stands(ticket: Ticket, polling: bool) -> None:
+def say_how_it_stands(future: Future, polling: bool) -> None:
     """Below what a run has shown so far: that it waits, was stopped or went wrong; draws the page anew when it has ended.
 
     `polling`: the fragment this is part of still looks again and again, because the run was under way when it began.
     """
-    if ticket.latest is None and not ticket.finished:
+    if future.latest is None and not future.finished:
         st.info(
-            f"Waiting for your {ticket.position} earlier run(s)." if ticket.position else "Loading the model.",
+            f"Waiting for your {future.position} earlier run(s)." if future.position else "Loading the model.",
             icon=":material/hourglass:",
         )
-    if ticket.finished and polling:
+    if future.finished and polling:
         draw_anew()  # this stage without polling, and everything that waits for the result
-    if ticket.state == "failed":
-        st.error(ticket.error, icon=":material/error:")
-    if ticket.state == "cancelled":
+    if future.state == "failed":
+        st.error(future.error, icon=":material/error:")
+    if future.state == "cancelled":
         st.info("Stopped. What was computed until then is shown.", icon=":material/stop_circle:")
 
 
@@ -167,24 +170,24 @@ def draw_anew() -> None:
     st.rerun()
 
 
-def await_first(ticket: Ticket) -> None:
+def await_first(future: Future) -> None:
     """Wait a moment for the first item, so that a page does not flicker."""
-    ticket.wait_for(lambda item: True, PATIENCE)
+    future.wait_for(lambda item: True, PATIENCE)
 
 
 def outcome() -> None:
     """What the finished attack showed, under which conditions, and how the method works."""
-    ticket: Ticket[Snapshot] | None = st.session_state.get("ticket")
+    future: Future[Snapshot] | None = st.session_state.get("future")
     request: AttackRequest | None = st.session_state.get("shown")
-    if ticket is None or request is None:
+    if future is None or request is None:
         return
     left, right = st.columns(2, gap="large")
     with left:
-        _result(ticket, request)
+        _result(future, request)
     with right:
         _method(request)
-    if ticket.latest is not None and ticket.latest.result is not None:
-        tools.show(ticket.latest, request, play)
+    if future.latest is not None and future.latest.result is not None:
+        tools.show(future.latest, request, play)
 
 
 def play(request: AttackRequest) -> None:
@@ -193,11 +196,11 @@ def play(request: AttackRequest) -> None:
     start(request)
 
 
-def _result(ticket: Ticket[Snapshot], request: AttackRequest) -> None:
+def _result(future: Future[Snapshot], request: AttackRequest) -> None:
     st.subheader("What happened", anchor=False)
-    snapshot = ticket.latest
+    snapshot = future.latest
     if snapshot is None or snapshot.result is None:
-        st.caption("No verdict: the attack did not get to its end." if ticket.finished else "The verdict comes when the attack has ended.")
+        st.caption("No verdict: the attack did not get to its end." if future.finished else "The verdict comes when the attack has ended.")
         return
     trace, result, stochastic = snapshot.trace, snapshot.result, zoo.card(request.model).stochastic
     reached, sentence = verdicts.headline(trace, result, request)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from explorer.attacks import ATTACKS, BLACK_BOX
+from explorer.engine.batch_result import BatchResult, FoolingRate
 from explorer.engine.captions import article
-from explorer.engine.many import Applied, Strip, Tally
+from explorer.engine.transfer import PerturbationTransfer
 from explorer.ui.verdicts import NORM_NAMES, seconds
 
 NO_PROOF = "That a picture holds means that this attack did not fool the model there, not that none could."
@@ -20,16 +21,16 @@ def percent(share: float, n: int) -> str:
     return f"{text}\N{NO-BREAK SPACE}%"
 
 
-def with_interval(tally: Tally) -> str:
+def with_interval(tally: FoolingRate) -> str:
     """ "73 %, 95 % interval 48 % to 89 %"."""
     low, high = tally.interval
     low, high = percent(low, tally.right), percent(high, tally.right)
     return f"{percent(tally.share, tally.right)}, 95\N{NO-BREAK SPACE}% interval {low} to {high}"
 
 
-def headline(strip: Strip) -> str:
+def headline(strip: BatchResult) -> str:
     """What the strip shows, running or in the end."""
-    tally, request = strip.tally, strip.request
+    tally, request = strip.fooling_rate, strip.request
     if not tally.right:
         return f"**Nothing to attack.** The model is wrong on {_all(tally.n)} before anything is changed."
     aim = "" if request.target is None else f" into {article(request.classes[request.target])}"
@@ -44,18 +45,18 @@ def headline(strip: Strip) -> str:
     return f"**Fooled{aim}: {tally.fooled} of the {right}**."
 
 
-def measured(strip: Strip) -> str:
+def measured(strip: BatchResult) -> str:
     """The share with its interval (none where the pictures were chosen by hand), and how far the found ones are."""
-    if not strip.finished or not strip.tally.right:
+    if not strip.finished or not strip.fooling_rate.right:
         return ""
-    share = strip.tally
+    share = strip.fooling_rate
     words = "" if strip.request.pick == "hand" else f"That is {with_interval(share)}. "
     return words + (_distances(strip) if strip.request.is_minimal else "")
 
 
-def separated(strip: Strip) -> dict[str, str]:
+def separated(strip: BatchResult) -> dict[str, str]:
     """All pictures in three parts, by state: a count with its word."""
-    tally, so_far = strip.tally, "" if strip.finished else " so far"
+    tally, so_far = strip.fooling_rate, "" if strip.finished else " so far"
     return {
         "wrong": f"{tally.wrong} wrong before any attack",
         "fooled": f"{tally.fooled} fooled by the attack{so_far}",
@@ -63,8 +64,8 @@ def separated(strip: Strip) -> dict[str, str]:
     }
 
 
-def _distances(strip: Strip) -> str:
-    found, missing = strip.found, strip.tally.holds
+def _distances(strip: BatchResult) -> str:
+    found, missing = strip.found, strip.fooling_rate.holds
     if not len(found):
         return ""
     norm = strip.request.norm
@@ -77,9 +78,9 @@ def distance(value: float, norm: str) -> str:
     return f"{255 * value:.3g}/255" if norm == "linf" else f"{value:.3g}"
 
 
-def details(strip: Strip) -> list[str]:
+def details(strip: BatchResult) -> list[str]:
     """The facts behind the headline of a finished strip, one sentence each."""
-    request, tally, about = strip.request, strip.tally, strip.conditions
+    request, tally, about = strip.request, strip.fooling_rate, strip.conditions
     lines = [f"{tally.n} picture{_s(tally.n)}, {request.chosen_words()}."]
     if request.pick == "hand":
         lines.append("Pictures chosen by hand stand for no others, so no interval is given.")
@@ -113,12 +114,12 @@ def details(strip: Strip) -> list[str]:
     return lines
 
 
-def applied_headline(applied: Applied) -> str:
+def applied_headline(applied: PerturbationTransfer) -> str:
     """What carried over, beside the baselines."""
-    tally = applied.tally("change")
+    tally = applied.fooling_rate("change")
     if not tally.right:
         return f"The model is wrong on {_all(tally.n)} before anything is changed: nothing can carry over."
-    noise, shuffled = (applied.tally(kind) for kind in ("noise", "shuffled"))
+    noise, shuffled = (applied.fooling_rate(kind) for kind in ("noise", "shuffled"))
     done = "" if applied.finished else f" So far {len(applied.rows)} of {applied.n}."
     return (
         f"**Put on others, it fools {tally.fooled} of {tally.right}** that the model got right ({with_interval(tally)}). "
@@ -126,10 +127,10 @@ def applied_headline(applied: Applied) -> str:
     )
 
 
-def applied_details(applied: Applied) -> list[str]:
+def applied_details(applied: PerturbationTransfer) -> list[str]:
     size = f"{NORM_NAMES[applied.norm]} {distance(applied.size, applied.norm)}"
     made = "on all pictures of the strip together" if applied.given is None else f"on picture {applied.given} alone"
-    n, wrong = len(applied.rows), applied.tally("change").wrong
+    n, wrong = len(applied.rows), applied.fooling_rate("change").wrong
     return [
         f"The change was made {made}, on this same model; the {n} others, {applied.conditions['others_chosen']}, had no part "
         f"in it. {wrong} of them were wrong before any change and are left out of the shares.",

@@ -11,7 +11,7 @@ import streamlit as st
 
 from explorer.attacks import ATTACKS
 from explorer.core import ExplorerError
-from explorer.engine import AttackRequest, Export, Snapshot, Ticket
+from explorer.engine import AttackRequest, Export, Future, Snapshot
 from explorer.engine.slices import DRAWS_LIMIT, EXTENTS, SIZES, Plan, Slice, slice_work
 from explorer.engine.smallest import WIDTH, Search, smallest_work
 from explorer.models import zoo
@@ -38,8 +38,8 @@ def forget(request: AttackRequest | None) -> None:
     """Stop and drop what the tools computed for another walk than this."""
     kept = st.session_state.get("tools")
     if kept is not None and kept["request"] != request:
-        for ticket in _tickets(kept):
-            ticket.cancel()
+        for future in _futures(kept):
+            future.cancel()
         del st.session_state["tools"]
 
 
@@ -49,18 +49,18 @@ def show(snapshot: Snapshot, request: AttackRequest, play: Callable[[AttackReque
     kept = st.session_state.setdefault("tools", {"request": request})
     st.subheader("Look further", anchor=False)
     st.segmented_control("Tools", list(LABELS), key="tool", format_func=LABELS.get, label_visibility="collapsed")
-    working = any(not ticket.finished for ticket in _tickets(kept))
+    working = any(not future.finished for future in _futures(kept))
     look_again(_panel, kept, snapshot, request, play, working, every=POLL if working else None, key="tools panel")
 
 
-def _tickets(kept: dict[str, Any]) -> Iterator[Ticket]:
-    return (ticket for ticket in kept.values() if isinstance(ticket, Ticket))
+def _futures(kept: dict[str, Any]) -> Iterator[Future]:
+    return (future for future in kept.values() if isinstance(future, Future))
 
 
 def _panel(
     kept: dict, snapshot: Snapshot, request: AttackRequest, play: Callable[[AttackRequest], None], polling: bool
 ) -> None:
-    if polling and all(ticket.finished for ticket in _tickets(kept)):
+    if polling and all(future.finished for future in _futures(kept)):
         st.rerun()  # once more, without polling
     tool = st.session_state.get("tool")
     if tool == SMALLEST:
@@ -74,7 +74,7 @@ def _panel(
 def _submit(kept: dict, tool: str, make: Callable[[], Callable]) -> None:
     """Start a tool's work, or say why that cannot be."""
     previous = kept.pop(tool, None)
-    if isinstance(previous, Ticket):
+    if isinstance(previous, Future):
         previous.cancel()
     try:
         kept[tool] = engine().submit(session_id(), make(), alive=still_open())
@@ -84,11 +84,11 @@ def _submit(kept: dict, tool: str, make: Callable[[], Callable]) -> None:
 
 def _run_or_cancel(kept: dict, tool: str, label: str, icon: str, make: Callable[[], Callable]) -> None:
     """The button that starts a tool, or stops it while it runs; the whole page is drawn anew, so that polling begins."""
-    ticket = kept.get(tool)
-    if isinstance(ticket, Ticket) and not ticket.finished:
+    future = kept.get(tool)
+    if isinstance(future, Future) and not future.finished:
         if st.button("Cancel", icon=":material/stop_circle:", key=f"{tool}.cancel", width="stretch"):
-            ticket.cancel()
-            ticket.wait(2)
+            future.cancel()
+            future.wait(2)
             st.rerun()
     elif st.button(label, icon=icon, type="primary", key=f"{tool}.run", width="stretch"):
         _submit(kept, tool, make)
@@ -97,19 +97,19 @@ def _run_or_cancel(kept: dict, tool: str, label: str, icon: str, make: Callable[
 
 def _found(kept: dict, tool: str) -> Any:
     """A tool's newest answer, None before the first; what went wrong is said."""
-    ticket = kept.get(tool)
-    if isinstance(ticket, str):
-        st.warning(ticket, icon=":material/info:")
+    future = kept.get(tool)
+    if isinstance(future, str):
+        st.warning(future, icon=":material/info:")
         return None
-    if ticket is None:
+    if future is None:
         return None
-    if ticket.state == "failed":
-        st.error(ticket.error, icon=":material/error:")
-    if ticket.state == "cancelled":
+    if future.state == "failed":
+        st.error(future.error, icon=":material/error:")
+    if future.state == "cancelled":
         st.info("Stopped. What was found until then is shown.", icon=":material/stop_circle:")
-    if ticket.latest is None and not ticket.finished:
+    if future.latest is None and not future.finished:
         st.info("Waiting for its turn.", icon=":material/hourglass:")
-    return ticket.latest
+    return future.latest
 
 
 def _dark() -> bool:

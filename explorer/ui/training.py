@@ -222,7 +222,7 @@ def _attack(name: str) -> None:
             stage.start(controls.current_request(name))
         else:
             picture = controls.FIRST_PICTURES.get(card.dataset, 0)
-            request = AttackRequest(dataset=card.dataset, image=picture, model=name)
+            request = AttackRequest(dataset=card.dataset, image=picture, model=name).checked()
             controls.show(request)
             stage.start(request)
     except ExplorerError as error:

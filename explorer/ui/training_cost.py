@@ -9,7 +9,7 @@ import streamlit as st
 
 from explorer.core import ExplorerError, InvalidValue
 from explorer.core.device import choose
-from explorer.engine import Ticket
+from explorer.engine import Future
 from explorer.engine.stopping import wanted
 from explorer.jobs import Spec
 from explorer.jobs.environment import precision_of
@@ -17,35 +17,35 @@ from explorer.training import Cost, estimate
 from explorer.ui import training_words as words
 from explorer.ui.session import engine, look_again, session_id, still_open
 
-ASKED = "training.cost"  # (what was asked for, its ticket)
+ASKED = "training.cost"  # (what was asked for, its future)
 POLL = 0.5  # seconds between two looks at a running estimate
 
 
 def show(spec: Spec, live: int) -> None:
     """The estimate for these settings, or the button that makes one. `live`: runs that compute here now."""
     state = st.session_state
-    asked, ticket = state.get(ASKED, (None, None))
-    working = asked == _key(spec) and ticket is not None and not ticket.finished
+    asked, future = state.get(ASKED, (None, None))
+    working = asked == _key(spec) and future is not None and not future.finished
     look_again(_panel, spec, live, working, every=POLL if working else None, key="training.cost panel")
 
 
 def _panel(spec: Spec, live: int, working: bool) -> None:
-    asked, ticket = st.session_state.get(ASKED, (None, None))
+    asked, future = st.session_state.get(ASKED, (None, None))
     st.markdown("**What it costs here**")
-    if asked != _key(spec) or ticket is None:
+    if asked != _key(spec) or future is None:
         st.button("Time a few updates", icon=":material/timer:", key="training.cost.ask", on_click=_ask, args=(spec,), help=(
             "Trains on random pixels for a moment, with these settings, and reckons from that how long the run would take."))  # fmt: skip
         st.caption("Not measured yet for these settings.")
         return
-    if not ticket.finished and not working:
+    if not future.finished and not working:
         st.rerun()  # asked for just now: begin to look again and again
-    if ticket.latest is not None:
-        told(spec, ticket.latest, live)
-    if ticket.state == "failed":
-        st.error(ticket.error, icon=":material/error:")
-    if not ticket.finished:
-        st.button("Enough", icon=":material/stop_circle:", key="training.cost.stop", on_click=ticket.cancel)
-        st.caption("Timing …" if ticket.latest is None else "Still timing: the estimate sharpens.")
+    if future.latest is not None:
+        told(spec, future.latest, live)
+    if future.state == "failed":
+        st.error(future.error, icon=":material/error:")
+    if not future.finished:
+        st.button("Enough", icon=":material/stop_circle:", key="training.cost.stop", on_click=future.cancel)
+        st.caption("Timing …" if future.latest is None else "Still timing: the estimate sharpens.")
     elif working:
         st.rerun()  # once more, without looking again and again
 
@@ -79,11 +79,11 @@ def _ask(spec: Spec) -> None:
     if before is not None:
         before.cancel()
     try:
-        ticket: Ticket[Cost] = engine().submit(session_id(), lambda: _timing(spec), alive=still_open())
+        future: Future[Cost] = engine().submit(session_id(), lambda: _timing(spec), alive=still_open())
     except ExplorerError as error:
         state["notice"] = str(error)
         return
-    state[ASKED] = (_key(spec), ticket)
+    state[ASKED] = (_key(spec), future)
 
 
 def _timing(spec: Spec) -> Iterator[Cost]:

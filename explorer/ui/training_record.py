@@ -13,7 +13,7 @@ import numpy as np
 
 from explorer.core import ExplorerError, wilson
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.jobs import LIVE, Run, Spec, State
 from explorer.jobs.train import counted
 from explorer.plots.training import MEASURES, Curves

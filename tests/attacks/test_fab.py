@@ -1,126 +1,22 @@
-"""FAB against linear networks, in the open and against the limits of the pixels, and against a sphere; its projection."""
-
-import math
+"""FAB against linear networks, in the open and against the limits of the pixels, and against a sphere."""
 
 import pytest
 import torch
-from scipy.optimize import brentq, linprog
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks.fab import ROUNDING, FABInside, length, shortest
+from explorer.attacks.boundary import length
+from explorer.attacks.fab import FABInside
 from explorer.core import Ball, Classifier, Goal, run, seeded
+from tests.attacks.optimum import BALLS, SHAPE, images, optimum, smallest, weights
 
 FAB = ATTACKS["fab"]
 QUICK = {"steps": 15, "target_classes": 5}
-BALLS = {"l2": Ball("l2", 100.0), "linf": Ball("linf", 1.0)}
-SHAPE = (3, 4, 4)
 
 
 @pytest.fixture(params=BALLS)
 def norm(request):
     return request.param
-
-
-def images(n, seed=0, width=0.2):
-    """So far from 0 and 1 that nothing is clipped; with a width of 2 half of the pixels are black or white."""
-    return (0.5 + width * (torch.rand(n, *SHAPE, generator=seeded(seed)) - 0.5)).clamp(0, 1)
-
-
-def weights(classes, seed=0):
-    return torch.randn(classes, 48, generator=seeded(seed))
-
-
-def smallest(attack, model, x, goal, norm, seed=0):
-    return run(attack.walk(model, x, goal, BALLS[norm], seeded(seed)), goal, minimal=True)
-
-
-def clipped(way, need, x, norm):
-    """The least change d with way . d = need and x + d in [0, 1], by root finding; all float64 (D,)."""
-
-    def change(scale):
-        far = scale * (way.sign() if norm == "linf" else way)
-        return torch.maximum(torch.minimum(far, 1 - x), -x) * (way != 0)
-
-    if float(change(1e6) @ way) < need:
-        return None
-    return change(brentq(lambda scale: float(change(scale) @ way) - need, 0, 1e6, xtol=1e-14, rtol=1e-14))
-
-
-def optimum(model, x, y, norm):
-    """(N,) float64 the least distance to any boundary inside [0, 1]."""
-    z, found = x.double().flatten(1) @ model.weight.T + model.head.bias.double(), []
-    for i, label in enumerate(y.tolist()):
-        every = []
-        for k in set(range(len(model.weight))) - {label}:
-            lead, image = float(z[i, label] - z[i, k]), x[i].double().flatten()
-            change = clipped(model.weight[k] - model.weight[label], lead, image, norm)
-            every.append(math.inf if change is None else float(length(change[None], norm)))
-        found.append(min(every))
-    return torch.tensor(found, dtype=torch.float64)
-
-
-# The projection
-
-
-def cases(n=40, size=7, seed=0):
-    """way, need, x of small problems, some without a solution in the box, with zeros and pixels at the limits."""
-    rng = seeded(seed)
-    way = torch.randn(n, size, generator=rng, dtype=torch.float64)
-    way[::3, 0] = 0
-    x = (2 * torch.rand(n, size, generator=rng, dtype=torch.float64) - 0.5).clamp(0, 1)
-    return way, 2 * torch.randn(n, generator=rng, dtype=torch.float64), x
-
-
-def test_the_projection_is_the_shortest_way_in_linf():
-    way, need, x = cases()
-    found, solved = shortest(way, need, x, "linf"), 0
-    for w, c, image, d in zip(way, need, x, found, strict=True):
-        n = len(w)  # variables: d and the bound t on its entries, which is minimised
-        signs = torch.cat([torch.eye(n), -torch.eye(n)]).double()
-        least = linprog(
-            [0.0] * n + [1.0],
-            A_ub=torch.cat([signs, -torch.ones(2 * n, 1)], 1).numpy(),
-            b_ub=[0.0] * (2 * n),
-            A_eq=[[*w.tolist(), 0.0]],
-            b_eq=[float(c)],
-            bounds=[*zip((-image).tolist(), (1 - image).tolist(), strict=True), (0, None)],
-        )
-        if least.status == 0:
-            solved += 1
-            assert float(w @ d) == pytest.approx(float(c), abs=1e-9)
-            assert float(d.abs().max()) == pytest.approx(least.fun, abs=1e-9)
-    assert 10 < solved < 40
-
-
-def test_the_projection_is_the_shortest_way_in_l2():
-    way, need, x = cases(seed=1)
-    found, solved = shortest(way, need, x, "l2"), 0
-    for w, c, image, d in zip(way, need, x, found, strict=True):
-        expected = clipped(w * c.sign(), float(c.abs()), image, "l2")
-        if expected is not None:
-            solved += 1
-            assert torch.allclose(d, expected, atol=1e-9)
-    assert 10 < solved < 40
-
-
-def test_the_projection_stays_in_the_box_and_goes_as_far_as_it_can(norm):
-    way, need, x = cases(seed=2)
-    found = shortest(way, need, x, norm)
-    assert bool(((x + found >= -1e-12) & (x + found <= 1 + 1e-12)).all()) and bool((found[way == 0] == 0).all())
-    most = torch.where(way * need[:, None] > 0, 1 - x, -x) * (way != 0)
-    short = (way * most).sum(1).abs() < need.abs()
-    assert bool(short.any()) and torch.allclose(found[short], most[short])
-    assert torch.allclose((way * found).sum(1)[~short], need[~short])
-    assert not bool(shortest(way, torch.zeros_like(need), x, norm).any())
-
-
-def test_the_projection_in_many_dimensions(norm):
-    rng = seeded(0)
-    way, x = torch.randn(6, 3072, generator=rng).double(), torch.rand(6, 3072, generator=rng).double()
-    need = torch.tensor([1e-6, 0.1, -3.0, 30.0, 300.0, -600.0]).double()
-    for w, c, image, d in zip(way, need, x, shortest(way, need, x, norm), strict=True):
-        assert torch.allclose(d, clipped(w * c.sign(), float(c.abs()), image, norm), atol=1e-8)
 
 
 # Closed forms
@@ -138,25 +34,6 @@ def test_the_least_change_of_a_linear_model(linear, norm, width, one_by_one):
     assert bool(found.success.all()) and torch.equal(found.success, Goal.untargeted(y).reached(model(found.x)))
     assert float(ratio.min()) >= 1 - 1e-4 and float(ratio.median()) <= 1.002
     assert float(ratio.max()) <= (1.01 if one_by_one else 1.15)  # a single walk may end at the second nearest boundary
-
-
-def test_what_the_open_optimum_is(linear, norm):
-    """m_k / ||w_k - w_y|| in L2, m_k / ||w_k - w_y||_1 in Linf: the oracle above, where nothing is clipped."""
-    model, x = linear(weights(2)), images(4)
-    y = model(x).argmax(1)
-    way = model.weight[1] - model.weight[0]
-    lead = (x.double().flatten(1) @ way).abs()
-    expected = lead / (way.norm() if norm == "l2" else way.abs().sum())
-    assert torch.allclose(optimum(model, x, y, norm), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("shift", [-20.0, 20.0])
-def test_only_differences_of_logits_count(linear, shift):
-    x = images(8, seed=2)
-    plain, moved = linear(weights(5)), linear(weights(5), bias=torch.full((5,), shift))
-    goal = Goal.untargeted(plain(x).argmax(1))
-    a, b = (smallest(FAB(**QUICK), model, x, goal, "l2") for model in (plain, moved))
-    assert bool(b.success.all()) and torch.allclose(a.distance, b.distance, rtol=2e-3)
 
 
 def test_toward_a_class(linear, norm):
@@ -244,15 +121,6 @@ def test_the_final_search_ends_at_the_boundary(linear):
     least = optimum(model, x, y, "l2")
     assert bool((rough.distance > 1.005 * least).all()) and float((fine.distance / least).max()) <= 1.005
     assert bool(fine.success.all())
-
-
-def test_a_result_is_fooled_by_more_than_rounding(trained, norm):
-    """As near as the search comes: looked at again in another batch, the margin is another in its last digits."""
-    model, x, y = trained
-    found = smallest(FAB(**QUICK, search_steps=20), model, x[:16], Goal.untargeted(y[:16]), norm)
-    logits = torch.cat([model(image[None]) for image in found.x[found.success]])
-    margins = Goal.untargeted(y[:16][found.success]).margin(logits)
-    assert bool(found.success.any()) and bool((margins > ROUNDING / 2 * logits.abs().amax(1)).all())
 
 
 def test_alone_or_among_others_is_the_same(trained, norm):

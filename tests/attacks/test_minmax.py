@@ -37,7 +37,7 @@ def three(linear):
 
 def ascend(attack, models, x, goal, ball):
     domains = [_Domain(f"model {i}", model) for i, model in enumerate(models)]
-    return list(attack._ascend(domains, x, goal, ball, seeded(0)))
+    return list(attack._alternate(domains, goal, ball.around(x), seeded(0)))
 
 
 def saddle(models, x, ball, gamma):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from explorer.certify import certify_many
+from explorer.certify import Smoothed, certify_many
 from explorer.core import Classifier, current_rng, ranks, seeded
 from explorer.core.ranks import Ranks
 
@@ -35,9 +35,9 @@ def certificates(mine: Ranks, seed: int | None = 9) -> dict:
     y[2] = (y[2] + 1) % K
     found, progress = {}, []
     for name, model in (("plain", Small()), ("stochastic", Small(noise=0.5))):
-        asked = {"n0": 20, "n": 300, "alpha": 0.01, "batch": 64, "seed": seed, "ranks": mine}
+        asked = {"n0": 20, "n": 300, "alpha": 0.01, "seed": seed, "ranks": mine}
         report = lambda done, total: progress.append((done, total))  # noqa: E731
-        found[name] = list(certify_many(model, x, y, 0.4, progress=report, **asked))
+        found[name] = list(certify_many(Smoothed(model, 0.4, batch=64), x, y, progress=report, **asked))
     return {"certificates": found, "labels": y.tolist(), "progress": progress}
 
 

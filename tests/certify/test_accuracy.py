@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from explorer.certify import (
+    Smoothed,
     accuracy_under_noise,
     average_radius,
     certified_accuracy,
@@ -26,17 +27,17 @@ def images():
 
 def test_each_image_can_be_repeated_alone(halfspace, images):
     model = halfspace(0.5)
-    found = list(certify_many(model, images, None, SIGMA, n=500, alpha=0.01, seed=4))
+    found = list(certify_many(Smoothed(model, SIGMA), images, n=500, alpha=0.01, seed=4))
     assert [c.label for c in found] == [0, 0, None, 1, 1]
     assert len({c.seed for c in found}) == 5
     again = [certify(model, x, SIGMA, n=500, alpha=0.01, seed=c.seed) for x, c in zip(images, found, strict=True)]
-    assert again == found == list(certify_many(model, images, None, SIGMA, n=500, alpha=0.01, seed=4))
+    assert again == found == list(certify_many(Smoothed(model, SIGMA), images, n=500, alpha=0.01, seed=4))
 
 
 def test_skipping_leaves_certified_accuracy_exact(halfspace, images):
     model, y = halfspace(0.5), torch.tensor([0, 1, 0, 1, 0])
-    skipping = list(certify_many(model, images, y, SIGMA, n=500, seed=4))
-    full = list(certify_many(model, images, None, SIGMA, n=500, seed=4))
+    skipping = list(certify_many(Smoothed(model, SIGMA), images, y, n=500, seed=4))
+    full = list(certify_many(Smoothed(model, SIGMA), images, n=500, seed=4))
     assert [c.skipped for c in skipping][1] and [c.skipped for c in skipping][4]
     radii = [0, 0.05, 0.1, 0.2, 0.3, 0.5]
     assert certified_accuracy(skipping, y, radii) == certified_accuracy(full, y, radii)
@@ -55,35 +56,34 @@ def test_certified_accuracy_by_hand(halfspace, images):
 def test_progress_counts_all_images_and_ends_at_the_total(halfspace, images):
     told = []
     y = torch.tensor([0, 1, 0, 1, 0])  # two of them skipped
-    list(certify_many(halfspace(0.5), images, y, SIGMA, n0=10, n=90, progress=lambda *args: told.append(args)))
+    list(certify_many(Smoothed(halfspace(0.5), SIGMA), images, y, n0=10, n=90, progress=lambda *args: told.append(args)))
     assert told[0] == (0, 500) and told[-1] == (500, 500)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
 def test_yields_as_it_goes_and_may_be_left(halfspace, images):
     model = halfspace(0.5)
-    stream = certify_many(model, images, None, SIGMA, n=100)
+    stream = certify_many(Smoothed(model, SIGMA), images, n=100)
     next(stream)
     assert len(model.inputs) == 200 and torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     stream.close()
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "sigma", "said"),
+    ("x", "y", "said"),
     [
-        (torch.rand(0, 1, 2, 2), None, SIGMA, "one or more images"),
-        (torch.rand(1, 2, 2), None, SIGMA, r"one or more images .* got \(1, 2, 2\)"),
-        (torch.rand(2, 3, 2, 2), None, SIGMA, "one float image of shape"),
-        (torch.full((2, 1, 2, 2), 2.0), None, SIGMA, "pixels must be"),
-        (torch.rand(2, 1, 2, 2), torch.tensor([0]), SIGMA, "one label for each of the 2 images"),
-        (torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), SIGMA, r"true_label .* \[0, 1\]; got 2"),
-        (torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), 0, "sigma must be"),
+        (torch.rand(0, 1, 2, 2), None, "one or more images"),
+        (torch.rand(1, 2, 2), None, r"one or more images .* got \(1, 2, 2\)"),
+        (torch.rand(2, 3, 2, 2), None, "one float image of shape"),
+        (torch.full((2, 1, 2, 2), 2.0), None, "pixels must be"),
+        (torch.rand(2, 1, 2, 2), torch.tensor([0]), "one label for each of the 2 images"),
+        (torch.rand(2, 1, 2, 2), torch.tensor([0, 2]), r"true_label .* \[0, 1\]; got 2"),
     ],
 )
-def test_bad_values_are_refused_before_the_first_draw(halfspace, x, y, sigma, said):
+def test_bad_values_are_refused_before_the_first_draw(halfspace, x, y, said):
     model = halfspace(0.5)
     with pytest.raises(InvalidValue, match=said):
-        certify_many(model, x, y, sigma, n=10)
+        certify_many(Smoothed(model, SIGMA), x, y, n=10)
     assert model.seen == []
 
 
@@ -102,17 +102,17 @@ def test_average_radius_and_accuracy_under_noise_by_hand(halfspace, images):
 def test_many_sound_certificates_need_8_bit_pictures_before_the_first_draw(halfspace, images):
     model = halfspace(0.5)
     with pytest.raises(InvalidValue, match="8-bit picture"):
-        certify_many(model, images, None, SIGMA, n=100, sound=True)
+        certify_many(Smoothed(model, SIGMA, sound=True), images, n=100)
     with pytest.raises(InvalidValue, match="at least 10"):
-        certify_many(model, images, None, SIGMA, n=9)
+        certify_many(Smoothed(model, SIGMA), images, n=9)
     assert model.seen == []
-    found = list(certify_many(model, (images * 255).round() / 255, None, SIGMA, n=100, seed=1, sound=True))
+    found = list(certify_many(Smoothed(model, SIGMA, sound=True), (images * 255).round() / 255, n=100, seed=1))
     assert [c.label for c in found] == [0, 0, None, 1, 1] and all(c.sound for c in found)
 
 
 def test_certified_accuracy_refuses_nonsense(halfspace, images):
     y = torch.tensor([1, 0, 0, 1, 1])
-    cards = list(certify_many(halfspace(0.5), images, y, SIGMA, n=100, seed=1))
+    cards = list(certify_many(Smoothed(halfspace(0.5), SIGMA), images, y, n=100, seed=1))
     with pytest.raises(InvalidValue, match="one label; got 5 and 4"):
         certified_accuracy(cards, y[:4], [0])
     with pytest.raises(InvalidValue, match="one label; got 0 and 0"):

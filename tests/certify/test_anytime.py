@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from explorer.certify import anytime_lower_bound, certify, certifying, lower_bound
+from explorer.certify import Smoothed, anytime_lower_bound, lower_bound
 from explorer.certify.bounds import certified_radius, log_capital
 
 
@@ -52,21 +52,22 @@ def test_grows_with_the_votes_and_stays_below_the_certificates_bound():
 
 
 def test_watching_changes_nothing(halfspace, image):
-    watched = list(certifying(halfspace(0.3), image, 0.25, n0=100, n=1000, seed=2, batch=64))
-    assert watched[-1].certificate == certify(halfspace(0.3), image, 0.25, n0=100, n=1000, seed=2)
-    assert all(tally.certificate is None for tally in watched[:-1])
-    assert [tally.done for tally in watched] == sorted(tally.done for tally in watched)
-    assert watched[-1].done == watched[-1].total == 1100 and watched[-1].drawn == 1000
+    model = Smoothed(halfspace(0.3), 0.25, batch=64)
+    watched = list(model.iter_certify(image, n0=100, n=1000, seed=2))
+    assert watched[-1].certificate == model.certify(image, n0=100, n=1000, seed=2)
+    assert all(now.certificate is None for now in watched[:-1])
+    assert [now.done for now in watched] == sorted(now.done for now in watched)
+    assert watched[-1].done == watched[-1].total == 1100 and watched[-1].n_drawn == 1000
 
 
 def test_the_running_bound_never_falls_and_has_a_radius_after_a_hundred_draws(halfspace, image):
-    watched = list(certifying(halfspace(0.1), image, 0.25, n0=100, n=1000, seed=2, batch=64))
-    bounds = [tally.p_lower for tally in watched]
+    watched = list(Smoothed(halfspace(0.1), 0.25, batch=64).iter_certify(image, n0=100, n=1000, seed=2))
+    bounds = [now.p_lower for now in watched]
     assert bounds == sorted(bounds)
-    early = next(tally for tally in watched if tally.drawn >= 100)
+    early = next(now for now in watched if now.n_drawn >= 100)
     assert early.radius is not None and 0 < early.radius < watched[-1].certificate.radius
-    for tally in watched:
-        assert sum(tally.selection) + sum(tally.estimation) + tally.invalid == tally.done
-        assert tally.radius == certified_radius(tally.p_lower, 0.25)
-        assert (tally.selected is None) == (tally.done < 100)
+    for now in watched:
+        assert sum(now.selection) + sum(now.estimation) + now.invalid == now.done
+        assert now.radius == certified_radius(now.p_lower, 0.25)
+        assert (now.selected is None) == (now.done < 100)
     assert watched[-1].certificate.radius > watched[-1].radius  # the certificate's bound is for its n alone

@@ -11,10 +11,10 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from explorer.certify import certify, smoothing
+from explorer.certify import Certificate, certify, results
 from explorer.certify.bounds import lower_bound
 from explorer.certify.noise import ESTIMATION, SELECTION, noise
-from explorer.certify.smoothing import concluded
+from explorer.certify.votes import VoteSampler
 
 RUNS, N0, N, SIGMA, ALPHA = 20_000, 20, 100, 0.25, 0.05
 MARGINS = [0.0, 0.1, 0.4]  # p = 1/2, where selection matters most; 0.66; 0.95
@@ -35,7 +35,7 @@ def certificates(first, second):
         key = (a, b)
         if key not in known:
             selection, estimation = (a, first.shape[1] - a), (b, second.shape[1] - b)
-            known[key] = concluded(
+            known[key] = Certificate.from_votes(
                 selection, estimation, 0, sigma=SIGMA, n0=first.shape[1], n=second.shape[1], alpha=ALPHA, seed=7,
                 precision="float32", sound=False, skipped=False,
             )  # fmt: skip
@@ -90,7 +90,7 @@ def test_that_check_catches_ways_to_try_again(halfspace, bug):
 
 def test_that_check_catches_a_two_sided_bound_taken_for_one_sided(halfspace, monkeypatch):
     """Its lower end at 2 alpha, as one needs it of a two-sided function, asked of a one-sided one."""
-    monkeypatch.setattr(smoothing, "lower_bound", lambda k, n, alpha: lower_bound(k, n, 2 * alpha))
+    monkeypatch.setattr(results, "lower_bound", lambda k, n, alpha: lower_bound(k, n, 2 * alpha))
     first, second = votes(halfspace, 0.1, SELECTION, N0, 5000), votes(halfspace, 0.1, ESTIMATION, N, 5000)
     assert too_often(*rate(certificates(first, second), 0.1))
 
@@ -107,7 +107,7 @@ def test_a_network_that_says_nan_earns_nothing_and_that_check_would_notice(funct
     def winners(self, noisy, void, rng):
         return torch.from_numpy(np.argmax(self.logits(noisy, rng).numpy(), 1))  # NaN is class 0 to it
 
-    monkeypatch.setattr(smoothing._Sampler, "_winners", winners)
+    monkeypatch.setattr(VoteSampler, "winners", winners)
     assert not nan_earns_nothing(function_model)
 
 
@@ -118,5 +118,5 @@ def shown_radii_are_proven(halfspace, image):
 
 def test_shown_radii_are_proven_and_that_check_would_notice(halfspace, image, monkeypatch):
     assert shown_radii_are_proven(halfspace, image)
-    monkeypatch.setattr(smoothing, "ROUND_FLOOR", ROUND_HALF_UP)
+    monkeypatch.setattr(results, "ROUND_FLOOR", ROUND_HALF_UP)
     assert not shown_radii_are_proven(halfspace, image)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from explorer.certify import RunLog, certify_many
+from explorer.certify import RunLog, Smoothed, certify_many
 from explorer.core import Cancelled, InvalidValue
 
 ASKED = {"n0": 10, "n": 40, "alpha": 0.05, "seed": 7}
@@ -23,7 +23,7 @@ def pictures():
 
 
 def all_of(model, pictures, log=None, **options):
-    return list(certify_many(model, pictures, None, 0.5, **ASKED, log=log, **options))
+    return list(certify_many(Smoothed(model, 0.5), pictures, **ASKED, log=log, **options))
 
 
 def test_a_stopped_run_goes_on_to_the_same_certificates(model, pictures, tmp_path):

@@ -11,7 +11,7 @@ from explorer.cli import main
 from explorer.defenses import RECIPES
 from explorer.training import Result
 from explorer.training.export import export
-from explorer.training.loop import build
+from explorer.training.state import build
 from tests.training.runs import sample
 
 
@@ -36,7 +36,7 @@ def cli(capsys):
 def training_images(monkeypatch):
     """The bundled test sample in place of the training set, which needs a download."""
 
-    monkeypatch.setattr("explorer.training.loop.as_needed", sample)
+    monkeypatch.setattr("explorer.training.trainer.as_needed", sample)
 
 
 @pytest.fixture

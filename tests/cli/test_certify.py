@@ -44,7 +44,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(cli, tiny, tmp_path, monkey
     again = cli(*words, "--json", "-")
     assert "3 certificates are in" in again.err and json.loads(again.out)["seed"] == whole["seed"]
     assert json.loads(again.out)["certificates"] == whole["certificates"]
-    monkeypatch.setattr("explorer.certify.accuracy.certify", None)  # nothing is left to do
+    never = lambda *_, **__: pytest.fail("nothing is left to do")  # noqa: E731
+    monkeypatch.setattr("explorer.certify.Smoothed.certify", never)
     done = cli(*words, "--json", "-")
     assert done.code == 0 and json.loads(done.out)["certificates"] == whole["certificates"]
     other = cli(*words, "--n", "70")
@@ -87,7 +88,7 @@ def test_predict_abstains_or_answers(cli, tiny):
 
 def test_predict_s_answers_are_counted_for_each_n_and_kept(cli, tiny, monkeypatch):
     words = (*WORDS[:4], "--sigma", "0.5", "--predict", "--counts", "--n", "20,50", "--write")
-    small = partial(predict_measures, most=200)
+    small = partial(predict_measures, max_draws=200)
     monkeypatch.setattr("explorer.cli.certify.predict_measures", small)
     said = cli(*words, "--json", "-")
     facts = json.loads(said.out)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from explorer.core import BadCheckpoint
-from explorer.models import elsewhere, zoo
-from explorer.models.elsewhere import Elsewhere
+from explorer.models import external, zoo
+from explorer.models.external import ExternalClassifier
 
 FACTORY = """
 import torch
@@ -137,7 +137,7 @@ def test_a_card_that_was_dropped_into_a_folder_imports_nothing(cli, place, tmp_p
     assert "their_nets" not in sys.modules
     monkeypatch.setenv("EXPLORER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(place)])
-    assert isinstance(zoo.load("cifar10/mine"), Elsewhere)  # found in the folder that it was added from
+    assert isinstance(zoo.load("cifar10/mine"), ExternalClassifier)  # found in the folder that it was added from
 
 
 @pytest.mark.parametrize("name, last", [("shufflenet_v2_x0_5", "fc"), ("squeezenet1_1", "classifier.1")])
@@ -153,7 +153,7 @@ def test_torchvision_s_classifiers(cli, place, name, last):
     assert model.mean.flatten().tolist() == [0.5] * 3 and model.std.flatten().tolist() == [0.5] * 3
     x = torch.rand(2, 3, 32, 32, requires_grad=True)
     logits, features = model.both(x)
-    assert logits.shape == (2, 10) and features.ndim == 2 and not (elsewhere.cache_folder() / "factories.json").exists()
+    assert logits.shape == (2, 10) and features.ndim == 2 and not (external.cache_folder() / "factories.json").exists()
     (gradient,) = torch.autograd.grad(logits.sum(), x)
     assert bool(gradient.isfinite().all())
 
@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(cli, place, what):
 
 def refused(said, reason):
     assert said.code == 2 and reason in said.err and said.err.count("\n") == 1, said.err
-    assert not list((elsewhere.cache_folder().parent / "runs").glob("zoo/*/*"))
+    assert not list((external.cache_folder().parent / "runs").glob("zoo/*/*"))
 
 
 def test_weights_that_do_not_fit_or_are_not_finite_are_refused_by_name(cli, place):

@@ -11,7 +11,7 @@ from explorer.cli import main
 from explorer.core import Cancelled
 from explorer.data import DATASETS
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import Recipe
+from explorer.defenses.recipe import Recipe
 from explorer.jobs import Store
 from explorer.models import zoo
 from explorer.training import METRICS, newest, read_metrics, train

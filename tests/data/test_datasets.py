@@ -337,7 +337,7 @@ def test_leaving_ends_the_decoding(
     data_folder: Path, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_split(data_folder, "cifar10", "train")
-    monkeypatch.setattr("explorer.data.arriving._CHUNK", 1)
+    monkeypatch.setattr("explorer.data.lazy._CHUNK", 1)
     begun, left = threading.Event(), threading.Event()
     decode = parquet.Pictures.decode
 

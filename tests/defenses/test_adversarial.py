@@ -9,10 +9,10 @@ from torch import nn
 
 from explorer.core import Ball, Classifier, batch_shard, seeded, use_generator
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import full_step
 from explorer.defenses.half_cw import odd
+from explorer.defenses.inner_attacks import fgsm_images
 from explorer.defenses.trades import divergence
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_one_full_step_is_the_worst_point_of_a_linear_model_s_ball():
     length = math.sqrt(sum(w * w for w in W))
     recipe = plain("pgd-l2", eps=0.1)
     assert loss_of(recipe, Linear(W), X, Y) == pytest.approx(cross_entropy(MARGIN - 0.1 * length), rel=1e-4)
-    moved = recipe.seen(Linear(W), X, Y, seeded(0)) - X
+    moved = recipe.training_inputs(Linear(W), X, Y, seeded(0)) - X
     torch.testing.assert_close(moved.flatten(), -0.1 * torch.tensor(W) / length, rtol=1e-4, atol=1e-6)
 
 
@@ -103,14 +103,14 @@ def test_trades_asks_no_label_where_to_go(start):
     recipe = plain("trades", inner_start=start)
     x, y = images()
     model = Linear(W)
-    assert torch.equal(recipe.seen(model, x, y, seeded(0)), recipe.seen(model, x, 1 - y, seeded(0)))
-    assert float((recipe.seen(model, x, y, seeded(0)) - x).abs().max()) <= recipe.eps
+    assert torch.equal(recipe.training_inputs(model, x, y, seeded(0)), recipe.training_inputs(model, x, 1 - y, seeded(0)))
+    assert float((recipe.training_inputs(model, x, y, seeded(0)) - x).abs().max()) <= recipe.eps
 
 
 def test_every_second_image_meets_cw_and_the_others_pgd():
     recipe = plain("half-cw", eps=0.02, eps_l2=0.3, inner_steps=5, cw_steps=1)
     x, y = images()
-    moved = (recipe.seen(Linear(W), x, y, seeded(0)) - x).flatten(1)
+    moved = (recipe.training_inputs(Linear(W), x, y, seeded(0)) - x).flatten(1)
     cw = torch.arange(8) % 2 == 1
     assert torch.equal(odd(x), cw)
     away = torch.where(y == 1, -1.0, 1.0)[:, None] * torch.tensor(W)
@@ -146,7 +146,7 @@ def test_nothing_outside_the_mask_changes_and_the_share_stays_clean(area):
     x = torch.rand(8, 3, 32, 32, generator=seeded(0))
     x[:, :, :6] = 0.5  # an even background at the top
     model = build(recipe, CPU).eval()
-    changed = (recipe.seen(model, x, torch.arange(8), seeded(1)) != x).any(1, keepdim=True)
+    changed = (recipe.training_inputs(model, x, torch.arange(8), seeded(1)) != x).any(1, keepdim=True)
     allowed = recipe.mask.allowed(x)
     assert not (changed & ~allowed).any() and bool((~allowed).any())
     attacked = changed.flatten(1).any(1)
@@ -207,16 +207,16 @@ def test_a_full_step_stays_in_the_ball_and_fgsm_is_its_linf_case():
     x, y = images()
     model = Linear(W)
     away = torch.where(y == 1, -1.0, 1.0).view(-1, 1, 1, 1) * torch.tensor(W).view(1, 1, 2, 2)
-    torch.testing.assert_close(full_step(model, x, y, Ball("linf", 0.03), seeded(0)), x + 0.03 * away.sign())
-    assert F.mse_loss(full_step(model, x, y, Ball("l2", 0.03), seeded(0)), x) > 0
+    torch.testing.assert_close(fgsm_images(model, x, y, Ball("linf", 0.03), seeded(0)), x + 0.03 * away.sign())
+    assert F.mse_loss(fgsm_images(model, x, y, Ball("l2", 0.03), seeded(0)), x) > 0
 
 
 def test_fgsm_is_the_image_and_eps_times_the_sign_no_more():
     recipe = plain("fgsm", eps=0.03)
     x, y = images()
     away = torch.where(y == 1, -1.0, 1.0).view(-1, 1, 1, 1) * torch.tensor(W).sign().view(1, 1, 2, 2)
-    torch.testing.assert_close(recipe.seen(Linear(W), x, y, seeded(0)), x + 0.03 * away, atol=1e-6, rtol=0)
-    assert torch.equal(*(recipe.seen(Linear(W), x, y, seeded(seed)) for seed in (0, 1)))  # no noise
+    torch.testing.assert_close(recipe.training_inputs(Linear(W), x, y, seeded(0)), x + 0.03 * away, atol=1e-6, rtol=0)
+    assert torch.equal(*(recipe.training_inputs(Linear(W), x, y, seeded(seed)) for seed in (0, 1)))  # no noise
     reach = 0.03 * sum(map(abs, W))
     assert loss_of(recipe, Linear(W), X, Y) == pytest.approx(cross_entropy(MARGIN - reach), rel=1e-4)
 
@@ -233,7 +233,7 @@ def test_fgsm_training_keeps_the_epoch_by_its_own_measure():
 
 def free_update(recipe, model, delta, lr=0.0):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    recipe.loss(model, X, Y, seeded(0), carried={"delta": delta}).backward()
+    recipe.loss(model, X, Y, seeded(0), buffers={"delta": delta}).backward()
     optimizer.step()
 
 
@@ -254,12 +254,12 @@ def test_free_moves_weights_and_perturbation_by_one_backward_pass():
 def test_free_s_loss_is_taken_where_the_perturbation_stands_and_that_stays_inside_eps():
     recipe, model = plain("free", eps=0.05), Linear(W)
     delta = torch.full((1, 1, 2, 2), 0.02)
-    there = float(recipe.loss(model, X, Y, seeded(0), carried={"delta": delta}).detach())
+    there = float(recipe.loss(model, X, Y, seeded(0), buffers={"delta": delta}).detach())
     assert there == pytest.approx(cross_entropy(MARGIN + 0.02 * sum(W)), rel=1e-5)
     for _ in range(3):
         free_update(recipe, model, delta)
     torch.testing.assert_close(delta.flatten(), -0.05 * torch.tensor(W).sign())
-    assert loss_of(recipe, model, X, Y) == pytest.approx(cross_entropy(MARGIN), rel=1e-5)  # none carried: from nothing
+    assert loss_of(recipe, model, X, Y) == pytest.approx(cross_entropy(MARGIN), rel=1e-5)  # no buffer: from nothing
 
 
 def epochs(*scores):
@@ -278,14 +278,14 @@ def epochs(*scores):
     ],
 )
 def test_collapse_is_named_where_it_is_one_and_only_there(scores, expected):
-    said = RECIPES["fgsm"]().remark(epochs(*scores))
+    said = RECIPES["fgsm"]().warning(epochs(*scores))
     assert (expected is None) == (said == "")
     if expected:
         assert said.startswith(f"Catastrophic overfitting {expected}: after epoch")
 
 
 def test_the_sentence_on_a_collapse_has_the_numbers_and_says_what_is_kept():
-    assert RECIPES["nfgsm"]().remark(epochs((0.38, 0.42), (0.031, 0.92))) == (
+    assert RECIPES["nfgsm"]().warning(epochs((0.38, 0.42), (0.031, 0.92))) == (
         "Catastrophic overfitting since epoch 2: after epoch 2, 92.0% of the held-out images withstand a single step, but "
         "only 3.1% withstand PGD. The best epoch, 1, is none of these."
     )
@@ -302,7 +302,7 @@ def test_every_recipe_that_takes_single_steps_is_watched_for_a_collapse(key):
 
 def test_pgd_training_is_not():
     recipe = RECIPES["pgd-linf-scratch"](width=4)
-    assert not recipe.single_step and recipe.remark([{"robust": 0.0, "score": 0.0}]) == ""
+    assert not recipe.single_step and recipe.warning([{"robust": 0.0, "score": 0.0}]) == ""
 
 
 def test_a_collapsed_network_passes_the_single_step_and_fails_pgd():
@@ -317,18 +317,18 @@ def test_a_collapsed_network_passes_the_single_step_and_fails_pgd():
     x, y = torch.full((40, 1, 2, 2), 0.501), torch.ones(40, dtype=torch.int64)
     scores = recipe.score(Sawtooth(W), x, y, seeded(0))
     assert scores["fgsm"] == 1.0 and scores["robust"] < 0.2
-    assert "Catastrophic overfitting since epoch 1" in recipe.remark([{"epoch": 1, **scores}])
+    assert "Catastrophic overfitting since epoch 1" in recipe.warning([{"epoch": 1, **scores}])
 
 
 def test_early_stopping_counts_epochs_since_the_first_best():
     recipe = RECIPES["early-stopping"](patience=2, epochs=9)
-    ends = [recipe.enough([{"score": s} for s in scores]) for scores in ([], [0.3], [0.3, 0.3], [0.3, 0.2, 0.3], [0.3, 0.2, 0.31])]
+    ends = [recipe.early_stop([{"score": s} for s in scores]) for scores in ([], [0.3], [0.3, 0.3], [0.3, 0.2, 0.3], [0.3, 0.2, 0.31])]
     assert ends == [False, False, False, True, False]
     history = [{"robust": s, "score": s} for s in (0.30, 0.40, 0.39, 0.40)]
-    assert recipe.remark(history) == (
+    assert recipe.warning(history) == (
         "Stopped early, after epoch 4 of 9: held-out robust accuracy has not risen since epoch 2."
     )
-    assert recipe.remark(history[:3]) == ""
+    assert recipe.warning(history[:3]) == ""
 
 
 def test_early_stopping_s_rate_falls_in_two_steps():

@@ -10,7 +10,7 @@ from explorer.certify.columns import certified, touched, votes
 from explorer.core import InvalidValue, seeded
 from explorer.defenses import RECIPES
 from explorer.models.column_resnet import ColumnResNet, MeanOfLooks
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 RECIPE = RECIPES["column"](width=4)
@@ -81,7 +81,7 @@ def test_the_loss_is_the_cross_entropy_of_one_look_at_each_image_at_every_place_
     assert float(RECIPE.loss(model, x, y, seeded(7))) == pytest.approx(float(expected), rel=1e-4)
     often = RECIPE.places(torch.empty(3200, 3, 32, 32), seeded(0)).bincount(minlength=32)
     assert len(often) == 32 and 60 < int(often.min()) and int(often.max()) < 145  # 100 each, give or take 4 sigma
-    shown = RECIPE.seen(model, x + 0.1, y, seeded(7))
+    shown = RECIPE.training_inputs(model, x + 0.1, y, seeded(7))
     assert [sorted(row.nonzero().flatten().tolist()) for row in shown.amax((1, 2))] == [
         sorted((int(place) + k) % 32 for k in range(4)) for place in places
     ]

@@ -69,7 +69,7 @@ def test_the_loss_of_attacked_pairs_worked_out_by_hand():
     moved = POINTS + torch.tensor([0.0, 0.1])
 
     class Planted(type(recipe)):
-        def seen(self, model, x, y, rng, epoch=0):
+        def training_inputs(self, model, x, y, rng, epoch=0):
             return moved.view(3, 1, 1, 2)
 
     pairs = 0.0

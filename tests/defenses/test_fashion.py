@@ -10,8 +10,8 @@ from explorer.core import Classifier, InvalidValue, seeded
 from explorer.defenses import RECIPES
 from explorer.defenses.deep_defense import LARGEST_EXPONENT, relative_length, to_boundary
 from explorer.models.mlp import MLP
-from explorer.training.images import split
-from explorer.training.loop import build
+from explorer.training.data import split
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 X = torch.tensor([0.4, 0.5, 0.6, 0.5]).view(1, 1, 2, 2)
@@ -113,11 +113,11 @@ def test_deepfool_images_are_the_starting_network_s_and_stay_so():
     x, y = torch.rand(6, 1, 28, 28, generator=seeded(0)), torch.zeros(6, dtype=torch.int64)
     model = build(recipe, CPU)
     y = model(x).argmax(1)
-    shown = recipe.seen(model, x, y, seeded(0))
+    shown = recipe.training_inputs(model, x, y, seeded(0))
     assert bool((model(shown).argmax(1) != y).all()) and float((shown - x).abs().max()) > 0
     with torch.no_grad():
         model.head.weight.mul_(-1)
-    torch.testing.assert_close(recipe.seen(model, x, y, seeded(0)), shown)
+    torch.testing.assert_close(recipe.training_inputs(model, x, y, seeded(0)), shown)
 
 
 def test_the_pictures_are_neither_flipped_nor_shifted():

@@ -7,7 +7,7 @@ import torch
 
 from explorer.core import Ball, InvalidValue, seeded
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import withstood
+from explorer.defenses.inner_attacks import quick_pgd, robust_mask
 from explorer.models.mlp import MLP
 from explorer.models.plain_conv import PlainConv
 
@@ -51,7 +51,8 @@ def test_the_score_proves_what_no_attack_breaks_exactly_where_the_network_is_lin
     proven = float((lead.abs().flatten()[30:] > 0.05 * 5).sum()) / 300
     found = recipe.score(model, x, y, seeded(0))
     assert found == {"clean": 0.9, "certified": pytest.approx(proven), "score": pytest.approx(proven)} and 0.2 < proven < 0.8
-    assert proven == pytest.approx(float(withstood(model, x, y, Ball("linf", 0.05), 20, seeded(0)).float().mean()), abs=0.004)
+    robust = robust_mask(quick_pgd(20), model, x, y, Ball("linf", 0.05), seeded(0))
+    assert proven == pytest.approx(float(robust.float().mean()), abs=0.004)
 
 
 def test_channels_as_text_make_the_network():

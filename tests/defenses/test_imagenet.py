@@ -10,7 +10,7 @@ from safetensors.torch import save
 from explorer.core import BadCheckpoint, DataUnavailable, InvalidValue, seeded
 from explorer.defenses import RECIPES
 from explorer.models import ARCHITECTURES, imagenet
-from explorer.training.loop import build
+from explorer.training.state import build
 from tests.defenses.test_adversarial import MARGIN, Linear, W, X, Y, cross_entropy, loss_of, plain
 
 CPU = torch.device("cpu")

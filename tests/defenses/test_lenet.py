@@ -6,7 +6,7 @@ import torch
 from explorer.core import seeded
 from explorer.defenses import RECIPES
 from explorer.defenses.lenet import length
-from explorer.training.loop import build
+from explorer.training.state import build
 
 FAMILY = ["lenet", "lenet-at", "lenet-rat", "lenet-mat-rand", "lenet-mat-max", "lenet-cw"]
 CPU = torch.device("cpu")

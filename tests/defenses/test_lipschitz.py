@@ -8,8 +8,8 @@ import torch
 from explorer.certify.lipschitz import radii
 from explorer.core import Ball, InvalidValue, seeded
 from explorer.defenses import RECIPES
-from explorer.defenses._recipe import withstood
-from explorer.training.loop import build
+from explorer.defenses.inner_attacks import quick_pgd, robust_mask
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 RECIPE = RECIPES["lipschitz"](width=16, depths="1-1")
@@ -44,7 +44,7 @@ def test_no_attack_turns_what_the_score_counts():
         sure = radii(z, model.slopes())
     y[:6] = (y[:6] + 1) % 10
     eps = float(sure.median())
-    held = withstood(model, x, y, Ball("l2", eps), 20, seeded(0))
+    held = robust_mask(quick_pgd(20), model, x, y, Ball("l2", eps), seeded(0))
     assert bool(held[6:][sure[6:] > eps + 1e-6].all()) and not bool(held.all())
     found = RECIPE.score(model, x, y, seeded(0))
     assert found["clean"] == pytest.approx(0.9)

@@ -68,7 +68,7 @@ def test_mat_max_is_the_worse_loss_of_each_image_never_below_either_norm_s():
     found = float(recipe.loss(Linear(), x, y, seeded(1)).detach())
     assert found == pytest.approx(float(losses.amax(0).mean()), rel=1e-3)
     one, two = torch.tensor([[0.1, 2.0, 0.3], [0.5, 1.0, 0.3]])
-    assert recipe.weigh(torch.stack((one, two))).tolist() == pytest.approx([0.5, 2.0, 0.3])
+    assert recipe.combine(torch.stack((one, two))).tolist() == pytest.approx([0.5, 2.0, 0.3])
 
 
 def test_where_l2_is_the_worse_mat_max_minimises_its_loss_alone():
@@ -76,7 +76,7 @@ def test_where_l2_is_the_worse_mat_max_minimises_its_loss_alone():
     recipe = Max(**SMALL | {"eps": 0.001})
     l2 = cross_entropy(worst(x, y)[1]).mean()
     assert float(recipe.loss(Linear(), x, y, seeded(1)).detach()) == pytest.approx(float(l2), rel=1e-3)
-    seen = recipe.seen(Linear(), x, y, seeded(1))
+    seen = recipe.training_inputs(Linear(), x, y, seeded(1))
     torch.testing.assert_close((seen - x).flatten(1).norm(dim=1), torch.full((16,), EPS_L2), rtol=1e-3, atol=0)
 
 
@@ -85,7 +85,7 @@ def test_mat_rand_attacks_some_images_in_each_norm_and_its_loss_is_theirs():
     recipe = Rand(**SMALL)
     in_l2 = recipe.in_l2(x, seeded(2))
     assert 16 < int(in_l2.sum()) < 48
-    change = (recipe.seen(Linear(), x, y, seeded(2)) - x).flatten(1)
+    change = (recipe.training_inputs(Linear(), x, y, seeded(2)) - x).flatten(1)
     torch.testing.assert_close(change[in_l2].norm(dim=1), torch.full((int(in_l2.sum()),), EPS_L2), rtol=1e-3, atol=0)
     torch.testing.assert_close(change[~in_l2].abs(), torch.full_like(change[~in_l2], EPS), rtol=1e-3, atol=0)
     linf, l2 = (cross_entropy(margin) for margin in worst(x, y))
@@ -138,7 +138,7 @@ def test_min_max_weights_are_the_best_for_the_attack():
 
 def test_min_max_minimises_the_weighted_losses_and_only_through_the_losses():
     losses = LOSSES.clone().requires_grad_(True)
-    found = MinMax(gamma=1.0).weigh(losses)
+    found = MinMax(gamma=1.0).combine(losses)
     torch.testing.assert_close(found, torch.tensor([0.4 * 0.2 + 0.6 * 0.4, 0.8 + 0.2 * 0.4, 3.0, 0.5]))
     (slope,) = torch.autograd.grad(found.sum(), losses)
     torch.testing.assert_close(slope, MinMax(gamma=1.0).weights(LOSSES))
@@ -146,8 +146,8 @@ def test_min_max_minimises_the_weighted_losses_and_only_through_the_losses():
 
 def test_min_max_lies_between_the_average_and_mat_max():
     worst_of, mean_of = LOSSES.amax(0), LOSSES.mean(0)
-    torch.testing.assert_close(MinMax(gamma=1e-3).weigh(LOSSES), worst_of)
-    torch.testing.assert_close(MinMax(gamma=1000.0).weigh(LOSSES), mean_of, rtol=1e-2, atol=0)
+    torch.testing.assert_close(MinMax(gamma=1e-3).combine(LOSSES), worst_of)
+    torch.testing.assert_close(MinMax(gamma=1000.0).combine(LOSSES), mean_of, rtol=1e-2, atol=0)
 
 
 def test_the_loss_of_min_max_is_that_of_a_linear_model_attacked_in_both_norms():

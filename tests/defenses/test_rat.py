@@ -8,7 +8,7 @@ from explorer.core import Classifier, seeded, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses.rat import Randomized, voted_accuracy
 from explorer.models.noise import InputNoise
-from explorer.training.loop import build
+from explorer.training.state import build
 
 W = torch.tensor([1.0, -2.0, 3.0, 0.5])
 EPS, NOISE = 0.05, 0.1

@@ -5,7 +5,7 @@ import torch
 from explorer.core import seeded, use_generator
 from explorer.defenses import RECIPES
 from explorer.models._spectral import SpectralConv2d
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 
@@ -15,7 +15,7 @@ def test_the_loss_sees_attacked_images_under_noise_and_is_their_cross_entropy():
     plain = RECIPES["spectral"](width=4, start="", noise=0.0, inner_steps=2, label_smoothing=0.0)
     model = build(recipe, CPU).eval()
     x, y = torch.rand(8, 3, 32, 32, generator=seeded(0)), torch.arange(8)
-    attacked, seen = plain.seen(model, x, y, seeded(1)), recipe.seen(model, x, y, seeded(1))
+    attacked, seen = plain.training_inputs(model, x, y, seeded(1)), recipe.training_inputs(model, x, y, seeded(1))
     noise = (seen - attacked) / 0.2
     assert float((attacked - x).abs().max()) <= recipe.eps + 1e-6
     assert abs(float(noise.std()) - 1) < 0.02 and float(seen.min()) < 0 < 1 < float(seen.max())

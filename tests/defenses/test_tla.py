@@ -10,8 +10,9 @@ from explorer.core import seeded
 from explorer.data import DATASETS
 from explorer.defenses import RECIPES
 from explorer.defenses.tla import angular, another_of_its_class, nearest_of_another_class, triplet_loss
-from explorer.training.images import split
-from explorer.training.learner import Learner, Stop
+from explorer.training.data import split
+from explorer.training.result import Stop
+from explorer.training.trainer import Trainer
 from tests.defenses.test_contrastive import Seen
 
 
@@ -66,13 +67,13 @@ BANK = torch.tensor([[0.3, 0.3], [0.9, 0.1], [0.2, 0.3]]).view(3, 1, 1, 2), torc
 class Planted(RECIPES["tla"]):
     """The attack adds 0.05 to the second pixel."""
 
-    def seen(self, model, x, y, rng, epoch=0):
+    def training_inputs(self, model, x, y, rng, epoch=0):
         return x + torch.tensor([0.0, 0.05])
 
 
 def test_the_loss_worked_out_by_hand():
     recipe, model = Planted(weight=2.0, margin=0.3, norm_weight=0.1, label_smoothing=0.0), Seen()
-    attacked = recipe.seen(model, X, Y, seeded(0))
+    attacked = recipe.training_inputs(model, X, Y, seeded(0))
     a, x, bank = (t.flatten(1) for t in (attacked, X, BANK[0]))
     nearest, mates = [1, 0, 2], {0: 1, 1: 0}  # by angle, of the other class; image 2 has no mate
 
@@ -87,64 +88,64 @@ def test_the_loss_worked_out_by_hand():
     clean = sum(cost(i, x[i]) for i in range(3)) / 3
     other = sum(cost(i, x[j]) for i, j in mates.items()) / 2
     expected = float(F.cross_entropy(model(attacked), Y).detach()) + 2 * (clean + other)
-    assert float(recipe.loss(model, X, Y, seeded(0), bank=BANK).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(recipe.loss(model, X, Y, seeded(0), extra_batch=BANK).detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_batch_of_one_class_without_a_negative_is_adversarial_training():
     recipe, model = Planted(label_smoothing=0.0), Seen()
-    expected = F.cross_entropy(model(recipe.seen(model, X, Y, seeded(0))[:2]), Y[:2])
+    expected = F.cross_entropy(model(recipe.training_inputs(model, X, Y, seeded(0))[:2]), Y[:2])
     assert float(recipe.loss(model, X[:2], Y[:2], seeded(0)).detach()) == pytest.approx(float(expected.detach()))
 
 
 class Watched(RECIPES["tla"]):
     """Keeps what it is given."""
 
-    def loss(self, model, x, y, rng, epoch=0, bank=None):
-        images, labels = bank
+    def loss(self, model, x, y, rng, epoch=0, extra_batch=None):
+        images, labels = extra_batch
         GIVEN.append((images.clone(), labels.clone()))
-        return super().loss(model, x, y, rng, epoch, bank)
+        return super().loss(model, x, y, rng, epoch, extra_batch)
 
 
 GIVEN = []
 
 
-def small_learner():
+def small_trainer():
     recipe = Watched(**RECIPES["tla"].smoke, batch=8)
     shape, rng = DATASETS["cifar10"].shape, seeded(0)
     pixels = torch.randint(0, 256, (2000, *shape), generator=rng, dtype=torch.uint8)
     images = split(pixels, torch.arange(2000) % 10, 32, torch.device("cpu"))
-    return Learner(recipe, images, torch.device("cpu"), bf16=False)
+    return Trainer(recipe, images, torch.device("cpu"), bf16=False)
 
 
 def test_the_bank_is_new_for_every_update_and_a_resumed_run_draws_the_same():
     GIVEN.clear()
-    learner = small_learner()
-    learner.state.model.train()
+    trainer = small_trainer()
+    trainer.state.model.train()
 
-    def one_update(learner):
-        loss = learner.update(learner.next_rows(), 0.05)
-        learner.state.index += 1
+    def update(trainer):
+        loss = trainer.update(trainer.next_rows(), 0.05)
+        trainer.state.index += 1
         return loss
 
-    one_update(learner)
-    kept = {key: value.clone() for key, value in learner.state.tensors().items()}
-    facts = learner.state.facts()
-    second = one_update(learner)
-    again = small_learner()
+    update(trainer)
+    kept = {key: value.clone() for key, value in trainer.state.tensors().items()}
+    facts = trainer.state.facts()
+    second = update(trainer)
+    again = small_trainer()
     again.state.model.train()
     again.state.restore(kept, facts)
-    assert one_update(again) == second
+    assert update(again) == second
     first, after, resumed = GIVEN
     assert first[0].shape == (2 * 8, 3, 32, 32) and not torch.equal(first[1], after[1])
     assert torch.equal(after[0], resumed[0]) and torch.equal(after[1], resumed[1])
-    states = (learner.state.model.state_dict(), again.state.model.state_dict())
+    states = (trainer.state.model.state_dict(), again.state.model.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
 
 
 @pytest.mark.parametrize("key", ["contrastive", "contrastive-adversarial", "tla"])
 def test_a_stop_is_heard_in_every_update(key):
     recipe = RECIPES[key](**RECIPES[key].smoke, batch=8)
-    learner = small_learner()
-    stopping = Learner(recipe, learner.images, torch.device("cpu"), bf16=False, should_stop=lambda: True)
+    trainer = small_trainer()
+    stopping = Trainer(recipe, trainer.images, torch.device("cpu"), bf16=False, should_stop=lambda: True)
     with pytest.raises(Stop):
         stopping.update(stopping.next_rows(), 0.05)

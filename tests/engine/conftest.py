@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from explorer.data import dataset
-from explorer.engine import Engine
+from explorer.engine import Engine, model_cache
 from explorer.models import ARCHITECTURES, zoo
 
 
@@ -41,6 +41,13 @@ def tiny_zoo(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPLORER_CHECKPOINTS", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def small_reference(monkeypatch):
+    """Maps of 100 reference images."""
+    gathering = model_cache.Gathering
+    monkeypatch.setattr(model_cache, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
 
 
 @pytest.fixture

@@ -13,14 +13,8 @@ from explorer.data import load
 from explorer.engine import Failed
 from explorer.engine import attacking_smoothed as attacking
 from explorer.engine.attacking_smoothed import SmoothedAttack, attack_smoothed_work
-from explorer.engine.certifying import (
-    DEADLINE,
-    CertifyRequest,
-    CertifySetRequest,
-    certify_set_work,
-    certify_work,
-    predict_smoothed_work,
-)
+from explorer.engine.certifying import DEADLINE, CertifyRequest, certify_work, predict_smoothed_work
+from explorer.engine.certifying_set import CertifySetRequest, certify_set_work
 from explorer.models import zoo
 
 TINY = {"dataset": "cifar10", "model": "cifar10/tiny", "sigma": 0.1, "n0": 20, "n": 150}
@@ -50,10 +44,10 @@ def test_the_last_item_is_the_librarys_certificate(engine, kept):
     again = certify(zoo.load("cifar10/tiny"), x, **request.options, seed=last.certificate.seed)
     assert last.certificate == again and not last.kept and last.conditions["seed"] == again.seed
     assert all(item.certificate is None for item in found[:-1])
-    assert [item.tally.done for item in found] == sorted(item.tally.done for item in found)
-    assert last.tally.done == 170 and last.course["drawn"][-1] == 150
+    assert [item.progress.done for item in found] == sorted(item.progress.done for item in found)
+    assert last.progress.done == 170 and last.course["n_drawn"][-1] == 150
     assert (np.diff(last.course["p_lower"]) >= 0).all() and last.picture.shape == (3, 32, 32)
-    assert last.copies.shape == (12, 3, 32, 32) and last.said.shape == (12,)
+    assert last.copies.shape == (12, 3, 32, 32) and last.copy_classes.shape == (12,)
     assert np.abs(last.copies - last.picture).std() > 0.01
 
 
@@ -62,7 +56,7 @@ def test_asking_again_gives_the_same_one_at_once(engine, kept):
     first = items(engine, certify_work(engine, request, kept))[-1]
     again = slowed(certify_work(engine, request, Store(kept.folder)))
     assert len(again) == 1 and again[0].kept and again[0].certificate == first.certificate
-    for name in ("drawn", "votes", "p_lower", "radius"):
+    for name in ("n_drawn", "votes", "p_lower", "radius"):
         np.testing.assert_array_equal(again[0].course[name], first.course[name])
     other = items(engine, certify_work(engine, dataclasses.replace(request, n=100), kept))[-1]
     assert other.certificate.seed != first.certificate.seed and other.others == 1
@@ -70,20 +64,20 @@ def test_asking_again_gives_the_same_one_at_once(engine, kept):
 
 def test_what_was_stopped_certifies_nothing_and_begins_again_with_the_same_draws(engine, kept):
     request = CertifyRequest(image=3, **TINY | {"n": 100_000})
-    ticket = engine.submit("me", certify_work(engine, request, kept), deadline=DEADLINE)
-    for item in ticket.events():
-        if item.tally.drawn:
-            seen = item.tally
+    future = engine.submit("me", certify_work(engine, request, kept), deadline=DEADLINE)
+    for item in future.events():
+        if item.progress.n_drawn:
+            seen = item.progress
             break
-    ticket.cancel()
+    future.cancel()
     began = time.monotonic()
-    assert ticket.wait(20) and ticket.state == "cancelled" and time.monotonic() - began < 20
+    assert future.wait(20) and future.state == "cancelled" and time.monotonic() - began < 20
     with pytest.raises(Cancelled):
-        list(ticket.events())
+        list(future.events())
     assert kept.find(request.question(load("cifar10", split="test", source="sample").x[3])) is None
     for item in certify_work(engine, request, kept)():
-        if item.tally.done == seen.done:
-            assert item.tally == seen
+        if item.progress.done == seen.done:
+            assert item.progress == seen
             break
 
 
@@ -156,7 +150,7 @@ def test_a_set_is_certified_picture_by_picture_and_goes_on_where_it_was(engine, 
     assert last.finished and last.done == last.total == 4 * 170 and len(last.conditions["seeds"]) == 4
     assert [len(item.certificates) for item in found] == sorted(len(item.certificates) for item in found)
     assert set(map(len, (item.curve() for item in found if item.certificates))) == {41}
-    assert sum(last.tally.values()) == 4 and last.natural[1] == 4 and 0 <= last.noisy.value <= 1
+    assert sum(last.counts.values()) == 4 and last.natural[1] == 4 and 0 <= last.noisy.value <= 1
     right = [c.radius for c, y in zip(last.certificates, last.labels, strict=True) if c.label == y]
     assert last.acr.value == pytest.approx(sum(right) / 4) and last.acr.low <= last.acr.value <= last.acr.high
     assert last.curve([0.0])[0].certified == len(right) and last.curve([10.0])[0].certified == 0
@@ -195,7 +189,7 @@ def test_the_search_brackets_the_smallest_change(engine, kept):
     assert last.ended == "done" and last.probes and last.alarm is None
     reached = [probe for probe in last.probes if probe.reached]
     assert reached and last.distance == min(probe.distance for probe in reached)
-    assert last.said not in (None, last.clean.label) and last.found.shape == (3, 32, 32)
+    assert last.found_class not in (None, last.clean.label) and last.found.shape == (3, 32, 32)
     assert all(probe.distance <= probe.eps for probe in last.probes)
     assert last.abstentions == sum(probe.prediction.label is None for probe in last.probes)
     assert [len(item.probes) for item in found] == sorted(len(item.probes) for item in found)
@@ -212,8 +206,8 @@ def test_the_quick_attack_tries_once_and_says_what_it_is_doing(engine, kept):
     assert last.largest_held is not None and last.distance is not None
     reached, held = (next(p.eps for p in sorted(last.probes, key=lambda p: p.eps) if p.reached), last.largest_held)
     assert reached - held <= quick.width * reached and held == max(p.eps for p in last.probes if p.eps < reached)
-    told = [item.trying for item in found if item.trying is not None]
-    assert [t.step for t in told[:4]] == [0, 1, 2, 3] and told[0].eps == quick.eps and last.trying is None
+    told = [item.attempt for item in found if item.attempt is not None]
+    assert [t.step for t in told[:4]] == [0, 1, 2, 3] and told[0].eps == quick.eps and last.attempt is None
     assert len(told) == len(last.probes) * (quick.steps + 1)
     assert last.conditions["attacks"] == ["PGD, ce"] and last.conditions["twice"] is False
 

@@ -10,8 +10,7 @@ import torch
 from explorer.core import BadCheckpoint, Goal, InvalidValue, UnknownName, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine import AttackRequest, Budget, attack_work, captions
-from explorer.engine import engine as room
-from explorer.engine.compare import TOGETHER, CompareRequest, Comparison, compare_work
+from explorer.engine.compare import FRAMES_PER_PASS, CompareRequest, Comparison, compare_work
 from explorer.engine.tracing import LAST_WORD
 from explorer.evaluation.verdict import verify
 
@@ -20,9 +19,8 @@ ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "dege
 
 
 def request(craft="each", models=(TINY, LWTA), **changes):
-    return CompareRequest(
-        AttackRequest(**({"dataset": "cifar10", "image": 17, "model": TINY, "hyper": {"steps": 6}} | changes)), models, craft
-    )
+    attack = AttackRequest(**({"dataset": "cifar10", "image": 17, "model": TINY, "hyper": {"steps": 6}} | changes))
+    return CompareRequest(attack, models, craft).checked()
 
 
 def items(engine, asked):
@@ -31,12 +29,6 @@ def items(engine, asked):
 
 def final(engine, asked):
     return [item for item in items(engine, asked) if item is not None][-1]
-
-
-@pytest.fixture(autouse=True)
-def small_reference(monkeypatch):
-    gathering = room.Gathering
-    monkeypatch.setattr(room, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
 
 
 # Each model attacked itself
@@ -158,7 +150,7 @@ def test_no_frame_is_looked_at_twice_and_several_go_together(engine, monkeypatch
     )
     asked = request("transfer", models=(TINY, OTHER), hyper={"steps": 9})
     lane = final(engine, asked).lanes[1]
-    seen = [n for n in passes if n <= TOGETHER]  # reference images of the map come in larger batches
+    seen = [n for n in passes if n <= FRAMES_PER_PASS]  # reference images of the map come in larger batches
     assert sum(seen) == len(lane.snapshot.trace) == 11 and seen == [1, 4, 4, 2]
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from explorer.core import Cancelled, ExplorerError, InvalidValue, UnknownName, current_rng, use_generator
-from explorer.engine import Busy, Failed
-from explorer.engine import engine as room
+from explorer.engine import Busy, Engine, Failed, model_cache, scheduler
 from explorer.models import zoo
 
 SOON = 10  # seconds; nothing here takes one
@@ -55,15 +54,15 @@ def gate(engine):
 
 
 def test_items_come_and_the_newest_stays(engine):
-    ticket = engine.submit("a", count(5))
-    assert ticket.wait(SOON)
-    assert (ticket.state, ticket.latest, ticket.count, ticket.error) == ("done", 4, 5, None)
+    future = engine.submit("a", count(5))
+    assert future.wait(SOON)
+    assert (future.state, future.latest, future.count, future.error) == ("done", 4, 5, None)
     assert list(engine.submit("a", count(1)).events()) == [0]
 
 
 def test_none_is_no_news(engine):
-    ticket = engine.submit("a", lambda: iter([None, 1, None]))
-    assert ticket.wait(SOON) and (ticket.latest, ticket.count) == (1, 1)
+    future = engine.submit("a", lambda: iter([None, 1, None]))
+    assert future.wait(SOON) and (future.latest, future.count) == (1, 1)
 
 
 def test_events_end_with_the_last_item_however_slow_the_reader(engine):
@@ -87,7 +86,7 @@ def logged(log, name, n, pause=0.001):
 
 
 def test_sessions_take_turns_and_each_keeps_its_own_order(engine, gate, monkeypatch):
-    monkeypatch.setattr(room, "TURN", 0.0005)  # every item is longer
+    monkeypatch.setattr(scheduler, "TIME_SLICE_S", 0.0005)  # every item is longer
     log = []
     work = partial(logged, log)
     flood = [engine.submit("flood", work(f"flood{k}", 30)) for k in range(3)]
@@ -95,8 +94,8 @@ def test_sessions_take_turns_and_each_keeps_its_own_order(engine, gate, monkeypa
     assert [t.position for t in flood] == [0, 1, 2] and all(t.state == "queued" for t in flood)
     assert engine.sessions == 4
     gate.set()
-    for ticket in (*flood, *others):
-        assert ticket.wait(SOON)
+    for future in (*flood, *others):
+        assert future.wait(SOON)
     assert log[:15] == ["flood0", "a", "b"] * 5
     assert log[15:] == ["flood0"] * 25 + ["flood1"] * 30 + ["flood2"] * 30
     assert engine.sessions == 0
@@ -104,29 +103,29 @@ def test_sessions_take_turns_and_each_keeps_its_own_order(engine, gate, monkeypa
 
 def test_a_short_job_is_done_in_one_turn_and_the_first_need_not_wait_for_the_last(engine, gate):
     log, names = [], [f"student {k}" for k in range(6)]
-    tickets = [engine.submit(name, logged(log, name, 10)) for name in names]
+    futures = [engine.submit(name, logged(log, name, 10)) for name in names]
     gate.set()
-    for ticket in tickets:
-        assert ticket.wait(SOON)
+    for future in futures:
+        assert future.wait(SOON)
     assert log == [name for name in names for _ in range(10)]
 
 
 def test_whose_job_has_ended_waits_for_the_others_with_the_next(engine, gate):
     log = []
-    tickets = [engine.submit("flood", logged(log, f"flood{k}", 3)) for k in range(3)]
-    tickets.append(engine.submit("student", logged(log, "student", 3)))
+    futures = [engine.submit("flood", logged(log, f"flood{k}", 3)) for k in range(3)]
+    futures.append(engine.submit("student", logged(log, "student", 3)))
     gate.set()
-    for ticket in tickets:
-        assert ticket.wait(SOON)
+    for future in futures:
+        assert future.wait(SOON)
     assert log == ["flood0"] * 3 + ["student"] * 3 + ["flood1"] * 3 + ["flood2"] * 3
 
 
 def test_an_item_that_is_waited_for(engine):
-    tickets = [engine.submit("me", lambda: (time.sleep(0.01) or i for i in range(50))), engine.submit("you", forever())]
-    assert tickets[0].wait_for(lambda item: item >= 20, SOON) and tickets[0].latest >= 20
-    assert not tickets[1].wait_for(lambda item: item > 0, 0.05)
-    tickets[1].cancel()
-    assert tickets[1].wait_for(lambda item: item > 0, SOON) and tickets[1].finished
+    futures = [engine.submit("me", lambda: (time.sleep(0.01) or i for i in range(50))), engine.submit("you", forever())]
+    assert futures[0].wait_for(lambda item: item >= 20, SOON) and futures[0].latest >= 20
+    assert not futures[1].wait_for(lambda item: item > 0, 0.05)
+    futures[1].cancel()
+    assert futures[1].wait_for(lambda item: item > 0, SOON) and futures[1].finished
 
 
 def test_a_flooder_does_not_make_the_others_wait(make_engine):
@@ -139,41 +138,41 @@ def test_a_flooder_does_not_make_the_others_wait(make_engine):
     alone = latency(engine)
     flood = [engine.submit("flood", forever()) for _ in range(3)]
     crowded = latency(engine)
-    for ticket in flood:
-        ticket.cancel()
+    for future in flood:
+        future.cancel()
     assert crowded < 4 * alone + 0.5  # two share: twice, and room for a busy machine
 
 
 def test_a_session_has_one_running_and_two_waiting_and_no_more(engine, gate):
-    tickets = [engine.submit("a", count(1)) for _ in range(3)]
+    futures = [engine.submit("a", count(1)) for _ in range(3)]
     with pytest.raises(Busy, match="3 runs under way or waiting already"):
         engine.submit("a", count(1))
     engine.submit("b", count(1))
-    tickets[1].cancel()
+    futures[1].cancel()
     assert engine.submit("a", count(1)).position == 3
     gate.set()
-    assert all(t.wait(SOON) for t in tickets)
-    assert [t.state for t in tickets] == ["done", "cancelled", "done"]
+    assert all(t.wait(SOON) for t in futures)
+    assert [t.state for t in futures] == ["done", "cancelled", "done"]
     assert engine.submit("a", count(1)).wait(SOON)
 
 
 def test_the_whole_queue_is_bounded(engine, gate):
-    for k in range(room.QUEUE - 1):
+    for k in range(scheduler.QUEUE_LIMIT - 1):
         engine.submit(f"s{k}", count(1))
-    with pytest.raises(Busy, match=f"{room.QUEUE} runs are waiting"):
+    with pytest.raises(Busy, match=f"{scheduler.QUEUE_LIMIT} runs are waiting"):
         engine.submit("late", count(1))
 
 
 def test_cancel_stops_within_a_second_and_closes_the_work(engine):
     closed = threading.Event()
-    ticket = engine.submit("a", forever(closed))
-    next(ticket.events())
+    future = engine.submit("a", forever(closed))
+    next(future.events())
     began = time.monotonic()
-    ticket.cancel()
-    assert ticket.wait(SOON) and time.monotonic() - began < 1
-    assert ticket.state == "cancelled" and closed.is_set() and ticket.error is None
+    future.cancel()
+    assert future.wait(SOON) and time.monotonic() - began < 1
+    assert future.state == "cancelled" and closed.is_set() and future.error is None
     with pytest.raises(Cancelled):
-        list(ticket.events())
+        list(future.events())
 
 
 def test_a_waiting_job_can_be_cancelled_before_its_turn(engine):
@@ -186,20 +185,20 @@ def test_a_waiting_job_can_be_cancelled_before_its_turn(engine):
 def test_nobody_there_any_more_stops_within_a_second_even_in_line(engine):
     here, closed = threading.Event(), threading.Event()
     here.set()
-    tickets = [engine.submit("a", forever(closed), alive=here.is_set) for _ in range(2)]
-    next(tickets[0].events())
+    futures = [engine.submit("a", forever(closed), alive=here.is_set) for _ in range(2)]
+    next(futures[0].events())
     here.clear()
     began = time.monotonic()
-    assert all(t.wait(SOON) for t in tickets) and time.monotonic() - began < 1
-    assert closed.is_set() and {t.state for t in tickets} == {"cancelled"}
+    assert all(t.wait(SOON) for t in futures) and time.monotonic() - began < 1
+    assert closed.is_set() and {t.state for t in futures} == {"cancelled"}
 
 
 def test_a_question_that_fails_counts_as_nobody_there(engine, caplog):
     def alive():
         raise RuntimeError("no runtime")
 
-    ticket = engine.submit("a", forever(), alive=alive)
-    assert ticket.wait(SOON) and ticket.state == "cancelled" and "no runtime" in caplog.text
+    future = engine.submit("a", forever(), alive=alive)
+    assert future.wait(SOON) and future.state == "cancelled" and "no runtime" in caplog.text
 
 
 def failing(error):
@@ -223,17 +222,17 @@ def failing(error):
 )
 def test_a_failure_is_one_sentence_and_harms_no_other(engine, caplog, error, kind, says):
     other = engine.submit("b", forever())
-    ticket = engine.submit("a", failing(error))
+    future = engine.submit("a", failing(error))
     with caplog.at_level(logging.WARNING), pytest.raises(kind, match=says):
-        list(ticket.events())
-    assert ticket.state == "failed" and ticket.latest == 1 and "\n" not in ticket.error
-    assert ("Traceback" in caplog.text) == ("unexpected" in ticket.error)
+        list(future.events())
+    assert future.state == "failed" and future.latest == 1 and "\n" not in future.error
+    assert ("Traceback" in caplog.text) == ("unexpected" in future.error)
     assert not other.finished and engine.submit("a", count(2)).wait(SOON)
 
 
 def test_real_exhaustion_of_memory_is_told_and_survived(engine):
-    ticket = engine.submit("a", lambda: iter([torch.empty(2**50)]))
-    assert ticket.wait(SOON) and "ran out of memory" in ticket.error
+    future = engine.submit("a", lambda: iter([torch.empty(2**50)]))
+    assert future.wait(SOON) and "ran out of memory" in future.error
     assert engine.submit("a", count(2)).wait(SOON)
 
 
@@ -247,15 +246,15 @@ def test_work_that_fails_at_once_or_while_being_closed(engine, caplog):
 
     broken = engine.submit("a", lambda: 1 / 0)
     assert broken.wait(SOON) and "ZeroDivisionError" in broken.error
-    ticket = engine.submit("a", stubborn)
-    next(ticket.events())
-    ticket.cancel()
-    assert ticket.wait(SOON) and ticket.state == "cancelled" and "no way" in caplog.text
+    future = engine.submit("a", stubborn)
+    next(future.events())
+    future.cancel()
+    assert future.wait(SOON) and future.state == "cancelled" and "no way" in caplog.text
 
 
 def test_work_that_says_it_was_cancelled(engine):
-    ticket = engine.submit("a", failing(Cancelled("stopped")))
-    assert ticket.wait(SOON) and ticket.state == "cancelled"
+    future = engine.submit("a", failing(Cancelled("stopped")))
+    assert future.wait(SOON) and future.state == "cancelled"
 
 
 def test_a_deadline_counts_computing_only(make_engine):
@@ -281,7 +280,7 @@ def test_blocks_left_open_at_a_yield_leak_into_nobody(engine):
 
 
 @pytest.mark.parametrize("error", [None, KeyError, ExplorerError, MemoryError])
-def test_a_finished_ticket_holds_nothing_of_its_work(engine, error):
+def test_a_finished_future_holds_nothing_of_its_work(engine, error):
     class Weights:
         pass
 
@@ -293,25 +292,25 @@ def test_a_finished_ticket_holds_nothing_of_its_work(engine, error):
             raise error("no")
 
     born = []
-    ticket = engine.submit("a", work)
-    assert ticket.wait(SOON)
+    future = engine.submit("a", work)
+    assert future.wait(SOON)
     gc.collect()
-    assert born[0]() is None and ticket.latest == 1
+    assert born[0]() is None and future.latest == 1
 
 
 def test_close_cancels_everything_and_ends_the_thread(make_engine):
     engine, closed = make_engine(), threading.Event()
-    ticket = engine.submit("a", forever(closed))
+    future = engine.submit("a", forever(closed))
     waiting = engine.submit("a", count(1))
-    next(ticket.events())
+    next(future.events())
     engine.close()
-    assert ticket.state == waiting.state == "cancelled" and closed.is_set()
+    assert future.state == waiting.state == "cancelled" and closed.is_set()
     with pytest.raises(Busy):
         engine.submit("a", count(1))
 
 
 def test_the_worker_s_threads_are_set_on_purpose(make_engine):
-    engine = room.Engine("cpu", threads=2)
+    engine = Engine("cpu", threads=2)
     assert list(engine.submit("a", lambda: iter([torch.get_num_threads()])).events()) == [2]
     engine.close()
     assert torch.get_num_threads() == 1
@@ -342,7 +341,7 @@ def test_ten_first_requests_load_a_model_once(engine, monkeypatch):
 
 
 def test_the_least_recently_used_model_goes(engine, monkeypatch):
-    monkeypatch.setattr(room, "MODELS", 2)
+    monkeypatch.setattr(model_cache, "MAX_MODELS", 2)
     a, b = engine.model("cifar10/tiny"), engine.model("cifar10/tiny-lwta")
     assert engine.model("cifar10/tiny") is a
     engine.model("fashion_mnist/tiny")
@@ -364,7 +363,7 @@ def test_retrained_weights_are_noticed(engine, tiny_zoo, tmp_path, monkeypatch):
 def test_unknown_models_and_uploads_that_are_gone(engine, monkeypatch):
     with pytest.raises(UnknownName, match="cifar10/tiny"):
         engine.model("cifar10/tinny")
-    monkeypatch.setattr(room, "UPLOADS", 2)
+    monkeypatch.setattr(model_cache, "MAX_UPLOADS", 2)
     for key in ("upload:aaaaaaaa", "upload:bbbbbbbb", "upload:cccccccc"):
         engine.keep_upload(key, torch.zeros(3, 32, 32))
     assert engine.upload("upload:cccccccc").shape == (3, 32, 32)

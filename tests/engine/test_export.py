@@ -10,13 +10,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
 from explorer.core import seeded
 from explorer.engine import AttackRequest, Export, attack_work
-from explorer.engine import engine as room
 from explorer.evaluation.verdict import round_to_8bit
 
 ROOT = Path(__file__).parents[2]
@@ -25,15 +23,9 @@ UPLOAD = "upload:0123456789abcdef"
 
 def made(engine, **changes):
     values = {"dataset": "cifar10", "image": 17, "model": "cifar10/tiny", "hyper": {"steps": 3}, "seed": 5} | changes
-    request = AttackRequest(**values)
+    request = AttackRequest(**values).checked()
     last = next(s for s in attack_work(engine, request)() if s is not None and s.result is not None)
     return Export(request, last.trace, last.result)
-
-
-@pytest.fixture(autouse=True)
-def small_reference(monkeypatch):
-    gathering = room.Gathering
-    monkeypatch.setattr(room, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
 
 
 def read(data):

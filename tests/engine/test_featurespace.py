@@ -10,9 +10,10 @@ import torch
 from explorer.core import InvalidValue, UnknownName, current_rng, seeded, use_generator
 from explorer.data import raw
 from explorer.engine import AttackRequest, attack_work
-from explorer.engine import engine as room
-from explorer.engine.featurespace import FRAMES, IMAGES, CloudRequest, cloud_work, maps_work, paths_on, side_by_side
-from explorer.engine.tracing import drawn
+from explorer.engine.batch_request import ManyRequest
+from explorer.engine.feature_frames import FRAMES
+from explorer.engine.featurespace import MAX_IMAGES, CloudRequest, cloud_work, maps_work, paths_on, side_by_side
+from explorer.engine.tracing import on_map
 from explorer.features import Embedding
 from explorer.features.measures import DETECTORS
 from explorer.models import zoo
@@ -21,15 +22,14 @@ SOON = 60
 
 
 @pytest.fixture(autouse=True)
-def few_reference_images(monkeypatch, tmp_path):
+def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPLORER_CACHE", str(tmp_path))
-    gathering = room.Gathering
-    monkeypatch.setattr(room, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
 
 
-def request(**changes):
+def request(beside=None, **changes):
     """Four pictures that an untrained network happens to get right, three steps."""
-    return CloudRequest(**{"dataset": "cifar10", "model": "cifar10/tiny", "pick": "right", "count": 4, "hyper": {"steps": 3}} | changes)
+    values = {"dataset": "cifar10", "model": "cifar10/tiny", "pick": "right", "count": 4, "hyper": {"steps": 3}} | changes
+    return CloudRequest(ManyRequest(**values), beside).checked()
 
 
 def clouds(engine, asked):
@@ -143,7 +143,7 @@ def test_a_stochastic_model_is_looked_at_with_the_same_draws_at_each_step(engine
     one, two = (clouds(engine, asked)[-1].lanes[0] for _ in range(2))
     assert one.draws == 8 and one.conditions["feature_draws"] == 8
     assert np.array_equal(one.features, two.features)
-    still, others = (clouds(engine, dataclasses.replace(asked, eps="0.003/255", seed=k))[-1].lanes[0] for k in (0, 1))
+    still, others = (clouds(engine, CloudRequest(dataclasses.replace(asked.batch, eps="0.003/255", seed=k)))[-1].lanes[0] for k in (0, 1))
     assert still.right.any() and not still.right.all()  # both kinds: the attacked are looked at without the others, too
     moved, redrawn = (np.abs(f - still.features[0]).mean() for f in (still.features[1:], others.features[0]))
     assert moved < redrawn / 10
@@ -161,11 +161,11 @@ def test_nothing_is_yielded_where_gradients_are_off_or_draws_are_named(engine):
 
 
 def test_submitted_like_other_work_and_cancelled(engine):
-    ticket = engine.submit("me", cloud_work(engine, request(hyper={"steps": 900})))
-    while ticket.count < 2:
-        assert not ticket.wait(0.05)
-    ticket.cancel()
-    assert ticket.wait(SOON) and ticket.state == "cancelled" and not ticket.latest.finished
+    future = engine.submit("me", cloud_work(engine, request(hyper={"steps": 900})))
+    while future.count < 2:
+        assert not future.wait(0.05)
+    future.cancel()
+    assert future.wait(SOON) and future.state == "cancelled" and not future.latest.finished
     done = engine.submit("me", cloud_work(engine, request(count=1)))
     assert done.wait(SOON) and done.state == "done" and done.latest.finished
 
@@ -185,11 +185,11 @@ def test_a_recorded_walk_is_drawn_on_either_map_without_a_new_attack(engine, mon
     asked = AttackRequest("cifar10", row, "cifar10/tiny", hyper={"steps": 3})
     snapshot = list(attack_work(engine, asked)())[-1]
     maps = engine.plane("cifar10/tiny").maps
-    again = drawn(maps.pca(), snapshot.trace)
+    again = on_map(maps.pca(), snapshot.trace)
     assert np.array_equal(again.path, snapshot.feature_path.path) and again.method == "PCA"
     plane = maps.pca()
     ahead = Embedding(plane.points * 2, plane.labels, plane.classes, plane.centers, plane.centroids, maps.neighbours)
-    other = drawn(ahead, snapshot.trace)
+    other = on_map(ahead, snapshot.trace)
     assert other.method == "UMAP" and other.path.shape == again.path.shape
     assert np.array_equal(other.progress, again.progress) and np.array_equal(other.toward, again.toward)
 
@@ -214,7 +214,7 @@ def test_a_link_gives_an_equal_request():
         ({"beside": "cifar10/nobody"}, UnknownName, "nobody"),
         ({"beside": "fashion_mnist/tiny"}, InvalidValue, "made for fashion_mnist"),
         ({"beside": 3}, InvalidValue, "beside must be text"),
-        ({"count": IMAGES + 1}, InvalidValue, f"between|\\[1, {IMAGES}\\]; got {IMAGES + 1}"),
+        ({"count": MAX_IMAGES + 1}, InvalidValue, f"between|\\[1, {MAX_IMAGES}\\]; got {MAX_IMAGES + 1}"),
         ({"of": 3, "target": 3}, InvalidValue, "target must differ"),
     ],
 )

@@ -1,5 +1,6 @@
 """Many pictures at once: who is counted how, that the batch is `run`'s, that seeds repeat, and what is kept of it."""
 
+import dataclasses
 import json
 import tracemalloc
 
@@ -11,11 +12,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball, Classifier, ExplorerError, Goal, InvalidValue, Step, run, seeded, wilson
+from explorer.core import Ball, Best, Classifier, ExplorerError, Goal, InvalidValue, Step, run, seeded, wilson
 from explorer.data import dataset, raw
-from explorer.engine import Engine, many
-from explorer.engine.many import KINDS, ManyRequest, Recording, Seen, Tally, apply_work, many_work
+from explorer.engine import Engine
+from explorer.engine.batch import BatchWalk
+from explorer.engine.batch_request import ManyRequest
+from explorer.engine.batch_result import FoolingRate, Predictions
+from explorer.engine.many import many_work
 from explorer.engine.request import Budget
+from explorer.engine.tracing import Clock
+from explorer.engine.transfer import KINDS, _Transfer, transfer_work
+from explorer.evaluation.verdict import Verdict
 
 LABELS = raw("cifar10", "test", "sample")[1].numpy()
 CLASSES = dataset("cifar10").classes
@@ -25,7 +32,7 @@ HAND = tuple(int(row) for row in np.flatnonzero(LABELS != CAT)[:5])
 
 def request(**changes):
     values = {"dataset": "cifar10", "model": "cifar10/tiny", "count": 6, "hyper": {"steps": 3}}
-    return ManyRequest(**(values | changes))
+    return ManyRequest(**(values | changes)).checked()
 
 
 def final(engine, asked, work=many_work):
@@ -170,19 +177,19 @@ def test_words_say_how_the_pictures_were_chosen():
 def test_shares_are_counted_by_hand():
     right = np.array([True, True, True, False, True, False])
     fooled = np.array([True, False, True, True, True, False])  # a picture wrong before is never "fooled"
-    tally = Tally.of(right, fooled)
+    tally = FoolingRate.of(right, fooled)
     assert (tally.wrong, tally.fooled, tally.holds) == (2, 3, 1)
     assert (tally.n, tally.right, tally.share) == (6, 4, 0.75) and tally.interval == wilson(3, 4)
-    nothing = Tally.of(np.zeros(3, bool), np.zeros(3, bool))
+    nothing = FoolingRate.of(np.zeros(3, bool), np.zeros(3, bool))
     assert nothing.share is None and nothing.interval is None and nothing.wrong == 3
 
 
 def test_what_was_seen_is_read_off_the_logits():
     logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]], np.float32)
-    seen = Seen.of(logits, np.array([0, 2]))
+    seen = Predictions.of(logits, np.array([0, 2]))
     assert seen.predicted.tolist() == [0, 1] and seen.margin.tolist() == [1.0, -2.0]
     assert seen.sure[0] == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(1) + 1))
-    assert Seen.of(logits, np.array([0, 2]), np.array([1, 1])).predicted.tolist() == [1, 1]
+    assert Predictions.of(logits, np.array([0, 2]), np.array([1, 1])).predicted.tolist() == [1, 1]
 
 
 # The walk
@@ -214,7 +221,7 @@ def test_only_what_is_right_is_attacked_and_the_batch_is_runs(shared_engine):
 
 def test_curves_only_rise_and_end_at_the_count(strip):
     share = strip.curve["reached"].sum(1)
-    assert (np.diff(share) >= 0).all() and share[-1] == strip.tally.fooled and strip.right.all()
+    assert (np.diff(share) >= 0).all() and share[-1] == strip.fooling_rate.fooled and strip.right.all()
     assert (strip.distance[strip.right] <= 0.02).all() and bool(strip.verdict.inside.all())
     assert strip.curve["distance"][-1] == pytest.approx(strip.distance)
     assert ((strip.after.margin < 0) == strip.fooled).all()
@@ -242,7 +249,7 @@ def test_a_seed_repeats_and_another_does_not(shared_engine, monkeypatch):
     asked = request(model="cifar10/tiny-lwta", count=16, hyper={"steps": 2, "draws": 2})
     a, b = final(shared_engine, asked), final(shared_engine, asked)
     assert (a.images == b.images).all() and (a.after.sure == b.after.sure).all() and a.states == b.states
-    c = final(shared_engine, many.dataclasses.replace(asked, seed=1))
+    c = final(shared_engine, dataclasses.replace(asked, seed=1))
     assert a.rows.tolist() == c.rows.tolist() and (a.before.sure != c.before.sure).any()
 
 
@@ -266,7 +273,7 @@ def test_the_smallest_change_reports_distances(shared_engine):
     made = final(shared_engine, asked)
     changed = np.sqrt(((made.images - made.originals).astype(np.float64) ** 2).sum((1, 2, 3)))
     assert made.distance == pytest.approx(changed) and made.request.is_minimal
-    assert made.found.tolist() == sorted(made.distance[made.fooled]) and len(made.found) == made.tally.fooled > 0
+    assert made.found.tolist() == sorted(made.distance[made.fooled]) and len(made.found) == made.fooling_rate.fooled > 0
 
 
 def test_pictures_chosen_by_hand_are_taken_as_they_are(shared_engine):
@@ -275,31 +282,38 @@ def test_pictures_chosen_by_hand_are_taken_as_they_are(shared_engine):
 
 
 def test_right_pictures_are_right(strip, shared_engine):
-    assert strip.right.all() and strip.tally.wrong == 0 and len(strip.rows) == 8
+    assert strip.right.all() and strip.fooling_rate.wrong == 0 and len(strip.rows) == 8
     order = {row: at for at, row in enumerate(strip.request.candidates)}
     places = [order[row] for row in strip.rows.tolist()]
     assert places == sorted(places)
     too_many = request(pick="right", of=int(np.bincount(LABELS[strip.rows], minlength=10).argmin()), count=32)
-    ticket = shared_engine.submit("a", many_work(shared_engine, too_many))
-    assert ticket.wait(60)
-    assert ticket.state == "done" or "were asked for" in ticket.error
+    future = shared_engine.submit("a", many_work(shared_engine, too_many))
+    assert future.wait(60)
+    assert future.state == "done" or "were asked for" in future.error
 
 
 def test_nothing_right_is_no_attack(shared_engine):
     seen = shared_engine.model("cifar10/tiny")(raw("cifar10", "test", "sample")[0][:64].float() / 255).argmax(1).numpy()
     wrong = tuple(int(row) for row in np.flatnonzero(seen != LABELS[:64])[:3])
     made = final(shared_engine, request(pick="hand", rows=wrong))
-    assert made.finished and made.tally == Tally(3, 0, 0) and made.verdict is None and made.states == ["wrong"] * 3
+    assert made.finished and made.fooling_rate == FoolingRate(3, 0, 0) and made.verdict is None and made.states == ["wrong"] * 3
     with pytest.raises(InvalidValue, match="was not changed"):
-        apply_work(shared_engine, made, wrong[0])
+        transfer_work(shared_engine, made, wrong[0])
 
 
 def test_numbers_that_are_not_finite_stop_it():
-    recording = Recording(False, False, 3)
     x = torch.zeros(2, 3, 4, 4)
     logits = torch.tensor([[0.0, 1.0], [float("nan"), 0.0]])
     with pytest.raises(FloatingPointError, match="logits of step 0"):
-        recording.add(step(x, logits), torch.tensor([0, 0]))
+        begun(Cheap(), request(), x, torch.tensor([0, 0])).add(step(x, logits))
+
+
+def begun(model, asked, x0, labels):
+    """A batch whose pictures are all taken for right."""
+    yes, no = torch.ones(len(x0), dtype=torch.bool), torch.zeros(len(x0), dtype=torch.bool)
+    batch = BatchWalk(model, asked)
+    batch.begin(x0, labels, Verdict(no, no, labels, labels, yes, no.double(), no.double(), 1, no.double()))
+    return batch
 
 
 def step(x, logits, index=0, total=1):
@@ -316,12 +330,12 @@ def test_a_random_models_best_point_is_chosen_by_its_loss():
     lucky, worse = torch.tensor([[0.0, 0.1]]), torch.tensor([[0.0, 0.0]])
     x = torch.zeros(1, 3, 4, 4)
     for stochastic, kept in ((False, 0.0), (True, 1.0)):
-        recording = Recording(False, stochastic, 2)
-        recording.add(step(x, lucky), torch.tensor([0]))
+        best = Best(by_loss=stochastic)
+        best.add(step(x, lucky))
         following = step(x + 1, worse, 1)
-        recording.add(many.dataclasses.replace(following, loss=following.loss + 5), torch.tensor([0]))
-        assert float(recording.best.x.max()) == kept
-        assert bool(recording.reached[0]) != stochastic
+        best.add(dataclasses.replace(following, loss=following.loss + 5))
+        assert float(best.x.max()) == kept
+        assert bool(best.success[0]) != stochastic
 
 
 # Memory
@@ -347,18 +361,17 @@ def test_a_thousand_steps_on_32_pictures_are_kept_in_far_less_than_200_megabytes
     x0 = raw("cifar10", "test", "sample")[0][rows].float() / 255
     labels = model(x0).argmax(1)
     asked = request(pick="hand", rows=tuple(rows), attack=key, norm="l2", hyper=hyper)
-    recording = Recording(asked.is_minimal, False, asked.one.frames)
+    batch = begun(model, asked, x0, labels)
     handed_out = []
     tracemalloc.start()
     try:
-        for one in asked.one.method.walk(model, x0, Goal.untargeted(labels), asked.one.ball, seeded(0)):
-            recording.add(one, labels)
-            handed_out = recording.rows.arrays()
+        for _ in batch.walk():
+            handed_out = batch.curve.arrays()
         peak = tracemalloc.get_traced_memory()[1]  # numpy's share; the tensors are in nbytes
     finally:
         tracemalloc.stop()
-    assert recording.nbytes < 4_000_000 and recording.nbytes + peak < 200_000_000
-    assert len(handed_out["margin"]) == len(recording.rows) and recording.best.x.shape == (32, 3, 32, 32)
+    assert batch.nbytes < 4_000_000 and batch.nbytes + peak < 200_000_000
+    assert len(handed_out["margin"]) == len(batch.curve) and batch.best.x.shape == (32, 3, 32, 32)
 
 
 # On others
@@ -367,7 +380,7 @@ def test_a_thousand_steps_on_32_pictures_are_kept_in_far_less_than_200_megabytes
 @pytest.fixture(scope="module")
 def put(shared_engine, strip):
     given = int(strip.rows[0])
-    return given, final(shared_engine, strip, lambda engine, made: apply_work(engine, made, given, n=40, seed=2))
+    return given, final(shared_engine, strip, lambda engine, made: transfer_work(engine, made, given, n=40, seed=2))
 
 
 def test_others_are_others_and_all_lie_in_the_same_ball(shared_engine, strip, put):
@@ -387,22 +400,22 @@ def test_others_are_counted_like_the_strip(shared_engine, put):
     seen = model(torch.from_numpy(made.images)).argmax(1).numpy()
     clean = model(raw("cifar10", "test", "sample")[0][made.rows].float() / 255).argmax(1).numpy()
     assert (made.right == (clean == made.labels)).all() and (made.before == clean).all()
-    assert made.tally("change") == Tally.of(made.right, seen != made.labels) and (made.after["change"] == seen).all()
-    assert {made.tally(kind).right for kind in KINDS} == {int(made.right.sum())}
+    assert made.fooling_rate("change") == FoolingRate.of(made.right, seen != made.labels) and (made.after["change"] == seen).all()
+    assert {made.fooling_rate(kind).right for kind in KINDS} == {int(made.right.sum())}
     assert json.loads(json.dumps(dict(made.conditions)))["applied_to"] == 40
 
 
 def test_the_same_seed_takes_the_same_others_and_the_same_noise(shared_engine, strip, put):
     given, made = put
-    again = final(shared_engine, strip, lambda engine, s: apply_work(engine, s, given, n=40, seed=2))
+    again = final(shared_engine, strip, lambda engine, s: transfer_work(engine, s, given, n=40, seed=2))
     assert (made.rows == again.rows).all()
     assert all((made.after[kind] == again.after[kind]).all() for kind in KINDS)
-    other = final(shared_engine, strip, lambda engine, s: apply_work(engine, s, given, n=40, seed=3))
+    other = final(shared_engine, strip, lambda engine, s: transfer_work(engine, s, given, n=40, seed=3))
     assert (made.rows != other.rows).any()
 
 
 def test_the_shuffled_change_keeps_every_value_and_its_channels_together(shared_engine, strip):
-    job = many._Applying(shared_engine, strip.request, strip.change(int(strip.rows[1])), 1, (), 0)
+    job = _Transfer(shared_engine, strip.request, strip.change(int(strip.rows[1])), 1, (), 0, Clock())
     laid = job._laid("shuffled", 3)
     colours = [sorted(map(tuple, one.flatten(1).T.tolist())) for one in (*laid, job.change[0])]
     assert colours[0] == colours[1] == colours[3] and (laid[0] != laid[1]).any()
@@ -413,7 +426,7 @@ def test_a_smallest_change_is_put_on_others_within_its_own_length(shared_engine)
     asked = request(pick="right", count=3, attack="deepfool", norm="l2", hyper={"steps": 10})
     made = final(shared_engine, asked)
     given = int(made.rows[made.fooled][0])
-    put_on = final(shared_engine, made, lambda engine, s: apply_work(engine, s, given, n=8))
+    put_on = final(shared_engine, made, lambda engine, s: transfer_work(engine, s, given, n=8))
     assert put_on.size == pytest.approx(float(made.distance[made.rows == given][0]), rel=1e-6)
 
 
@@ -430,9 +443,9 @@ def test_a_smallest_change_is_put_on_others_within_its_own_length(shared_engine)
 def test_what_cannot_be_put_on_others_says_why(shared_engine, strip, given, options, says):
     given = int(strip.rows[0]) if given == 0 else given
     with pytest.raises(InvalidValue, match=says):
-        apply_work(shared_engine, strip, given, **options)
+        transfer_work(shared_engine, strip, given, **options)
     with pytest.raises(InvalidValue, match="not ended"):
-        apply_work(shared_engine, many.dataclasses.replace(strip, conditions={}), int(strip.rows[0]))
+        transfer_work(shared_engine, dataclasses.replace(strip, conditions={}), int(strip.rows[0]))
 
 
 def test_one_change_for_all_is_put_on_others(shared_engine):
@@ -441,12 +454,12 @@ def test_one_change_for_all_is_put_on_others(shared_engine):
     assert made.shared is not None and np.abs(made.shared).max() <= 0.1
     expected = np.clip(made.originals + made.shared, 0, 1)
     assert np.abs(made.images - expected).max() < 1e-6
-    put_on = final(shared_engine, made, lambda engine, s: apply_work(engine, s, None, n=20))
+    put_on = final(shared_engine, made, lambda engine, s: transfer_work(engine, s, None, n=20))
     assert put_on.given is None and (put_on.change == made.shared).all()
 
 
 def test_cancel_ends_it(engine):
-    ticket = engine.submit("a", many_work(engine, request(count=32, hyper={"steps": 1000})))
-    next(ticket.events())
-    ticket.cancel()
-    assert ticket.wait(10) and ticket.state == "cancelled" and not ticket.latest.finished
+    future = engine.submit("a", many_work(engine, request(count=32, hyper={"steps": 1000})))
+    next(future.events())
+    future.cancel()
+    assert future.wait(10) and future.state == "cancelled" and not future.latest.finished

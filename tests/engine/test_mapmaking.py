@@ -6,8 +6,8 @@ import time
 import pytest
 
 from explorer.core import InvalidValue
-from explorer.engine.engine import Busy
 from explorer.engine.mapmaking import MapMaker
+from explorer.engine.scheduler import Busy
 
 SOON = 60
 SAYS = "import sys; print(sys.argv[1] + ': Laying out 90 images'); print(' '.join(sys.argv[2:]), flush=True)"

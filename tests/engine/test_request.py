@@ -1,6 +1,8 @@
 """What may be asked for, what may not, and that a link, a title and a script say the same."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,11 @@ from hypothesis import strategies as st
 from explorer.core import ExplorerError, InvalidValue, UnknownName
 from explorer.data import raw
 from explorer.engine import PAGE, AttackRequest, Budget, eps_text
+from explorer.engine import request as request_module
+from explorer.engine.batch_request import ManyRequest
+from explorer.engine.compare import CompareRequest
+from explorer.engine.featurespace import CloudRequest
+from explorer.models import zoo
 
 FINE = {"dataset": "cifar10", "image": 17, "model": "cifar10/tiny"}
 LABEL = int(raw("cifar10", "test", "sample")[1][17])
@@ -18,7 +25,7 @@ OTHER = (LABEL + 1) % 10
 
 
 def request(**changes):
-    return AttackRequest(**(FINE | changes))
+    return AttackRequest(**(FINE | changes)).checked()
 
 
 def test_what_is_left_out_has_the_attack_s_own_defaults():
@@ -34,6 +41,28 @@ def test_only_what_differs_is_kept_so_that_equal_requests_are_equal():
     )
     assert spelled == request(hyper={"rel_step": "1/4"}) and spelled.hyper == {"rel_step": 0.25}
     assert hash(spelled) == hash(request(hyper={"rel_step": 0.25})) and spelled != request()
+
+
+def no_reading(*anything, **named):
+    raise AssertionError("a file was read")
+
+
+def test_making_and_replacing_requests_reads_no_file_and_a_checked_one_says_the_same(monkeypatch):
+    checked = request(hyper={"steps": "40"}, eps="8/255")
+    many = ManyRequest("cifar10", "cifar10/tiny", count=4).checked()
+    with monkeypatch.context() as patch:
+        for method in ("open", "stat", "read_text", "iterdir"):
+            patch.setattr(Path, method, no_reading)
+        patch.setattr(zoo, "card", no_reading)
+        patch.setattr(request_module, "raw", no_reading)
+        made = AttackRequest("cifar10", "17", "nobody/nothing", hyper={"stps": 3}, eps="far")  # refused at the border
+        assert dataclasses.replace(made, eps=0.5).eps == 0.5
+        assert CompareRequest(checked, ("cifar10/tiny", "no/body")).lanes[1].model == "no/body"
+        assert [one.model for one in CloudRequest(many, "no/body").each] == ["cifar10/tiny", "no/body"]
+        assert dataclasses.replace(checked, seed=2).title() == checked.title()
+    assert checked.checked() == checked and many.checked() == many
+    with pytest.raises(UnknownName, match="nobody/nothing"):
+        made.checked()
 
 
 @pytest.mark.parametrize("target", [OTHER, str(OTHER), CLASSES[OTHER]])
@@ -285,6 +314,6 @@ def test_the_script_of_an_upload_reads_the_picture_and_says_its_class(tmp_path, 
     ("minmax", {}, "with no other model"),
 ])  # fmt: skip
 def test_a_title_says_where_or_against_whom_an_attack_works(attack, hyper, says):
-    asked = AttackRequest("cifar10", 3, "cifar10/tiny", attack=attack, hyper=hyper)
+    asked = AttackRequest("cifar10", 3, "cifar10/tiny", attack=attack, hyper=hyper).checked()
     assert asked.title().endswith(f", {says}")
     assert AttackRequest.from_query(asked.to_query()) == asked

@@ -14,7 +14,7 @@ SMALL = {"size": 31}
 
 
 def asked(**changes):
-    return AttackRequest(**({"dataset": "cifar10", "image": 17, "model": "cifar10/tiny"} | changes))
+    return AttackRequest(**({"dataset": "cifar10", "image": 17, "model": "cifar10/tiny"} | changes)).checked()
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_near_the_deadline_it_ends_with_a_coarser_picture(make_engine):
 def test_it_is_submitted_and_cancelled_like_an_attack(engine):
     request = asked()
     x_adv = (picture(engine, request)[0] + 0.01).clamp(0, 1).numpy()
-    ticket = engine.submit("a", slice_work(engine, request, x_adv, request.label, Plan(size=121)))
-    ticket.cancel()
-    assert ticket.wait(30) and ticket.state == "cancelled"
+    future = engine.submit("a", slice_work(engine, request, x_adv, request.label, Plan(size=121)))
+    future.cancel()
+    assert future.wait(30) and future.state == "cancelled"
 
 
 @pytest.mark.parametrize(("values", "words"), [

@@ -10,7 +10,6 @@ from torch import nn
 from explorer.core import Classifier, InvalidValue, current_rng, seeded
 from explorer.core.ball import EPS_LEAST, EPS_LIMIT
 from explorer.engine import AttackRequest, Failed, attack_work
-from explorer.engine import engine as room
 from explorer.engine.smallest import CHECKS, Probe, Search, next_eps, readable, smallest_work
 
 UPLOAD = "upload:00000000000000aa"
@@ -104,8 +103,6 @@ def test_a_picture_that_is_wrong_already_needs_no_search(searched):
 
 
 def test_each_probe_is_the_walk_that_the_page_plays_at_that_eps(engine, monkeypatch):
-    gathering = room.Gathering
-    monkeypatch.setattr(room, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
     request = AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny-lwta", hyper={"steps": 3}, seed=3)
     probes = list(smallest_work(engine, request, 0.4)())[-1].probes
     probe = probes[-1]
@@ -124,21 +121,21 @@ def test_near_its_deadline_it_ends_with_what_it_knows(make_engine, monkeypatch):
 
 def test_work_is_submitted_like_attacks_and_cancelled(engine):
     request = AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny", hyper={"steps": 900})
-    ticket = engine.submit("a", smallest_work(engine, request))
-    ticket.cancel()
-    assert ticket.wait(30) and ticket.state == "cancelled"
+    future = engine.submit("a", smallest_work(engine, request))
+    future.cancel()
+    assert future.wait(30) and future.state == "cancelled"
 
 
-def test_failures_of_the_model_reach_the_ticket(engine, monkeypatch, x0):
+def test_failures_of_the_model_reach_the_future(engine, monkeypatch, x0):
     model = TwoClasses(x0, 1.0)
     with torch.no_grad():
         model.head.bias[0] = float("nan")
     engine.keep_upload(UPLOAD, x0)
     monkeypatch.setattr(engine, "model", lambda name: model)
     request = AttackRequest(dataset="cifar10", image=UPLOAD, model="cifar10/tiny", label=0, hyper=HYPER)
-    ticket = engine.submit("a", smallest_work(engine, request))
+    future = engine.submit("a", smallest_work(engine, request))
     with pytest.raises(Failed, match="not finite"):
-        list(ticket.events())
+        list(future.events())
 
 
 @pytest.mark.parametrize(("changes", "width", "words"), [
@@ -157,7 +154,7 @@ def test_what_cannot_be_searched_is_refused_at_once(changes, width, words, engin
 
 
 def played(succeeds, norm="linf", eps=8 / 255, width=0.02):
-    search = Search(AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny", norm=norm, eps=eps), width)
+    search = Search(AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny", norm=norm, eps=eps).checked(), width)
     while (eps := next_eps(search)) is not None:
         assert eps not in [p.eps for p in search.probes] and len(search.probes) < 60
         probe = Probe(eps, succeeds(eps), False, 0.0, 0.0, 0, 1, 1)

@@ -11,7 +11,7 @@ from explorer.core import Cancelled, Goal
 from explorer.core.ball import EPS_LIMIT
 from explorer.data import raw
 from explorer.engine import AttackRequest, Budget, attack_work
-from explorer.engine.engine import PlaneWork
+from explorer.engine.model_cache import MapsWork
 from explorer.engine.stopping import stop_if_unwanted, stops_between_layers
 
 SOON = 10
@@ -27,7 +27,7 @@ def request(engine, attack):
     cls = ATTACKS[attack]
     norm = cls.norms[0]
     eps = EPS_LIMIT[norm] if cls.budget == "minimal" else 1e-4
-    return AttackRequest("cifar10", row, "cifar10/tiny", attack, cls.presets["strong"], norm=norm, eps=eps)
+    return AttackRequest("cifar10", row, "cifar10/tiny", attack, cls.presets["strong"], norm=norm, eps=eps).checked()
 
 
 def slowed(engine):
@@ -42,11 +42,11 @@ def slowed(engine):
     return passes
 
 
-def stopped(ticket):
+def stopped(future):
     """Seconds from the cancel to the end."""
     began = time.monotonic()
-    ticket.cancel()
-    assert ticket.wait(SOON)
+    future.cancel()
+    assert future.wait(SOON)
     return time.monotonic() - began
 
 
@@ -55,12 +55,12 @@ def test_every_attack_stops_within_a_second(engine, attack):
     """At its strong preset; some of them have seconds of passes between two steps."""
     asked = request(engine, attack)
     passes = slowed(engine)
-    ticket = engine.submit("a", attack_work(engine, asked, LIMITLESS))
-    while len(passes) < 5 and not ticket.finished:  # the first steps of some come at once
+    future = engine.submit("a", attack_work(engine, asked, LIMITLESS))
+    while len(passes) < 5 and not future.finished:  # the first steps of some come at once
         time.sleep(0.005)
-    assert stopped(ticket) < 1 and ticket.error is None
+    assert stopped(future) < 1 and future.error is None
     if asked.passes * PASS > 2:
-        assert ticket.state == "cancelled"
+        assert future.state == "cancelled"
 
 
 class Chain(torch.nn.Module):
@@ -101,29 +101,29 @@ def test_one_long_pass_is_left_between_two_layers(engine, backward):
         finally:
             closed.set()
 
-    ticket = engine.submit("a", work)
-    next(ticket.events())
+    future = engine.submit("a", work)
+    next(future.events())
     while model.passed < 3:
         time.sleep(0.005)
-    assert stopped(ticket) < 1 and model.passed < 200
-    assert ticket.state == "cancelled" and ticket.error is None and closed.is_set() and ticket.latest == 0
+    assert stopped(future) < 1 and model.passed < 200
+    assert future.state == "cancelled" and future.error is None and closed.is_set() and future.latest == 0
 
 
 def test_a_closed_tab_and_a_closed_engine_end_a_long_pass_too(make_engine):
     for end in ("tab", "engine"):
         engine, here, model = make_engine(), threading.Event(), stops_between_layers(Chain(400, 0.02, False))
         here.set()
-        ticket = engine.submit("a", lambda model=model: iter([0, model(torch.ones(1, 4))]), alive=here.is_set)
+        future = engine.submit("a", lambda model=model: iter([0, model(torch.ones(1, 4))]), alive=here.is_set)
         while model.passed < 3:
             time.sleep(0.005)
         began = time.monotonic()
         here.clear() if end == "tab" else engine.close()
-        assert ticket.wait(SOON) and time.monotonic() - began < 1
-        assert ticket.state == "cancelled" and model.passed < 200
+        assert future.wait(SOON) and time.monotonic() - began < 1
+        assert future.state == "cancelled" and model.passed < 200
 
 
 def test_one_s_cancel_is_not_the_others(engine):
-    model, ticket, other = stops_between_layers(Chain(40, 0.002, False)), None, None
+    model, future, other = stops_between_layers(Chain(40, 0.002, False)), None, None
 
     def work():
         while True:
@@ -133,14 +133,14 @@ def test_one_s_cancel_is_not_the_others(engine):
         for _ in range(5):
             yield model(torch.ones(1, 4))
 
-    ticket = engine.submit("a", work)
-    next(ticket.events())
+    future = engine.submit("a", work)
+    next(future.events())
     other = engine.submit("b", short)
-    ticket.cancel()
+    future.cancel()
     assert other.wait(SOON) and other.state == "done" and other.count == 5
-    assert ticket.wait(SOON) and ticket.state == "cancelled"
+    assert future.wait(SOON) and future.state == "cancelled"
     with pytest.raises(Cancelled):
-        list(ticket.events())
+        list(future.events())
 
 
 def test_outside_of_work_nothing_is_asked(engine):
@@ -160,7 +160,7 @@ def test_a_map_that_was_left_half_drawn_is_begun_anew():
             raise Cancelled("stopped")
 
     begun = []
-    work = PlaneWork(lambda: begun.append(1) or Broken())
+    work = MapsWork(lambda: begun.append(1) or Broken())
     for _ in range(2):
         with pytest.raises(Cancelled):
             work.advance()

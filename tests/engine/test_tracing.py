@@ -12,8 +12,7 @@ from torch import nn
 from explorer.attacks import ATTACKS
 from explorer.core import Classifier, Goal, InvalidValue, UnknownName, current_rng, run, seeded
 from explorer.data import raw
-from explorer.engine import AttackRequest, Budget, attack_work, captions
-from explorer.engine import engine as room
+from explorer.engine import AttackRequest, Budget, attack_work, captions, model_cache
 from explorer.engine.predicting import predict_work
 from explorer.engine.tracing import Recorder, Tap, picture
 
@@ -24,9 +23,8 @@ ARRAYS = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "dege
 
 
 def request(**changes):
-    return AttackRequest(
-        **({"dataset": "cifar10", "image": 17, "model": "cifar10/tiny", "hyper": {"steps": 4}} | changes)
-    )
+    values = {"dataset": "cifar10", "image": 17, "model": "cifar10/tiny", "hyper": {"steps": 4}} | changes
+    return AttackRequest(**values).checked()
 
 
 def snapshots(engine, asked, session="a"):
@@ -40,12 +38,6 @@ def final(engine, asked):
 def work_items(engine, asked):
     """All items, none missed: the work gone through by hand."""
     return list(attack_work(engine, asked)())
-
-
-@pytest.fixture(autouse=True)
-def small_reference(monkeypatch):
-    gathering = room.Gathering
-    monkeypatch.setattr(room, "Gathering", lambda *a, **k: gathering(*a, **(k | {"n": 100})))
 
 
 class Watched(Classifier):
@@ -273,14 +265,14 @@ def test_an_upload_without_a_label_is_what_the_model_takes_it_for(engine):
     trace = final(engine, upload(engine)).trace
     assert trace.label == trace.predicted[0] == trace.conditions["label"]
     assert final(engine, upload(engine, label="truck")).trace.label == 9
-    ticket = engine.submit("a", attack_work(engine, upload(engine, target=trace.label)))
-    assert ticket.wait(SOON) and "target must differ from what the model sees" in ticket.error
+    future = engine.submit("a", attack_work(engine, upload(engine, target=trace.label)))
+    assert future.wait(SOON) and "target must differ from what the model sees" in future.error
 
 
 def test_uploads_that_are_gone_or_have_another_shape(engine):
     for asked in (request(image="upload:00000000"), upload(engine, shape=(1, 28, 28))):
-        ticket = engine.submit("a", attack_work(engine, asked))
-        assert ticket.wait(SOON) and ticket.state == "failed" and "Traceback" not in ticket.error
+        future = engine.submit("a", attack_work(engine, asked))
+        assert future.wait(SOON) and future.state == "failed" and "Traceback" not in future.error
 
 
 # Together
@@ -305,10 +297,10 @@ def test_ten_sessions_at_once_get_what_they_get_alone_and_leave_no_mark(make_eng
     engine = make_engine()
     models = [engine.model(name) for name in ("cifar10/tiny", "cifar10/tiny-lwta")]
     before, state = [fingerprint(model) for model in models], torch.get_rng_state()
-    tickets = [engine.submit(f"session {k}", attack_work(engine, one)) for k, one in enumerate(asked)]
-    assert all(ticket.wait(SOON) for ticket in tickets)
-    for ticket, expected in zip(tickets, serial, strict=True):
-        got = ticket.latest
+    futures = [engine.submit(f"session {k}", attack_work(engine, one)) for k, one in enumerate(asked)]
+    assert all(future.wait(SOON) for future in futures)
+    for future, expected in zip(futures, serial, strict=True):
+        got = future.latest
         for name in ARRAYS:
             assert np.array_equal(getattr(got.trace, name), getattr(expected.trace, name))
         assert np.array_equal(got.feature_path.path, expected.feature_path.path)
@@ -320,23 +312,23 @@ def test_ten_sessions_at_once_get_what_they_get_alone_and_leave_no_mark(make_eng
 
 
 def test_ten_sessions_share_one_map(engine, monkeypatch):
-    made, gathering = [], room.Gathering
-    monkeypatch.setattr(room, "Gathering", lambda *a, **k: made.append(1) or gathering(*a, **k))
-    tickets = [engine.submit(f"s{k}", attack_work(engine, request(seed=k))) for k in range(10)]
-    assert all(t.wait(SOON) for t in tickets) and len(made) == 1
-    first, *others = (t.latest.feature_path.points for t in tickets)
+    made, gathering = [], model_cache.Gathering
+    monkeypatch.setattr(model_cache, "Gathering", lambda *a, **k: made.append(1) or gathering(*a, **k))
+    futures = [engine.submit(f"s{k}", attack_work(engine, request(seed=k))) for k in range(10)]
+    assert all(t.wait(SOON) for t in futures) and len(made) == 1
+    first, *others = (t.latest.feature_path.points for t in futures)
     assert all(np.shares_memory(first, other) for other in others)
 
 
 def test_an_attack_cancelled_half_way_leaves_the_model_as_it_was(engine):
     model = engine.model("cifar10/tiny")
     before = fingerprint(model)
-    ticket = engine.submit("a", attack_work(engine, request(hyper={"steps": 1000})))
-    for item in ticket.events():
+    future = engine.submit("a", attack_work(engine, request(hyper={"steps": 1000})))
+    for item in future.events():
         if len(item.trace) > 3:
             break
-    ticket.cancel()
-    assert ticket.wait(1) and ticket.state == "cancelled" and 3 < len(ticket.latest.trace) < 1002
+    future.cancel()
+    assert future.wait(1) and future.state == "cancelled" and 3 < len(future.latest.trace) < 1002
     assert fingerprint(model) == before
 
 

@@ -14,7 +14,7 @@ from explorer.evaluation.boundary import class_auc, eps_of_reference, rho_2
 from explorer.evaluation.measure import same_conditions
 from explorer.evaluation.tables import measures, value
 from explorer.models import zoo
-from explorer.training.loop import build
+from explorer.training.state import build
 
 
 class Linear(Classifier):
@@ -24,6 +24,7 @@ class Linear(Classifier):
         with torch.no_grad():
             self.head.weight.copy_(torch.tensor(weight))
             self.head.bias.copy_(torch.tensor(bias))
+        self.freeze()
 
     def embed(self, normalised):
         return normalised.flatten(1)

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from explorer.certify import predict, predict_each, top_class
+from explorer.certify import Smoothed
 from explorer.certify.noise import IMAGES
 from explorer.core import Classifier, InvalidValue, wilson
 from explorer.core.rng import derived_seed
@@ -35,8 +35,8 @@ class Halfspace(Classifier):
 
 
 @pytest.fixture
-def model():
-    return Halfspace()
+def smoothed():
+    return Smoothed(Halfspace(), SIGMA)
 
 
 def picture(first):
@@ -49,34 +49,35 @@ def images(*firsts):
 
 
 @pytest.mark.parametrize("batch", [7, 64, 1000])
-def test_each_answer_is_that_of_predict_with_its_own_number_of_draws(model, batch):
-    found = predict_each(model, picture(0.6), SIGMA, [5, 64, 300], seed=3, batch=batch)
-    assert found == [predict(model, picture(0.6), SIGMA, n=n, seed=3) for n in (5, 64, 300)]
+def test_each_answer_is_that_of_predict_with_its_own_number_of_draws(smoothed, batch):
+    found = Smoothed(smoothed.base, SIGMA, batch=batch).predict_each(picture(0.6), [5, 64, 300], seed=3)
+    assert found == [smoothed.predict(picture(0.6), n=n, seed=3) for n in (5, 64, 300)]
 
 
 @pytest.mark.parametrize("ns", [[], [100, 100], [200, 100]])
-def test_the_numbers_of_draws_must_rise(model, ns):
+def test_the_numbers_of_draws_must_rise(smoothed, ns):
     with pytest.raises(InvalidValue, match="must rise"):
-        predict_each(model, picture(0.6), SIGMA, ns)
+        smoothed.predict_each(picture(0.6), ns)
 
 
-def test_what_is_beyond_doubt_needs_no_more_draws(model):
-    found = top_class(model, picture(CLEAR), SIGMA, seed=1)
-    assert (found.label, found.drawn) == (0, 1000) and found.p_value < 1e-9
+def test_what_is_beyond_doubt_needs_no_more_draws(smoothed):
+    found = smoothed.top_class(picture(CLEAR), seed=1)
+    assert (found.label, found.n_drawn) == (0, 1000) and found.p_value < 1e-9
     assert found.counts[0] / 1000 == pytest.approx(norm.cdf(0.4 / SIGMA), abs=0.03)
-    assert top_class(model, picture(CLEAR), SIGMA, seed=1, batch=100) == found  # where it looks does not depend on the passes
+    other = Smoothed(smoothed.base, SIGMA, batch=100)  # where it looks does not depend on the passes
+    assert other.top_class(picture(CLEAR), seed=1) == found
 
 
-def test_what_is_close_gets_all_draws(model):
-    found = top_class(model, picture(CLOSE), SIGMA, most=5000, seed=1)
-    assert found.drawn == sum(found.counts) == 5000 and found.p_value > 1e-9
+def test_what_is_close_gets_all_draws(smoothed):
+    found = smoothed.top_class(picture(CLOSE), max_draws=5000, seed=1)
+    assert found.n_drawn == sum(found.counts) == 5000 and found.p_value > 1e-9
     assert found.label == int(found.counts[1] > found.counts[0])
-    assert top_class(model, picture(CLEAR), SIGMA, most=400, seed=1).drawn == 400
+    assert smoothed.top_class(picture(CLEAR), max_draws=400, seed=1).n_drawn == 400
 
 
-def test_the_gold_standard_is_drawn_anew(model):
+def test_the_gold_standard_is_drawn_anew(smoothed):
     """On the draws of PREDICT itself it could not find it inaccurate."""
-    assert top_class(model, picture(CLOSE), SIGMA, most=1000, seed=1).counts != predict(model, picture(CLOSE), SIGMA, n=1000, seed=1).counts
+    assert smoothed.top_class(picture(CLOSE), max_draws=1000, seed=1).counts != smoothed.predict(picture(CLOSE), n=1000, seed=1).counts
 
 
 def test_the_five_outcomes():
@@ -84,8 +85,8 @@ def test_the_five_outcomes():
     assert {case: outcome(*case) for case in cases} == cases and set(cases.values()) | {outcome(None, 0, 0)} == set(OUTCOMES)
 
 
-def test_shares_of_images_with_their_intervals(model):
-    found = predict_measures(model, images(CLEAR, CLEAR, CLEAR, WRONG, CLOSE), SIGMA, [100, 1000], seed=5, most=2000, chosen="all")
+def test_shares_of_images_with_their_intervals(smoothed):
+    found = predict_measures(smoothed, images(CLEAR, CLEAR, CLEAR, WRONG, CLOSE), [100, 1000], seed=5, max_draws=2000, chosen="all")
     assert [m.draws for m in found] == [100, 1000] and not same_conditions(found[0].to_dict(), found[1].to_dict())
     for m in found:
         shares = m.outcomes
@@ -98,23 +99,23 @@ def test_shares_of_images_with_their_intervals(model):
     assert Measure(**json.loads(json.dumps(found[0].to_dict()))) == found[0]
 
 
-def test_an_answer_can_be_inaccurate(model):
+def test_an_answer_can_be_inaccurate(smoothed):
     """At alpha 0.499 PREDICT dares to say what far more draws do not bear out: about every second time where it is close."""
-    (found,) = predict_measures(model, images(*[0.51] * 40), SIGMA, [9], alpha=0.499, seed=2, most=2000)
+    (found,) = predict_measures(smoothed, images(*[0.51] * 40), [9], alpha=0.499, seed=2, max_draws=2000)
     assert found.outcomes["wrong_inaccurate"]["images"] > 0 and found.outcomes["right_inaccurate"]["images"] <= 2
 
 
-def test_images_have_noise_of_their_own_that_a_seed_repeats(model):
-    asked = {"sigma": SIGMA, "ns": [50], "most": 100}
-    one, two = (predict_measures(model, images(*[CLOSE] * 12), **asked, seed=4)[0] for _ in range(2))
+def test_images_have_noise_of_their_own_that_a_seed_repeats(smoothed):
+    asked = {"ns": [50], "max_draws": 100}
+    one, two = (predict_measures(smoothed, images(*[CLOSE] * 12), **asked, seed=4)[0] for _ in range(2))
     assert one.outcomes == two.outcomes
     seeds = [derived_seed(4, IMAGES, row) for row in range(12)]
-    abstained = sum(predict(model, picture(CLOSE), SIGMA, n=50, seed=seed).label is None for seed in seeds)
+    abstained = sum(smoothed.predict(picture(CLOSE), n=50, seed=seed).label is None for seed in seeds)
     assert one.outcomes["abstained"]["images"] == abstained
 
 
-def test_without_images_it_says_so(model):
+def test_without_images_it_says_so(smoothed):
     one = images(CLEAR)
     none = Images(one.x[:0], one.y[:0], one.classes, one.name, one.split, one.index[:0], one.source)
     with pytest.raises(InvalidValue, match="one image"):
-        predict_measures(model, none, SIGMA, [100])
+        predict_measures(smoothed, none, [100])

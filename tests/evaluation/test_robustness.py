@@ -85,6 +85,18 @@ def test_robust_accuracy_is_exact(attack, batch):
     assert measure.precision == "float32" and measure.source_model is None
 
 
+def test_any_module_is_measured():
+    """Which says neither its classes nor its device, nor whether it is stochastic."""
+    model = Brightness()
+    bare = nn.Sequential(nn.Flatten(), model.head).eval()
+    asked = (MIXED, PGD(), LINF)
+    assert same_but_time(robust_accuracy(bare, *asked), robust_accuracy(model, *asked))
+    transfer = robust_accuracy(bare, *asked, craft_on=nn.Sequential(bare).eval(), source_model="itself")
+    assert transfer.correct == 3 and clean_accuracy(bare, MIXED).correct == 6
+    with pytest.raises(InvalidValue, match="evaluation mode"):
+        clean_accuracy(bare.train(), MIXED)
+
+
 def test_in_l2():
     """Grey images: the L2 distance is twice (the root of four pixels) the Linf distance."""
     assert robust_accuracy(Brightness(), MIXED, PGD(), Ball("l2", 2 * EPS)).correct == 3

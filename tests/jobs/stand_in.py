@@ -39,10 +39,10 @@ def count(process: run_process.RunProcess) -> None:
 
 def train(process: run_process.RunProcess) -> None:
     """The real work, but for the training images and for what takes long at the end."""
-    from explorer.training import export, loop
+    from explorer.training import export, trainer
     from tests.training.runs import sample
 
-    loop.as_needed = sample
+    trainer.as_needed = sample
     export.CAST_IMAGES = 20
     training.measure = lambda *_: None
     training.train(process)

@@ -54,7 +54,7 @@ def test_the_model_it_published_answers_as_it_did(run):
 def test_the_run_goes_on_from_its_first_checkpoint(run, monkeypatch):
     """The sample stands for the training images, which are not part of the project: what is tested is that it goes on."""
     monkeypatch.setattr(
-        "explorer.training.loop.as_needed", lambda name, split: nullcontext(raw(name, "test", source="sample")[:2])
+        "explorer.training.trainer.as_needed", lambda name, split: nullcontext(raw(name, "test", source="sample")[:2])
     )
     (run.folder / "checkpoints" / "0002-0000008.safetensors").unlink()
     said = []

@@ -1,7 +1,9 @@
 """A model is believed only if its card and its weights say the same; anything else is refused in one sentence."""
 
 import json
+import os
 import pickle
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from explorer.defenses import RECIPES
 from explorer.models import ARCHITECTURES, zoo
 from explorer.training import Result
 from explorer.training.export import export
-from explorer.training.loop import build
+from explorer.training.state import build
 
 
 @pytest.fixture
@@ -154,6 +156,66 @@ def test_a_card_keeps_everything_it_was_given(tiny):
     card = zoo.card("cifar10/tiny")
     zoo.write_card(tiny.parent, card)
     assert asdict(zoo.card("cifar10/tiny")) == asdict(card)
+
+
+# Cards are read once
+
+
+@pytest.fixture
+def settled(tiny):
+    """As if nothing in the zoo had changed for a minute; returns the card's path."""
+
+    def settle():
+        for path in (tiny.parent.parent, tiny.parent, *tiny.parent.iterdir()):
+            os.utime(path, ns=(0, path.stat().st_mtime_ns - 60 * 10**9))
+        return tiny
+
+    return settle
+
+
+@pytest.fixture
+def files_read(monkeypatch):
+    """Names of the files and folders that are read from now on."""
+    names = []
+    for method in ("read_text", "read_bytes", "open", "iterdir", "glob"):
+        real = getattr(Path, method)
+        monkeypatch.setattr(Path, method, lambda self, *a, real=real, **k: names.append(self.name) or real(self, *a, **k))
+    return names
+
+
+def test_an_unchanged_zoo_is_read_once(settled, files_read):
+    settled()
+    first = zoo.cards()
+    assert "tiny.json" in files_read
+    files_read.clear()
+    assert zoo.cards() == first and zoo.card("cifar10/tiny") in first and files_read == []
+
+
+def test_a_changed_card_is_read_again_and_no_other(settled, files_read):
+    card = settled()
+    shutil.copy(card, card.with_name("twin.json"))
+    rewrite(card.with_name("twin.json"), name="cifar10/twin", title="a")
+    settled()
+    zoo.cards()
+    rewrite(card.with_name("twin.json"), title="b")  # as long as before
+    files_read.clear()
+    assert zoo.card("cifar10/twin").title == "b" and {*files_read} == {"twin.json"}
+    rewrite(card.with_name("twin.json"), title="c")  # at once: too soon for its time to differ for sure
+    assert zoo.card("cifar10/twin").title == "c"
+
+
+def test_models_that_come_and_go_are_noticed(settled):
+    card = settled()
+    before = [card.name for card in zoo.cards()]
+    shutil.copytree(card.parent, card.parent.parent / "fashion_mnist")
+    rewrite(card.parent.parent / "fashion_mnist" / "tiny.json", name="fashion_mnist/tiny")
+    assert sorted([*before, "fashion_mnist/tiny"]) == [card.name for card in zoo.cards()]
+    settled()
+    zoo.cards()
+    card.unlink()
+    assert "cifar10/tiny" not in [card.name for card in zoo.cards()]
+    with pytest.raises(UnknownName):
+        zoo.card("cifar10/tiny")
 
 
 @pytest.mark.parametrize("card", zoo.cards(), ids=lambda card: card.name)

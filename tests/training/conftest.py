@@ -9,4 +9,4 @@ from tests.training.runs import sample
 
 @pytest.fixture(autouse=True)
 def training_images(monkeypatch):
-    monkeypatch.setattr("explorer.training.loop.as_needed", sample)
+    monkeypatch.setattr("explorer.training.trainer.as_needed", sample)

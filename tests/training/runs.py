@@ -9,7 +9,7 @@ from explorer.core import Cancelled
 from explorer.data import raw
 from explorer.defenses import RECIPES
 from explorer.training import METRICS, newest, read_metrics, train
-from explorer.training import loop as the_loop
+from explorer.training import trainer as the_loop
 
 SMALL = {
     "baseline": {},

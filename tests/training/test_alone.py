@@ -12,12 +12,12 @@ import explorer.training
 assert "torch" not in sys.modules  # reading what a run has recorded does without it
 from explorer.training import estimate, train
 from explorer.defenses import RECIPES
-from explorer.training import loop
+from explorer.training import trainer
 from explorer.data import raw
 import pathlib
 from contextlib import nullcontext
 RECIPES.discover()
-loop.as_needed = lambda name, split: nullcontext(raw(name, "test", source="sample")[:2])
+trainer.as_needed = lambda name, split: nullcontext(raw(name, "test", source="sample")[:2])
 said = []
 train(RECIPES["baseline"](epochs=1, width=4, batch=8), pathlib.Path(sys.argv[1]), limit=8, bf16=False, say=said.append)
 assert len(said) == 1 and "tensorboardX is not installed" in said[0], said

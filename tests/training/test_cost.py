@@ -7,7 +7,7 @@ import torch
 
 from explorer.core import Cancelled
 from explorer.training import estimate
-from explorer.training import loop as the_loop
+from explorer.training import trainer as the_loop
 from tests.training.runs import small
 
 

@@ -12,7 +12,7 @@ from explorer.defenses import RECIPES
 from explorer.models import zoo
 from explorer.training import Result
 from explorer.training.export import command_of, export, recipe_hash
-from explorer.training.loop import build
+from explorer.training.state import build
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from explorer.core import Cancelled, ExplorerError
-from explorer.training import METRICS, records, sight_epochs, train
+from explorer.training import METRICS, log, preview_epochs, train
 from explorer.training import metrics as metrics_module
 from tests.training.runs import OPTIONS, numbers, small, weights
 
@@ -28,9 +28,8 @@ class Disk:
     def __init__(self, monkeypatch):
         self.writes, self.refused = 0, 0
         for module, name in (
-            (records, "write_sight"),
-            (records.Checkpoints, "save"),
-            (records.Events, "add"),
+            (log, "write_preview"),
+            (log.Checkpoints, "save"),
             (metrics_module, "_write"),
         ):
             monkeypatch.setattr(module, name, self.sometimes(getattr(module, name)))
@@ -60,7 +59,7 @@ def test_a_full_disk_is_waited_for_and_the_run_is_the_same(tmp_path, monkeypatch
     assert numbers(tmp_path / "patient") == numbers(tmp_path / "whole")
     lines = (tmp_path / "patient" / METRICS).read_text().splitlines()
     assert all(json.loads(line) for line in lines)  # none is torn
-    assert sight_epochs(tmp_path / "patient") == [0, 1, 2]
+    assert preview_epochs(tmp_path / "patient") == [0, 1, 2]
     assert len(list((tmp_path / "patient" / "checkpoints").iterdir())) == 2
 
 
@@ -68,13 +67,13 @@ def test_giving_up_while_the_disk_is_full_is_a_cancel(tmp_path, monkeypatch):
     def give_up(error):
         raise Cancelled("enough")
 
-    monkeypatch.setattr(records.Checkpoints, "save", full)
+    monkeypatch.setattr(log.Checkpoints, "save", full)
     with pytest.raises(Cancelled, match="enough"):
         train(small("baseline"), tmp_path, on_full=give_up, **OPTIONS)
 
 
 def test_without_anyone_to_wait_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(records.Checkpoints, "save", full)
+    monkeypatch.setattr(log.Checkpoints, "save", full)
     with pytest.raises(ExplorerError, match=r"cannot be written \(No space left on device\); the run can go on") as refusal:
         train(small("baseline"), tmp_path, **OPTIONS)
     assert "\n" not in str(refusal.value)

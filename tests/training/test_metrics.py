@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-
-import pytest
 
 from explorer.training import newest, read_metrics
-from explorer.training.events import Events
 from explorer.training.metrics import Metrics
 
 
@@ -57,43 +53,3 @@ def test_of_what_was_recorded_twice_the_last_counts():
     assert newest([*again, update(5, 0.25)])[-1] == update(5, 0.25)
     unscored = [*again[:5], {"kind": "start", "update": 3, "epoch": 0}]
     assert newest(unscored) == [update(1), update(2), update(3)]  # killed after the scoring, before the checkpoint
-
-
-def test_event_files_say_the_same(tmp_path):
-    pytest.importorskip("tensorboardX")
-    said = []
-    events = Events(tmp_path, said.append)
-    events.start(4)
-    events.add(5, {"loss": 0.5, "learning_rate": 0.1})
-    events.add(6, {"loss": 0.25})
-    events.close()
-    (file,) = tmp_path.iterdir()
-    found = list(read_events(file.read_bytes()))
-    assert said == [] and found[0].file_version == "brain.Event:2"
-    assert found[1].session_log.status == found[1].session_log.START and found[1].step == 5  # older words on 5 are void
-    scalars = [(event.step, value.tag, value.simple_value) for event in found[2:] for value in event.summary.value]
-    assert scalars == [(5, "loss", 0.5), (5, "learning_rate", pytest.approx(0.1)), (6, "loss", 0.25)]
-
-
-def read_events(data):
-    """The events of a file: length, its checksum, the event, its checksum, again and again."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    while data:
-        length = int.from_bytes(data[:8], "little")
-        yield Event.FromString(data[12 : 12 + length])
-        data = data[12 + length + 4 :]
-
-
-def test_without_the_library_there_are_no_event_files_and_it_is_said_once(tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboardX"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    said = []
-    events = Events(tmp_path / "tensorboard", said.append)
-    events.start(0)
-    for n in range(1, 4):
-        events.add(n, {"loss": 1.0})
-    events.flush()
-    events.close()
-    assert len(said) == 1 and "tensorboardX is not installed" in said[0] and not (tmp_path / "tensorboard").exists()

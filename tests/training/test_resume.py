@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from explorer.core import BadCheckpoint, Cancelled, ExplorerError
-from explorer.training import METRICS, Diverged, read_metrics, read_sight, sight_epochs, train
-from explorer.training.watched import Watched
+from explorer.training import METRICS, Diverged, preview_epochs, read_metrics, read_preview, train
+from explorer.training.preview import PreviewImages
 from tests.training.runs import OPTIONS, SMALL, numbers, small, weights
 
 UPDATES = 6
@@ -39,7 +39,7 @@ def test_a_run_stopped_again_and_again_is_bit_for_bit_the_run_that_was_not(key, 
     assert same(weights(parts), weights(whole)) and parts.best_epoch == whole.best_epoch
     assert torch.equal(torch.random.get_rng_state(), before)  # else going on would not repeat it
     for epoch in range(3):
-        one, other = (read_sight(tmp_path / name, epoch) for name in ("whole", "parts"))
+        one, other = (read_preview(tmp_path / name, epoch) for name in ("whole", "parts"))
         assert np.array_equal(one.p_trained_on, other.p_trained_on)
 
 
@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         from tests.training.runs import sample
 
-        patch.setattr("explorer.training.loop.as_needed", sample)
+        patch.setattr("explorer.training.trainer.as_needed", sample)
         folder = tmp_path_factory.mktemp("whole")
         return folder, weights(train(small("baseline"), folder, **OPTIONS))
 
@@ -153,23 +153,23 @@ def test_a_finished_run_is_taken_as_it_is(tmp_path, whole):
 
 
 def test_the_watched_images_are_seen_before_and_after_every_epoch_and_disturb_nothing(tmp_path, whole, monkeypatch):
-    assert sight_epochs(whole[0]) == [0, 1, 2]
-    sight = read_sight(whole[0], 2)
-    assert sight.clean.shape == sight.trained_on.shape == (5, 3, 32, 32) and sight.clean.dtype == np.uint8
-    assert sight.labels.shape == (5,) and sight.p_clean.shape == (5, 10) and sight.p_clean.dtype == np.float32
-    assert np.allclose(sight.p_clean.sum(1), 1, atol=1e-5) and np.array_equal(sight.clean, sight.trained_on)
-    known = sight
-    monkeypatch.setattr(Watched, "sight", lambda self, *rest: known)
+    assert preview_epochs(whole[0]) == [0, 1, 2]
+    preview = read_preview(whole[0], 2)
+    assert preview.clean.shape == preview.trained_on.shape == (5, 3, 32, 32) and preview.clean.dtype == np.uint8
+    assert preview.labels.shape == (5,) and preview.p_clean.shape == (5, 10) and preview.p_clean.dtype == np.float32
+    assert np.allclose(preview.p_clean.sum(1), 1, atol=1e-5) and np.array_equal(preview.clean, preview.trained_on)
+    known = preview
+    monkeypatch.setattr(PreviewImages, "preview", lambda self, *rest: known)
     assert same(weights(train(small("baseline"), tmp_path, **OPTIONS)), whole[1])
 
 
 def test_what_is_watched_is_what_the_loss_sees(tmp_path):
     for key, largest in (("pgd-linf", 3 * 8 / 255), ("smoothed-0.25", 1.0)):
         train(small(key, epochs=1), tmp_path / key, **OPTIONS)
-        sight = read_sight(tmp_path / key, 1)
-        change = np.abs(sight.trained_on.astype(float) - sight.clean) / 255
+        preview = read_preview(tmp_path / key, 1)
+        change = np.abs(preview.trained_on.astype(float) - preview.clean) / 255
         assert 0.02 < change.max() <= largest + 1 / 255
-        assert not np.allclose(sight.p_clean, sight.p_trained_on, atol=1e-7)
+        assert not np.allclose(preview.p_clean, preview.p_trained_on, atol=1e-7)
 
 
 def test_a_run_that_diverges_says_when_and_what_may_help(tmp_path, monkeypatch):

@@ -11,8 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.certify import Certificate, Prediction
-from explorer.certify.smoothing import concluded
-from explorer.engine.attacking_smoothed import SmoothedAttack, SmoothedProbe, SmoothedSearch, Trying
+from explorer.engine.attacking_smoothed import Attempt, SmoothedAttack, SmoothedProbe, SmoothedSearch
 from explorer.evaluation import published
 from explorer.evaluation.predicting import OUTCOMES
 from explorer.models import zoo
@@ -32,7 +31,7 @@ def open_app(query: dict[str, str] | None = None) -> AppTest:
     return app.run()
 
 
-def finished(app: AppTest, key: str = "certify.ticket") -> AppTest:
+def finished(app: AppTest, key: str = "certify.future") -> AppTest:
     assert app.session_state[key].wait(60)
     return app.run()
 
@@ -49,7 +48,7 @@ def press(app: AppTest, key: str) -> AppTest:
 def made(votes: tuple[int, ...], **changes) -> Certificate:
     asked = {"sigma": 0.25, "n0": 20, "alpha": 0.001, "seed": 1, "precision": "float32", "sound": False, "skipped": False}
     selection = tuple(20 * (i == int(np.argmax(votes))) for i in range(10))
-    return concluded(selection, votes, 0, n=sum(votes), **(asked | changes))
+    return Certificate.from_votes(selection, votes, 0, n=sum(votes), **(asked | changes))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def quick() -> AppTest:
 
 def test_a_link_is_certified_at_once_and_stays_in_the_address(quick):
     assert not quick.exception
-    now = quick.session_state["certify.ticket"].latest
+    now = quick.session_state["certify.future"].latest
     assert now.certificate.n == 200 and now.certificate.sigma == 0.25  # the card's
     assert str(now.certificate.seed) in texts(quick) and "Not sound in floating point" in texts(quick)
     assert quick.query_params["n"] == "200" and "settings have changed" not in texts(quick)
@@ -68,9 +67,9 @@ def test_a_link_is_certified_at_once_and_stays_in_the_address(quick):
 
 
 def test_asking_again_gives_the_same_certificate(quick):
-    before = quick.session_state["certify.ticket"].latest.certificate
+    before = quick.session_state["certify.future"].latest.certificate
     again = finished(press(finished(open_app(QUICK)), "certify.begin"))
-    now = again.session_state["certify.ticket"].latest
+    now = again.session_state["certify.future"].latest
     assert now.kept and now.certificate == before and certify_words.progress(now)[1].startswith("Made before")
 
 
@@ -81,7 +80,7 @@ def test_a_link_that_cannot_be_followed_says_why(change, word):
     assert not app.exception
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence
-    app.session_state["certify.ticket"].cancel()
+    app.session_state["certify.future"].cancel()
 
 
 @pytest.mark.parametrize(("key", "value", "word"), [("certify.sigma", 0.0, "sigma"), ("certify.n", 5, "at least 10"),
@@ -115,10 +114,10 @@ def test_a_sound_certificate_is_called_so():
 
 def test_cancelled_it_certifies_nothing():
     app = open_app(QUICK | {"n": "100000"})
-    ticket = app.session_state["certify.ticket"]
-    next(ticket.events())
+    future = app.session_state["certify.future"]
+    next(future.events())
     press(app, "certify.cancel")
-    assert ticket.wait(20) and ticket.state == "cancelled"
+    assert future.wait(20) and future.state == "cancelled"
     app.run()
     assert "certifies nothing" in texts(app) and "That comes when all" in texts(app)
 
@@ -132,7 +131,7 @@ def test_the_smoothed_model_is_attacked():
     search = app.session_state["certify.attack"].latest
     assert search.settings == SmoothedAttack(steps=1, draws=1, n=20, width=0.5) and search.ended
     assert not search.probes or "one attack alone" in texts(app)
-    assert search.certificate == app.session_state["certify.ticket"].latest.certificate
+    assert search.certificate == app.session_state["certify.future"].latest.certificate
     assert ("Nearest attack" in texts(app) or "No attack succeeded" in texts(app)) or search.ended == "abstained"
     press(app, "certify.begin")
     assert app.session_state["certify.attack"] is None  # it belonged to the certificate before
@@ -151,9 +150,9 @@ def test_a_running_attack_says_what_it_tries():
     clean = Prediction(6, 0.0, (500,) + (0,) * 9, 0, 0.25, 500, 0.001, 1, "float32")
     now = SmoothedSearch(None, SmoothedAttack(), clean, seconds=3.2)
     assert certify_words.trying(now)[0] == 0 and "untouched picture" in certify_words.trying(now)[1]
-    share, said = certify_words.trying(replace(now, trying=Trying(0.75, "PGD, ce", 5, 20)))
+    share, said = certify_words.trying(replace(now, attempt=Attempt(0.75, "PGD, ce", 5, 20)))
     assert share == 0.25 and "L2 0.75" in said and "step 5 of 20" in said and "0 distances tried, 3 s" in said
-    assert "is judged" in certify_words.trying(replace(now, trying=Trying(0.75, "PGD, ce", 20, 20)))[1]
+    assert "is judged" in certify_words.trying(replace(now, attempt=Attempt(0.75, "PGD, ce", 20, 20)))[1]
 
 
 def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
@@ -180,8 +179,8 @@ def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
 def test_a_set_is_certified_beside_the_cards():
     app = finished_set(open_app(SET))
     assert not app.exception and "Certified accuracy" in texts(app)
-    ((_, ticket),) = app.session_state["certify.sets"]
-    assert len(ticket.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
+    ((_, future),) = app.session_state["certify.sets"]
+    assert len(future.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
     assert "10 × 20, here" in texts(app) and "500 × 10,000, card" in texts(app)
     finished_set(press(app, "certify.set.ordinary"))
     assert [asked.model for asked, _ in app.session_state["certify.sets"]] == [MODEL, "cifar10/baseline"]
@@ -244,12 +243,12 @@ def test_the_figures_of_a_running_certificate_follow_in_steps(monkeypatch):
     monkeypatch.setattr("explorer.ui.certify.st.session_state", state)
 
     def at(done, certificate=None, request="a"):
-        return SimpleNamespace(request=request, tally=SimpleNamespace(done=done), certificate=certificate)
+        return SimpleNamespace(request=request, progress=SimpleNamespace(done=done), certificate=certificate)
 
-    seen = [certify._worth_drawing(at(done)).tally.done for done in (0, 100, 110, 119, 121, 130)]
+    seen = [certify._worth_drawing(at(done)).progress.done for done in (0, 100, 110, 119, 121, 130)]
     assert seen == [0, 100, 100, 100, 121, 121]
-    assert certify._worth_drawing(at(131, certificate="made")).tally.done == 131  # the last is always drawn
-    assert certify._worth_drawing(at(5)).tally.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
+    assert certify._worth_drawing(at(131, certificate="made")).progress.done == 131  # the last is always drawn
+    assert certify._worth_drawing(at(5)).progress.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
 
 
 def test_a_radius_is_put_into_terms_that_can_be_imagined():

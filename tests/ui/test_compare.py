@@ -26,7 +26,7 @@ def opened(query: dict[str, str] | None = None, page: str = "compare", **state) 
 
 
 def finished(app: AppTest) -> AppTest:
-    assert app.session_state["compare.ticket"].wait(60)
+    assert app.session_state["compare.future"].wait(60)
     return app.run()
 
 
@@ -81,7 +81,7 @@ def test_a_link_names_the_whole_comparison_and_a_transfer_is_always_called_one(t
 
 def test_picture_and_attack_are_those_of_the_attack_page():
     app = AppTest.from_file(ENTRY, default_timeout=60)
-    for key, value in (AttackRequest("cifar10", 9, NAMES[-1], "fgsm", norm="l2", eps=0.7).to_query()).items():
+    for key, value in (AttackRequest("cifar10", 9, NAMES[-1], "fgsm", norm="l2", eps=0.7).checked().to_query()).items():
         app.query_params[key] = value
     app.run()
     app.session_state["wanted page"] = "compare"
@@ -150,14 +150,14 @@ def test_a_link_that_cannot_be_followed_says_why_and_the_page_goes_on(change, wo
     assert not app.exception
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence
-    assert app.session_state["compare.ticket"] is not None
-    app.session_state["compare.ticket"].cancel()
+    assert app.session_state["compare.future"] is not None
+    app.session_state["compare.future"].cancel()
 
 
 def test_cancel_stops_and_keeps_what_was_computed():
     app = opened(LINK | {"with": "steps:700", "craft": "each"})
-    ticket = app.session_state["compare.ticket"]
-    assert not ticket.finished
+    future = app.session_state["compare.future"]
+    assert not future.finished
     app.button(key="cancel").click().run()
-    assert ticket.wait(10) and ticket.state == "cancelled"
+    assert future.wait(10) and future.state == "cancelled"
     assert "Stopped. What was computed until then is shown." in texts(app.run())

@@ -36,8 +36,8 @@ def open_app(query: dict[str, str] | None = None) -> AppTest:
 
 def finished(app: AppTest) -> AppTest:
     assert app.session_state["features.maps"][1].wait(60)
-    if app.session_state["features.ticket"] is not None:
-        assert app.session_state["features.ticket"].wait(60)
+    if app.session_state["features.future"] is not None:
+        assert app.session_state["features.future"].wait(60)
     return app.run()
 
 
@@ -117,7 +117,7 @@ def fresh() -> AppTest:
 
 def test_the_page_opens_with_two_models_and_attacks_nothing(fresh):
     assert not fresh.exception
-    assert fresh.session_state["features.ticket"] is None
+    assert fresh.session_state["features.future"] is None
     assert fresh.selectbox(key="model").value == MODEL and fresh.selectbox(key="features.beside").value == BESIDE
     said = texts(fresh)
     assert "Silhouette" in said and "being measured" not in said and "% of the variance" in said
@@ -147,8 +147,8 @@ def test_a_linked_cloud_is_attacked_and_measured_on_both_models():
 
 def test_an_attack_that_ran_out_of_time_says_what_is_shown():
     app = finished(open_app({**LINK, **ATTACKED}))
-    cloud = app.session_state["features.ticket"].latest
-    app.session_state["features.ticket"] = SimpleNamespace(latest=cloud, finished=True, state="failed", error="Out of time.", position=0)
+    cloud = app.session_state["features.future"].latest
+    app.session_state["features.future"] = SimpleNamespace(latest=cloud, finished=True, state="failed", error="Out of time.", position=0)
     app.run()
     assert not app.exception and "Out of time. What was computed until then is shown; nothing is measured." in texts(app)
 
@@ -158,7 +158,7 @@ def test_one_picture_in_three_dimensions_has_no_interval():
     app = finished(open_app(query))
     assert not app.exception
     assert app.session_state["features.who"] == "picture" and app.session_state["image"] == 317
-    cloud = app.session_state["features.ticket"].latest
+    cloud = app.session_state["features.future"].latest
     assert cloud.rows.tolist() == [317] and cloud.finished
     assert "3-D" in features.VIEWS[app.session_state["features.view"]][0] and "three" in texts(app)
     assert app.query_params["rows"] == "317" and app.query_params["map"] == "pca3"
@@ -172,7 +172,7 @@ def test_a_link_that_cannot_be_followed_says_why(change, word):
     app = open_app({**LINK, **change})
     assert not app.exception and app.session_state["features.maps"][1].wait(60)  # nothing is left running
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
-    assert word in sentence and app.session_state["features.ticket"] is None
+    assert word in sentence and app.session_state["features.future"] is None
 
 
 def test_the_class_under_attack_cannot_be_wished_for():

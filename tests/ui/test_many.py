@@ -20,7 +20,7 @@ def open_app(query: dict[str, str] | None = None) -> AppTest:
     return app.run()
 
 
-def finished(app: AppTest, key: str = "many.ticket") -> AppTest:
+def finished(app: AppTest, key: str = "many.future") -> AppTest:
     assert app.session_state[key].wait(60)
     return app.run()
 
@@ -34,7 +34,7 @@ def press(app: AppTest, label: str) -> AppTest:
 
 
 def shown(app: AppTest):
-    return app.session_state["many.ticket"].latest
+    return app.session_state["many.future"].latest
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_link_that_cannot_be_followed_says_why(change, word):
     assert not app.exception
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence
-    app.session_state["many.ticket"].cancel()
+    app.session_state["many.future"].cancel()
 
 
 def test_changed_settings_are_announced_and_tried_on_the_button():
@@ -99,7 +99,7 @@ def test_watching_one_opens_the_attack_page_with_the_equal_request():
     assert not app.exception
     asked = app.session_state["shown"]
     assert asked == shown(app).request.single(row) and app.session_state["image"] == row
-    assert app.session_state["ticket"].wait(60)
+    assert app.session_state["future"].wait(60)
 
 
 def test_a_change_is_put_on_others():
@@ -131,10 +131,10 @@ def test_the_smallest_change_has_no_eps():
 
 def test_cancel_keeps_what_was_computed():
     app = open_app(QUICK | {"with": "steps:900", "count": "8"})
-    ticket = app.session_state["many.ticket"]
-    next(ticket.events())
+    future = app.session_state["many.future"]
+    next(future.events())
     app.button(key="cancel").click().run()
-    assert ticket.wait(10) and ticket.state == "cancelled"
+    assert future.wait(10) and future.state == "cancelled"
     assert "Stopped. What was computed until then is shown." in texts(app.run())
 
 

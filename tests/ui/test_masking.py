@@ -26,7 +26,7 @@ MODELS = [card.name for card in zoo.cards() if card.dataset == "cifar10"]
 
 
 def asked(**changes):
-    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": MODELS[0]} | changes))
+    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": MODELS[0]} | changes)).checked()
 
 
 def result(reached, linf=BALL, degenerate=0.0, inside=True):

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.attacks import ATTACKS, BLACK_BOX, GROUPS
 from explorer.defenses import GROUPS as RECIPE_GROUPS
 from explorer.defenses import RECIPES
-from explorer.engine import Ticket
+from explorer.engine import Future
 from explorer.models import zoo
 from explorer.ui import controls
 
@@ -25,8 +25,8 @@ def open_app(query: dict[str, str] | None = None) -> AppTest:
 
 
 def finished(app: AppTest) -> AppTest:
-    ticket = app.session_state["ticket"]
-    assert ticket.wait(60)
+    future = app.session_state["future"]
+    assert future.wait(60)
     return app.run()
 
 
@@ -47,10 +47,10 @@ def test_the_page_opens_with_an_attack_already_played(played):
 
 def end_work(app):
     """Cancel what a page has begun: all tests share one session, and it may not have many runs at once."""
-    tickets = [value for value in app.session_state._state.filtered_state.values() if isinstance(value, Ticket)]
-    for ticket in tickets:
-        ticket.cancel()
-    assert all(ticket.wait(60) for ticket in tickets)
+    futures = [value for value in app.session_state._state.filtered_state.values() if isinstance(value, Future)]
+    for future in futures:
+        future.cancel()
+    assert all(future.wait(60) for future in futures)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -119,7 +119,7 @@ def test_changed_settings_are_announced_and_played_on_the_button(played):
     assert "settings have changed" in texts(app)
     app.button(key="begin").click().run()
     finished(app)
-    assert len(app.session_state["ticket"].latest.trace) == 5  # picture, start, three updates
+    assert len(app.session_state["future"].latest.trace) == 5  # picture, start, three updates
     assert "settings have changed" not in texts(app)
 
 
@@ -127,7 +127,7 @@ def test_a_link_plays_the_very_same_walk():
     query = {"data": "cifar10", "image": "7", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf",
              "eps": "0.03", "with": "steps:4", "seed": "11"}  # fmt: skip
     first, second = finished(open_app(query)), finished(open_app(query))
-    traces = [app.session_state["ticket"].latest.trace for app in (first, second)]
+    traces = [app.session_state["future"].latest.trace for app in (first, second)]
     assert (traces[0].frames == traces[1].frames).all() and (traces[0].logits == traces[1].logits).all()
     assert "settings have changed" not in texts(first)
 
@@ -171,7 +171,7 @@ def test_a_picture_the_model_gets_right_is_found():
     app = finished(open_app())
     next(b for b in app.button if "gets right" in b.label).click().run()
     app.button(key="begin").click().run()
-    trace = finished(app).session_state["ticket"].latest.trace
+    trace = finished(app).session_state["future"].latest.trace
     assert trace.predicted[0] == trace.label
 
 
@@ -179,9 +179,9 @@ def test_cancel_stops_within_a_second():
     query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf", "eps": "8/255",
              "with": "steps:900"}  # fmt: skip
     app = open_app(query)
-    ticket = app.session_state["ticket"]
-    assert not ticket.finished
+    future = app.session_state["future"]
+    assert not future.finished
     asked = time.monotonic()
     app.button(key="cancel").click().run()
-    assert ticket.wait(10) and time.monotonic() - asked < 5
-    assert ticket.state == "cancelled"
+    assert future.wait(10) and time.monotonic() - asked < 5
+    assert future.state == "cancelled"

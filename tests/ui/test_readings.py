@@ -13,7 +13,7 @@ from explorer.ui import readings
 
 
 def asked(**changes):
-    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": "cifar10/baseline", "seed": 7} | changes))
+    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": "cifar10/baseline", "seed": 7} | changes)).checked()
 
 
 def probe(levels, reached, kept=True):

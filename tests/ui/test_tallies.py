@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.engine.many import KINDS, Applied, ManyRequest, Seen, Strip, Tally
+from explorer.engine.batch_request import ManyRequest
+from explorer.engine.batch_result import BatchResult, FoolingRate, Predictions
+from explorer.engine.transfer import KINDS, PerturbationTransfer
 from explorer.evaluation.verdict import Verdict
 from explorer.models import zoo
 from explorer.ui import tallies
@@ -17,7 +19,7 @@ ABOUT = {"stochastic": False, "verdict_draws": 1, "stalled_share": 0.0, "forward
 
 
 def request(**changes):
-    return ManyRequest(**({"dataset": "cifar10", "model": zoo.cards()[0].name, "count": N, "seed": 5} | changes))
+    return ManyRequest(**({"dataset": "cifar10", "model": zoo.cards()[0].name, "count": N, "seed": 5} | changes)).checked()
 
 
 def made(fooled=3, wrong=2, finished=True, about=None, distance=None, **changes):
@@ -31,8 +33,8 @@ def made(fooled=3, wrong=2, finished=True, about=None, distance=None, **changes)
         reached=torch.from_numpy(hit[right]), reached_8bit=torch.from_numpy(hit[right]), inside=true,
         predicted=true.long(), predicted_8bit=true.long(), linf=true.double(), l2=true.double(), draws=1, share=true.double(),
     )  # fmt: skip
-    seen = Seen(nothing.astype(int), nothing, nothing)
-    return Strip(
+    seen = Predictions(nothing.astype(int), nothing, nothing)
+    return BatchResult(
         request=request(**changes), rows=np.arange(N), labels=nothing.astype(int), originals=nothing, before=seen,
         right=right, images=nothing, after=seen, fooled=hit, distance=nothing if distance is None else distance,
         curve={"reached": np.zeros((3, attacked), bool)}, planned=21, seconds=1.0,
@@ -115,7 +117,7 @@ def applied(given=4, finished=True, hits=(5, 1, 2), m=9, wrong=1):
     right = np.arange(m) >= wrong
     fooled = {kind: right & (np.arange(m) < wrong + hit) for kind, hit in zip(KINDS, hits, strict=True)}
     about = {"others_chosen": "drawn at random (seed 0)", "seconds": 2.0, "device": "CPU"}
-    return Applied(
+    return PerturbationTransfer(
         change=np.ones((3, 2, 2)), given=given, norm="linf", size=8 / 255, n=20, rows=np.arange(m), labels=np.zeros(m),
         right=right, before=np.zeros(m), after={}, fooled=fooled, images=np.zeros((m, 3, 2, 2)), seconds=1.0,
         conditions=about if finished else {},
@@ -131,4 +133,4 @@ def test_what_carries_over_stands_beside_noise():
     lines = "\n".join(tallies.applied_details(applied()))
     assert "on picture 4 alone, on this same model" in lines and "1 of them were wrong before" in lines and "8/255" in lines
     assert "all pictures of the strip together" in "\n".join(tallies.applied_details(applied(given=None)))
-    assert applied().tally("change") == Tally(1, 5, 3)
+    assert applied().fooling_rate("change") == FoolingRate(1, 5, 3)

@@ -20,7 +20,7 @@ def played(**changes) -> AppTest:
 
 
 def finished(app: AppTest) -> AppTest:
-    assert app.session_state["ticket"].wait(60)
+    assert app.session_state["future"].wait(60)
     return app.run()
 
 
@@ -61,7 +61,7 @@ def test_the_smallest_eps_is_found_and_its_walk_played():
     finished(app)
     assert not app.exception and app.session_state["shown"].eps == pytest.approx(search.fooled.eps)
     assert app.session_state["eps.linf"] == pytest.approx(255 * search.fooled.eps)
-    assert app.session_state["ticket"].latest.result.verdict.reached[0]  # the very walk that was probed
+    assert app.session_state["future"].latest.result.verdict.reached[0]  # the very walk that was probed
     assert "smallest eps" not in app.session_state["tools"]  # it belonged to the other walk
     assert "settings have changed" not in texts(app)
 
@@ -92,7 +92,7 @@ def test_a_minimal_attack_says_its_distance_itself():
 
 def test_what_cannot_be_started_is_one_sentence():
     app = chosen(played(attack="deepfool", norm="l2"), "slice")
-    still = app.session_state["ticket"].latest
+    still = app.session_state["future"].latest
     still.trace.frames[still.result.best] = still.trace.frames[0]  # as if the attack had changed nothing
     app.button(key="slice.run").click().run()
     assert not app.exception and "The attack changed nothing" in texts(app)

@@ -210,7 +210,7 @@ def test_a_finished_model_is_attacked_on_the_attack_page(store):
     app = open_app()
     press(app, "training.attack")
     assert not app.exception
-    assert app.session_state["model"] == "cifar10/baseline" and "ticket" in app.session_state
+    assert app.session_state["model"] == "cifar10/baseline" and "future" in app.session_state
     assert any(b.key in ("begin", "cancel") for b in app.button)
 
 

@@ -17,7 +17,7 @@ FROG, CAT = 6, 3
 
 
 def asked(**changes):
-    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": zoo.cards()[0].name, "seed": 5} | changes))
+    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": zoo.cards()[0].name, "seed": 5} | changes)).checked()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,50 @@
+"""What the tests of minimal-distance attacks share: linear networks' images, weights, and their least changes."""
+
+import math
+
+import torch
+from scipy.optimize import brentq
+
+from explorer.attacks.boundary import length
+from explorer.core import Ball, run, seeded
+
+BALLS = {"l2": Ball("l2", 100.0), "linf": Ball("linf", 1.0)}
+SHAPE = (3, 4, 4)
+
+
+def images(n, seed=0, width=0.2):
+    """So far from 0 and 1 that nothing is clipped; with a width of 2 half of the pixels are black or white."""
+    return (0.5 + width * (torch.rand(n, *SHAPE, generator=seeded(seed)) - 0.5)).clamp(0, 1)
+
+
+def weights(classes, seed=0):
+    return torch.randn(classes, 48, generator=seeded(seed))
+
+
+def smallest(attack, model, x, goal, norm="l2", seed=0):
+    return run(attack.walk(model, x, goal, BALLS[norm], seeded(seed)), goal, minimal=True)
+
+
+def clipped(way, need, x, norm):
+    """The least change d with way . d = need and x + d in [0, 1], by root finding; all float64 (D,)."""
+
+    def change(scale):
+        far = scale * (way.sign() if norm == "linf" else way)
+        return torch.maximum(torch.minimum(far, 1 - x), -x) * (way != 0)
+
+    if float(change(1e6) @ way) < need:
+        return None
+    return change(brentq(lambda scale: float(change(scale) @ way) - need, 0, 1e6, xtol=1e-14, rtol=1e-14))
+
+
+def optimum(model, x, y, norm="l2", kappa=0.0):
+    """(N,) float64 the least distance inside [0, 1] at which any class leads by kappa."""
+    z, found = x.double().flatten(1) @ model.weight.T + model.head.bias.double(), []
+    for i, label in enumerate(y.tolist()):
+        every = []
+        for k in set(range(len(model.weight))) - {label}:
+            lead, image = float(z[i, label] - z[i, k]) + kappa, x[i].double().flatten()
+            change = clipped(model.weight[k] - model.weight[label], lead, image, norm)
+            every.append(math.inf if change is None else float(length(change[None], norm)))
+        found.append(min(every))
+    return torch.tensor(found, dtype=torch.float64)

@@ -19,7 +19,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from explorer.core.device import cores
-from tests.leftovers import kept_processes, no_process_left  # noqa: F401  # the fixtures
+from tests.leaks import kept_processes, no_process_left  # noqa: F401  # the fixtures
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
 os.environ.setdefault("EXPLORER_THREADS", "1")  # two on two busy cores wait for each other
@@ -42,7 +42,7 @@ ALONE = (
     "tests/cli/test_together.py",
     "tests/core/test_ranks.py",
     "tests/evaluation/test_sharded.py",
-    "tests/training/test_ddp.py",
+    "tests/training/test_sharing.py",
 )
 
 HERE = ("127.0.0.1", "localhost", "::1", "", None)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from explorer.core.ball_region import INSIDE, BallRegion, difference
 from explorer.core.errors import InvalidValue
-from explorer.core.threat import Eps, Region, ThreatModel, check_eps, in_float64
+from explorer.core.sparse import L0Region, L1Region
+from explorer.core.threat import Eps, ThreatModel, check_eps, in_float64
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -19,7 +21,6 @@ USUAL_EPS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 10.0}
 # The whole pixel range; farther than any image here can go.
 EPS_LIMIT = {"linf": 1.0, "l2": 100.0, "l1": 10_000.0, "l0": 10_000.0}
 EPS_LEAST = 1e-5  # below this, float32 pixels near 1 cannot represent the perturbation
-INSIDE = 1 - 2.0**-40  # of eps: what is computed in float64 may be rounded
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Ball(ThreatModel):
         return self.norm
 
     def around(self, x0: Tensor) -> BallRegion:
-        return _regions()[self.norm](x0, self.eps)
+        return REGIONS[self.norm](x0, self.eps)
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
         """Into the region around x0, see `Region.project`."""
@@ -60,11 +61,11 @@ class Ball(ThreatModel):
 
         L1: all at the value of largest slope. L0: the signs at the pixel of largest slope, summed over channels.
         """
-        return _regions()[self.norm].steepest(grad)
+        return REGIONS[self.norm].steepest(grad)
 
     def distance(self, x: Tensor, x0: Tensor) -> Tensor:
         """(N,) the norm of x - x0, in float64 so that it can be compared with eps (on the CPU if x is on MPS)."""
-        return _regions()[self.norm].length(x, in_float64(x0))
+        return REGIONS[self.norm].length(x, in_float64(x0))
 
 
 def Linf(eps: Eps) -> Ball:
@@ -85,50 +86,6 @@ def L1(eps: Eps) -> Ball:
 def L0(eps: Eps) -> Ball:
     """At most eps pixels change, in all channels, by anything."""
     return Ball("l0", eps)
-
-
-class BallRegion(Region):
-    """A ball around given images, cut to [0, 1]."""
-
-    norm: ClassVar[Norm]
-
-    @staticmethod
-    def length(x: Tensor, exact: Tensor) -> Tensor:
-        """(N,) float64: the norm of x - exact, where `exact` is in float64 already, so that the difference is, too."""
-        raise NotImplementedError
-
-    @staticmethod
-    def steepest(grad: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def distance(self, point: Tensor) -> Tensor:
-        return self.length(point, self.exact)
-
-    def contains(self, point: Tensor) -> Tensor:
-        return super().contains(point) & ((point >= 0) & (point <= 1)).flatten(1).all(1)
-
-    def nearest(self, x: Tensor) -> Tensor:
-        """The exact projection onto ball and box."""
-        return self.project(x)
-
-    def _change(self, x: Tensor) -> Tensor:
-        """(N,C,H,W) float64 x - x0."""
-        return x.to(self.exact) - self.exact
-
-    def _room(self, change: Tensor) -> Tensor:
-        """(N,C,H,W) float64 how far each value may go in the direction of its change."""
-        return torch.where(change > 0, 1 - self.exact, self.exact)
-
-    def _moved(self, change: Tensor) -> Tensor:
-        """x0 + change (float64), rounded toward x0."""
-        x = (self.exact + change).to(self.x0.dtype)
-        outward = (x.double() - self.exact).abs() > change.abs()
-        return torch.where(outward, torch.nextafter(x, self.exact.to(x.dtype)), x).to(self.x0.device)
-
-
-def difference(x: Tensor, exact: Tensor) -> Tensor:
-    """(N,D) float64 x - exact."""
-    return ((x if x.device == exact.device else x.cpu()) - exact).flatten(1)
 
 
 class LinfRegion(BallRegion):
@@ -215,7 +172,4 @@ class L2Region(BallRegion):
         return self.project(self.x0 + direction * radius.view(-1, 1, 1, 1))
 
 
-def _regions() -> dict[str, type[BallRegion]]:
-    from explorer.core.sparse import L0Region, L1Region
-
-    return {region.norm: region for region in (LinfRegion, L2Region, L1Region, L0Region)}
+REGIONS: dict[str, type[BallRegion]] = {region.norm: region for region in (LinfRegion, L2Region, L1Region, L0Region)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from explorer.core.ball import INSIDE, BallRegion, difference
+from explorer.core.ball_region import INSIDE, BallRegion, difference
 
 
 class L1Region(BallRegion):

@@ -42,7 +42,7 @@ ALONE = (
     "tests/cli/test_together.py",
     "tests/core/test_ranks.py",
     "tests/evaluation/test_sharded.py",
-    "tests/training/test_sharing.py",
+    "tests/training/test_ddp.py",
 )
 
 HERE = ("127.0.0.1", "localhost", "::1", "", None)

@@ -83,7 +83,7 @@ class Square(SearchAttack):
     def share(self, tried: int) -> float:
         """p, the share of the image that a square covers when `tried` have been tried before it."""
         at = int(tried / self.queries * PLANNED) if self.rescale else tried
-        return self.p_init / 2 ** sum(at > limit for limit in HALVINGS)
+        return self.p_init / float(2 ** sum(at > limit for limit in HALVINGS))
 
 
 def stripes(region: Region, rng: torch.Generator) -> Tensor:

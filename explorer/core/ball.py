@@ -124,18 +124,22 @@ class L2Region(BallRegion):
         # Rounding x0 + delta to float32 moves each pixel by at most 2^-25, rounding delta * shrink its length by a
         # factor of at most 1 + 2^-23: keep that much away from the surface.
         eps64, lost = self._size64, math.sqrt(x0.shape[1:].numel()) * 2.0**-25
-        inner = (eps64 - lost) * (1 - 2.0**-22)
-        self.radius = torch.maximum(inner, 0.5 * eps64) if isinstance(eps64, Tensor) else max(inner, 0.5 * eps64)
+        self.radius: Eps
+        if isinstance(eps64, Tensor):
+            self.radius = torch.maximum((eps64 - lost) * (1 - 2.0**-22), 0.5 * eps64)
+        else:
+            self.radius = max((eps64 - lost) * (1 - 2.0**-22), 0.5 * eps64)
 
     @staticmethod
     def length(x: Tensor, exact: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(difference(x, exact), dim=1)
+        length: Tensor = torch.linalg.vector_norm(difference(x, exact), dim=1)
+        return length
 
     @staticmethod
     def steepest(grad: Tensor) -> Tensor:
         largest = grad.abs().amax((1, 2, 3), keepdim=True)
         grad = grad / torch.where(largest > 0, largest, torch.ones_like(largest))  # squares must not under- or overflow
-        length = torch.linalg.vector_norm(grad, dim=(1, 2, 3), keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(grad, dim=(1, 2, 3), keepdim=True)
         return grad / torch.where(length > 0, length, torch.ones_like(length))
 
     def project(self, point: Tensor) -> Tensor:
@@ -154,8 +158,7 @@ class L2Region(BallRegion):
         filled = room.gather(1, order).square().cumsum(1)  # squared length of what is clipped up to here
         free = size.gather(1, order).square().flip(1).cumsum(1).flip(1)  # and of what is free before here, at share 1
         before = torch.cat([torch.zeros_like(filled[:, :1]), filled[:, :-1]], 1)
-        eps = self._size64 * INSIDE
-        squared = (eps.flatten()[:, None] if isinstance(eps, Tensor) else torch.full_like(filled[:, :1], eps)).square()
+        squared = (self._each_eps * INSIDE).square()
         share = ((squared - before) / free).clamp(min=0).sqrt().nan_to_num(nan=math.inf)
         fits = share <= ends
         piece = fits.int().argmax(1, keepdim=True)  # the first in which the length comes to eps

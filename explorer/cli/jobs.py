@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         raise InvalidValue(f"{options.action} needs {'a recipe' if options.action == 'submit' else 'the id of a run'}.")
     if options.action == "submit":
         return _submit(store, options, console)
-    return ACTIONS[options.action](store.run(options.name), options, console)
+    return ON_A_RUN[options.action](store.run(options.name), options, console)
 
 
 def _submit(store: Store, options: argparse.Namespace, console: Console) -> Any:
@@ -177,9 +177,10 @@ def _delete(one: Run, options: argparse.Namespace, console: Console) -> Any:
     return {"id": one.id, "deleted": [str(path) for path in removed]}
 
 
-ACTIONS: dict[str, Callable[[Run, argparse.Namespace, Console], Any] | None] = {
-    "submit": None, "list": None, "show": _show, "logs": _logs, "cancel": _cancel, "resume": _resume, "delete": _delete,
+ON_A_RUN: dict[str, Callable[[Run, argparse.Namespace, Console], Any]] = {
+    "show": _show, "logs": _logs, "cancel": _cancel, "resume": _resume, "delete": _delete,
 }  # fmt: skip
+ACTIONS = ("submit", "list", *ON_A_RUN)
 
 
 def facts(one: Run) -> dict[str, Any]:

@@ -24,12 +24,28 @@ METHODS = {"pca": "PCA", "umap": "UMAP"}
 class FeatureMap(Protocol):
     """Reference images on a map of d axes, and a place for any other features."""
 
-    method: str  # as people read it
-    points: Tensor  # (M,d) float32, the reference images
-    labels: Tensor  # (M,) int64
-    classes: tuple[str, ...]
-    centers: Tensor  # (K,D) float64, mean features of each class
-    centroids: Tensor  # (K,d) float32, each class's centre on the map
+    @property
+    def method(self) -> str:
+        """As people read it."""
+
+    @property
+    def points(self) -> Tensor:
+        """(M,d) float32, the reference images."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(M,) int64."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def centers(self) -> Tensor:
+        """(K,D) float64, mean features of each class."""
+
+    @property
+    def centroids(self) -> Tensor:
+        """(K,d) float32, each class's centre on the map."""
 
     @property
     def axes(self) -> tuple[str, ...]:

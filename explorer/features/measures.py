@@ -289,11 +289,11 @@ def roc(negatives: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.nd
     """The curve (P,), (P,) from (0,0) to (1,1): shares of both at or above each score that occurs, the highest first."""
     _both(negatives, positives)
     cuts = np.unique(np.concatenate([negatives, positives]))[::-1]
-    shares = (
-        np.concatenate([[0.0], (len(s) - np.searchsorted(np.sort(s), cuts, side="left")) / len(s)])
-        for s in (negatives, positives)
-    )
-    return tuple(shares)
+
+    def shares(scores: np.ndarray) -> np.ndarray:
+        return np.concatenate([[0.0], (len(scores) - np.searchsorted(np.sort(scores), cuts, side="left")) / len(scores)])
+
+    return shares(negatives), shares(positives)
 
 
 def auc_interval(negatives: np.ndarray, positives: np.ndarray) -> Interval:

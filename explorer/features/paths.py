@@ -35,6 +35,6 @@ def feature_path(
         path=ground.place(visited).numpy(),
         progress=progress(visited, ground.centers, own, toward).numpy(),
         toward=np.full(len(visited), toward),
-        axes=ground.axes,
+        axes=(ground.axes[0], ground.axes[1]),
         method=ground.method,
     )

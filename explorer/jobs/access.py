@@ -43,7 +43,7 @@ def is_loopback(address: str | None) -> bool:
     if address == "localhost":
         return True
     try:
-        return bool(address) and ipaddress.ip_address(address).is_loopback
+        return ipaddress.ip_address(address).is_loopback if address else False
     except ValueError:
         return False
 

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from typing import Self
+from typing import Any, Self
 
 from explorer.core.errors import Cancelled
 
@@ -49,7 +49,7 @@ class StopSignals:
         self._wanted = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop}
         if of_cluster:
             self._wanted[signal.SIGUSR2] = self._on_warning
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}  # the handlers that were there
         self._first_at = 0.0
         self._ending = threading.Lock()
 

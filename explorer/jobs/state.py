@@ -100,7 +100,7 @@ class State:
         known = {f.name for f in fields(cls)} - {"progress"}
         if extra := sorted(values.keys() - known):
             raise ValueError(f"state.json knows no {extra[0]!r}")
-        kinds = {"status": str, "message": str, "since": (int, float), "attempt": int, "order": int, "launches": int}
+        kinds: dict[str, Any] = {"status": str, "message": str, "since": (int, float), "attempt": int, "order": int, "launches": int}
         kinds |= dict.fromkeys(("device", "job", "model"), (str, type(None)))
         for name, kind in kinds.items():
             if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool)):
@@ -122,7 +122,7 @@ class State:
 def _process(values: Any) -> Process | None:
     if values is None:
         return None
-    kinds = {"pid": int, "start": (int, float), "boot": str, "host": str}
+    kinds: dict[str, Any] = {"pid": int, "start": (int, float), "boot": str, "host": str}
     ok = isinstance(values, dict) and values.keys() == kinds.keys()
     if not ok or not all(isinstance(values[name], kind) for name, kind in kinds.items()) or values["pid"] < 1:
         raise ValueError("state.json names no process")

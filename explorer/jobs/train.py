@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def measure(process: RunProcess, name: str, device: torch.device) -> None:
         name, device=device, n=n, averaged_n=n // 2, clean_n=10 * n if few else None,
         transfer_from=[] if few else None, thorough=not few, progress=show, should_stop=process.stop.is_set,
     ):  # fmt: skip
-        process.retry_when_full(lambda found=found: write_measures(name, [found]))
+        process.retry_when_full(partial(write_measures, name, [found]))
 
 
 def publish(source: Path, target: Path, card: Card) -> None:
@@ -123,7 +124,7 @@ def publish(source: Path, target: Path, card: Card) -> None:
     from explorer.models import zoo
 
     about = source / f"{card.name.split('/')[-1]}.json"
-    for path in (source / card.file, zoo.features_beside(about), about):
+    for path in (source / card.file, zoo.features_path(about), about):
         if path.is_file():
             write_atomically(target / path.name, path.read_bytes())
 

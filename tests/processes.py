@@ -1,67 +1,85 @@
-"""Pytest plugin: a test that leaves a process behind fails, and the process is ended.
+"""Several processes of one run, as torchrun would start them.
 
-A process belongs to the tests if it descends from the one that runs them, or, having lost its parents, carries the mark
-in its environment. Whatever belongs to the session (a server, a browser: `kept_processes`) may stay until its end, with
-what it has started.
+They are forked from one that has imported torch and nothing else has happened in, so that each costs little.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
-import psutil
-import pytest
+LIMIT = 120.0  # seconds until a run counts as hanging; far above what a slow machine needs
 
-MARK = "EXPLORER_TEST_PROCESS"  # in the environment of all that tests start: the number of the process that runs them
-LEAVE_S = 5.0  # seconds for what is ending already
-TRACKERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "resource_tracker import main")  # Python's own
-
-
-@pytest.fixture(autouse=True, scope="session")
-def kept_processes() -> Iterator[set[int]]:
-    """Numbers of processes that outlive the test which started them; by the end of the session they are gone, too."""
-    before = set(psutil.pids())
-    kept: set[int] = set()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(MARK, str(os.getpid()))
-        yield kept
-    refuse(left_since(before))
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["torch", "explorer.evaluation"])
 
 
-@pytest.fixture(autouse=True)
-def no_process_left(kept_processes: set[int]) -> Iterator[None]:
-    before = set(psutil.pids())
-    yield
-    refuse(left_since(before, kept_processes))
+@dataclass(frozen=True)
+class Ended:
+    code: int  # the process's exit code; 0 where the function returned
+    answer: Any  # what it returned
+    after: float  # seconds after the first process of the run ended
 
 
-def left_since(before: set[int], kept: Iterable[int] = ()) -> list[psutil.Process]:
-    """The tests' own processes that were not there before, and live on after a moment."""
-    new = [process for pid in set(psutil.pids()) - before if (process := _ours(pid, before | set(kept))) is not None]
-    return psutil.wait_procs(new, LEAVE_S)[1]
+def torchrun_environment(world: int = 2) -> list[dict[str, str]]:
+    """What each rank would find in its environment, with a port that was free a moment ago."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "GLOO_SOCKET_IFNAME": "lo"}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
 
 
-def _ours(pid: int, others: set[int]) -> psutil.Process | None:
-    """The process, unless it has ended, is Python's own helper, or is (or descends from) one of the others."""
-    me = os.getpid()
+def together(function: Callable[..., Any], *given: Any, world: int = 2, **environment: str) -> list[Ended]:
+    """Calls a module's function in `world` processes, each told its rank; how each ended, in the order of ranks."""
+    runs, answers = [], []
+    for place in torchrun_environment(world):
+        receiver, sender = _context.Pipe(duplex=False)
+        run = _context.Process(target=_call, args=(sender, os.environ | place | environment, function, given), daemon=True)
+        run.start()
+        sender.close()
+        runs.append(run)
+        answers.append(receiver)
     try:
-        process = psutil.Process(pid)
-        if pid in others or process.status() == psutil.STATUS_ZOMBIE or any(t in " ".join(process.cmdline()) for t in TRACKERS):
-            return None
-        above = [parent.pid for parent in process.parents()]
-        if me in above:
-            return None if others.intersection(above[: above.index(me)]) else process
-        return process if process.environ().get(MARK) == str(me) else None
-    except psutil.Error:  # it has ended, or is somebody else's
+        began, ends = time.monotonic(), {}
+        found: dict[int, Any] = {}
+        while len(ends) < world and time.monotonic() - began < LIMIT:
+            for rank, receiver in enumerate(answers):  # read before the end: a pipe holds little
+                if rank not in found and receiver.poll():
+                    found[rank] = _received(receiver)
+            for rank, run in enumerate(runs):
+                if rank not in ends and run.exitcode is not None:
+                    ends[rank] = time.monotonic()
+            wait([run.sentinel for rank, run in enumerate(runs) if rank not in ends], timeout=0.05)
+        assert len(ends) == world, f"of {world} ranks only {sorted(ends)} ended within {LIMIT:.0f} s"
+        first = min(ends.values())
+        return [
+            Ended(run.exitcode, found[rank] if rank in found else _received(answers[rank]), ends[rank] - first)
+            for rank, run in enumerate(runs)
+        ]
+    finally:
+        for run in runs:
+            run.kill()
+            run.join()
+
+
+def _received(receiver: Connection) -> Any:
+    try:
+        return receiver.recv()
+    except EOFError:  # it ended without an answer
         return None
 
 
-def refuse(left: list[psutil.Process]) -> None:
-    """End them, and fail."""
-    said = [f"{process.pid}: {' '.join(process.cmdline())[:200]}" for process in left if process.is_running()]
-    for process in left:
-        if process.is_running():
-            process.kill()
-    if said:
-        pytest.fail("left behind: " + "; ".join(said), pytrace=False)
+def _call(sender: Connection, environment: dict[str, str], function: Callable[..., Any], given: tuple) -> None:
+    import torch
+
+    os.environ.clear()  # it is that of the first run
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    sender.send(function(*given))

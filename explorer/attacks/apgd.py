@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import View, check_norm, dead, look, look_and_pull, revived
-from explorer.core import Ball, Goal, Hyper, Region, Step, param
+from explorer.attacks.gradient import Evaluation, Recorder, forward, replace_degenerate, value_and_grad
+from explorer.attacks.pgd import PGD
+from explorer.core import Goal, LossName, Region, Step, ThreatModel, fixed, param
+from explorer.core.dense import LinfRegion
 from explorer.core.goal import dlr_logit_grad, spread
 
 FIRST_STEP = 2.0  # x eps
@@ -21,7 +23,7 @@ RISING_SHARE = 0.75  # of a window's updates must raise the loss, or the step si
 
 
 @dataclass(frozen=True)
-class _APGD(Hyper):
+class _APGD(PGD, steps=100, rel_step=fixed(FIRST_STEP), loss=fixed("ce")):
     """Projected gradient ascent with momentum, whose step size starts at 2 eps and halves itself.
 
     Yields runs * (steps + 1) steps, the start of each run and one per update, fewer if `early_stop` ends the walk;
@@ -34,23 +36,9 @@ class _APGD(Hyper):
     network's cross-entropy is 0 for long.
     """
 
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = (
         r"z = \Pi\,\big[x_t + \eta\, d(\nabla_x L(x_t))\big],\quad "
         r"x_{t+1} = \Pi\,\big[x_t + 0.75\,(z - x_t) + 0.25\,(x_t - x_{t-1})\big]"
-    )
-    loss: ClassVar[str] = "ce"  # what its steps report
-
-    steps: int = param(100, "steps", lo=1, hi=1000, help="How many times the image is updated, in each run.")
-    random_start: bool = param(
-        True, "random start", help="Begin at a random point of the ball instead of at the image."
-    )
-    restarts: int = param(
-        1, "restarts", lo=1, hi=100, help="Independent tries from new random starts; the best is kept."
-    )
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
     )
     early_stop: bool = param(
         False,
@@ -74,78 +62,62 @@ class _APGD(Hyper):
         """Within a restart."""
         return 1
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
-        x0 = x0.detach()
-        aims, spent = self._aims(model, x0, goal, rng)
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        return surface(region, rng)
+
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
+        return self._walk(model, goal, threat.around(x0.detach()), rng)
+
+    def _walk(self, model: nn.Module, goal: Goal, whole: Region, rng: torch.Generator) -> Iterator[Step]:
+        aims, spent = self._aims(model, whole.x0, goal, rng)
         runs = [(aim, restart) for restart in range(self.restarts) for aim in aims]
-        total, checks, index = len(runs) * (self.steps + 1) - 1, checkpoints(self.steps), -1
-        rows = torch.arange(len(x0), device=x0.device)  # of the images still in the batch
-        forwards, backwards = torch.full_like(rows, spent), torch.zeros_like(rows)
-        step: Step | None = None
-        for run, (aim, restart) in enumerate(runs):
-            region = ball.around(x0[rows])
-            begin = surface(region, rng) if self.random_start or restart else x0[rows].clone()
-            climb = _Climb(ball, region, begin)
+        recorder = Recorder(self, goal, whole, len(runs) * (self.steps + 1) - 1, self.early_stop)
+        recorder.forwards = recorder.forwards + spent
+        rows = torch.arange(len(whole.x0), device=whole.x0.device)  # of the images still in the batch
+        checks = checkpoints(self.steps)
+        for number, (aim, restart) in enumerate(runs):
+            region = whole.rows(rows)
+            begin = self.start(region, rng) if self.random_start or restart else region.origin
+            run = Run(self, region, begin)
             for update in range(self.steps + 1):
-                index, last = index + 1, update == self.steps
-                see = look if last else look_and_pull
-                view = see(model, climb.x, aim.rows(rows), self.loss, self.draws, rng)
-                loss = view.loss if aim is goal else self._mean_loss(goal.rows(rows), view)
-                lost = torch.zeros_like(rows, dtype=torch.bool) if last else dead(view.gradient)
-                reached = goal.rows(rows).reached(view.logits)
-                forwards = forwards.index_add(0, rows, torch.full_like(rows, self.draws))
-                backwards = backwards.index_add(0, rows, torch.full_like(rows, 0 if last else self.draws))
-                over = self.early_stop and bool(reached.all())
-                x = _whole(step and step.x, rows, climb.x, len(x0))
-                step = Step(
-                    index=index,
-                    total=index if over else total,
-                    x=x,
-                    logits=_whole(step and step.logits, rows, view.logits, len(x0)),
-                    loss=_whole(step and step.loss, rows, loss, len(x0)),
-                    distance=ball.distance(x, x0),
-                    reached=_whole(step and step.reached, rows, reached, len(x0)),
-                    degenerate=_whole(step and torch.zeros_like(step.degenerate), rows, lost, len(x0)),
-                    forwards=forwards,
-                    backwards=backwards,
-                    restart=run,
-                )
+                last = update == self.steps
+                look = forward if last else value_and_grad
+                at = look(model, run.x, aim.rows(rows), self.loss, self.draws, rng)
+                shown = at if aim is goal else replace(at, loss=self._mean_loss(goal.rows(rows), at))
+                step = recorder.step(run.x, shown, rows, restart=number)
                 yield step
-                if over:
+                if step.index == step.total:
                     return
-                if self.early_stop and bool(reached.any()):
-                    rows = rows[~reached]
-                    climb.keep(~reached)
-                    view = View(view.logits[~reached], view.loss[~reached], None if last else view.gradient[~reached])
+                left = ~step.reached[rows]
+                if self.early_stop and not bool(left.all()):
+                    rows, at = rows[left], at.rows(left)
+                    run.keep(left)
                 if not last:
-                    climb.learn(view.loss, view.gradient)
+                    run.learn(at.loss, at.gradient)
                     if update in checks:
-                        climb.judge(checks[update])
-                    climb.move(rng)
+                        run.judge(checks[update])
+                    run.move(rng)
 
     def _aims(self, model: nn.Module, x0: Tensor, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int]:
         """What the runs of one restart ascend, and the forward passes per image it took to find out."""
         return [goal], 0
 
-    def _mean_loss(self, goal: Goal, view: View) -> Tensor:
-        """(n,) what `goal` itself says of a look with another aim, averaged over the draws."""
-        return goal.repeated(self.draws).loss(view.each, self.loss).view(-1, self.draws).mean(1)
-
-
-def _whole(before: Tensor | None, rows: Tensor, now: Tensor, n: int) -> Tensor:
-    """(n,...) `now` in its rows; the images that have left the batch stay as they were."""
-    return now if len(rows) == n else before.index_copy(0, rows, now)
+    def _mean_loss(self, goal: Goal, at: Evaluation) -> Tensor:
+        """(n,) what `goal` itself says of the logits found with another aim, averaged over the draws."""
+        return goal.repeated(self.draws).loss(at.each, self.loss).view(-1, self.draws).mean(1)
 
 
 def surface(region: Region, rng: torch.Generator) -> Tensor:
     """A random point of each image's region: noise, uniform (L2: Gaussian), scaled to the length eps and cut to [0, 1]."""
-    x0, flat = region.x0, region.norm == "linf"
+    x0, flat = region.x0, isinstance(region, LinfRegion)
     draw = torch.rand if flat else torch.randn
     noise = draw(x0.shape, generator=rng, device=rng.device, dtype=x0.dtype).to(x0.device)
     noise = 2 * noise - 1 if flat else noise
     length = noise.abs().amax((1, 2, 3), keepdim=True) if flat else noise.square().sum((1, 2, 3), keepdim=True).sqrt()
-    return region.project(x0 + region.eps * noise / length)
+    return region.project(x0 + region.size * noise / length)
 
 
 def checkpoints(steps: int) -> dict[int, int]:
@@ -172,13 +144,22 @@ def must_halve(rises: Tensor, window: int, halved: Tensor, best_before: Tensor, 
     return (rises <= RISING_SHARE * window) | (~halved & (best <= best_before))
 
 
-class _Climb:
+class Run:
     """Where each image of the batch stands in one run, and what it remembers."""
 
-    def __init__(self, ball: Ball, region: Region, x: Tensor):
-        self.ball, self.region = ball, region
-        self.x, self.before = x, None  # before: the point before x
-        self.alpha = x.new_full((len(x), 1, 1, 1), FIRST_STEP * ball.eps)
+    loss: Tensor  # (n,), as all losses and flags here
+    gradient: Tensor
+    best_loss: Tensor
+    best_gradient: Tensor
+    checked_loss: Tensor  # the best at the last check
+    rises: Tensor  # how many updates since then raised the loss
+    halved: Tensor
+
+    def __init__(self, attack: _APGD, region: Region, x: Tensor):
+        self.attack, self.region = attack, region
+        self.x = x
+        self.before: Tensor | None = None  # the point before x
+        self.alpha = x.new_ones(len(x), 1, 1, 1) * attack.step_size(region.size)
         self.best: Tensor | None = None
 
     def learn(self, loss: Tensor, gradient: Tensor) -> None:
@@ -200,6 +181,7 @@ class _Climb:
         """Halve the step size where it is due, and go back to the best point there."""
         self.halved = must_halve(self.rises, window, self.halved, self.checked_loss, self.best_loss)
         self.checked_loss, self.rises = self.best_loss, torch.zeros_like(self.rises)
+        assert self.best is not None
         back = self.halved.view(-1, 1, 1, 1)
         self.alpha = torch.where(back, self.alpha / 2, self.alpha)
         self.x = torch.where(back, self.best, self.x)
@@ -207,8 +189,8 @@ class _Climb:
 
     def move(self, rng: torch.Generator) -> None:
         """A projected gradient step, mixed with the update before."""
-        direction = revived(self.gradient, dead(self.gradient), rng)
-        ahead = self.region.project(self.x + self.alpha * self.ball.steepest(direction))
+        direction = replace_degenerate(self.gradient, rng)
+        ahead = self.attack.update(self.x, direction, self.region, self.alpha)
         if self.before is not None:
             mixed = self.x + OWN_SHARE * (ahead - self.x) + (1 - OWN_SHARE) * (self.x - self.before)
             ahead = self.region.project(mixed)
@@ -248,7 +230,7 @@ class APGDCE(_APGD):
     summary="APGD on a loss that does not fade when a model is very sure of itself.",
 )
 @dataclass(frozen=True)
-class APGDDLR(_APGD):
+class APGDDLR(_APGD, loss=fixed("dlr")):
     __doc__ = _APGD.__doc__
     explanation: ClassVar[str] = (
         r"The walk of APGD-CE, but what is climbed is the difference of logits ratio: how far the best wrong class is "
@@ -256,7 +238,6 @@ class APGDDLR(_APGD):
         r"Multiplying all logits by a large number, which hides the slope of cross-entropy, changes nothing here."
     )
     presets = {"weak": {"steps": 20}, "standard": {}, "strong": {"restarts": 5}}
-    loss: ClassVar[str] = "dlr"
 
 
 @ATTACKS.register(
@@ -267,7 +248,7 @@ class APGDDLR(_APGD):
     summary="APGD toward each of the likeliest wrong classes in turn: slow, and among the strongest.",
 )
 @dataclass(frozen=True)
-class APGDT(_APGD):
+class APGDT(_APGD, loss=fixed("dlr")):
     """APGD on the targeted DLR loss, one run toward each of the likeliest wrong classes at the clean image.
 
     They are found with one more forward pass a draw. The steps report the untargeted DLR loss, by which the runs can
@@ -280,7 +261,6 @@ class APGDT(_APGD):
         r"that class with the true one, and keep the best."
     )
     presets = {"weak": {"steps": 20, "target_classes": 3}, "standard": {}, "strong": {"restarts": 3}}
-    loss: ClassVar[str] = "dlr"
 
     target_classes: int = param(
         9, "target classes", lo=1, hi=999, help="How many of the likeliest wrong classes are tried, one run each."
@@ -293,36 +273,34 @@ class APGDT(_APGD):
     def _aims(self, model: nn.Module, x0: Tensor, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int]:
         if goal.is_targeted:
             return [goal], 0
-        logits = look(model, x0, goal, "margin", self.draws, rng).logits
-        wrong = logits.scatter(1, goal.labels[:, None], float("-inf"))
-        likeliest = wrong.topk(min(self.target_classes, wrong.shape[1] - 1), dim=1).indices  # (N,T)
-        return [_Toward(goal.labels, rivals=rivals) for rivals in likeliest.T], self.draws
+        logits = forward(model, x0, goal, "margin", self.draws, rng).logits
+        return [Toward(goal.labels, rival=rival) for rival in goal.rivals(logits, self.target_classes).T], self.draws
 
 
 @dataclass(frozen=True, eq=False)
-class _Toward(Goal):
-    """Leave class `labels` (N,) for class `rivals` (N,), by the targeted DLR loss, eq. 7."""
+class Toward(Goal):
+    """Leave class `labels` (N,) for class `rival` (N,), by the targeted DLR loss, eq. 7."""
 
-    rivals: Tensor | None = None
+    rival: Tensor = field(kw_only=True)
 
-    def loss(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+    def loss(self, logits: Tensor, kind: LossName = "dlr") -> Tensor:
         return self._gap(logits) / spread(logits, targeted=True)[0]
 
-    def logit_grad(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+    def logit_grad(self, logits: Tensor, kind: LossName = "dlr") -> Tensor:
         return self._slope(logits)[0]
 
-    def log_grad_norm(self, logits: Tensor, kind: str = "dlr") -> Tensor:
+    def log_grad_norm(self, logits: Tensor, kind: LossName = "dlr") -> Tensor:
         return self._slope(logits)[1]
 
-    def rows(self, keep: Tensor) -> _Toward:
-        return _Toward(self.labels[keep], rivals=self.rivals[keep])
+    def rows(self, keep: Tensor) -> Toward:
+        return Toward(self.labels[keep], rival=self.rival[keep])
 
-    def repeated(self, times: int) -> _Toward:
-        return _Toward(self.labels.repeat_interleave(times), rivals=self.rivals.repeat_interleave(times))
+    def repeated(self, times: int) -> Toward:
+        return Toward(self.labels.repeat_interleave(times), rival=self.rival.repeat_interleave(times))
 
     def _gap(self, logits: Tensor) -> Tensor:
-        return (logits.gather(1, self.rivals[:, None]) - logits.gather(1, self.labels[:, None]))[:, 0]
+        return (logits.gather(1, self.rival[:, None]) - logits.gather(1, self.labels[:, None]))[:, 0]
 
     def _slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        rival, own = (F.one_hot(k, logits.shape[1]).to(logits.dtype) for k in (self.rivals, self.labels))
+        rival, own = (F.one_hot(k, logits.shape[1]).to(logits.dtype) for k in (self.rival, self.labels))
         return dlr_logit_grad(rival - own, self._gap(logits), logits, targeted=True)

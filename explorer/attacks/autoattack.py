@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
 from explorer.attacks.apgd import APGDCE, APGDDLR, APGDT
 from explorer.attacks.fab import FABInside
 from explorer.attacks.square import Square
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core import Attack, Goal, Step, ThreatModel, param
 from explorer.core.goal import spread
 
 QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes are small
@@ -28,7 +27,7 @@ QUERIES_A_STEP = 10  # Square's queries between two of its steps: its changes ar
     summary="APGD-CE, APGD-T, FAB-T and Square in a row: the field's yardstick, strong and slow.",
 )
 @dataclass(frozen=True)
-class AutoAttack(Hyper):
+class AutoAttack(Attack):
     """APGD-CE, APGD-T, FAB-T, Square, in this order, each on the images not yet fooled: the authors' standard version.
 
     FAB looks for the smallest change, so only what it finds inside the ball counts, and only such points are shown.
@@ -40,9 +39,7 @@ class AutoAttack(Hyper):
     differs: an image leaves as soon as it is fooled, not at the end of an attack. The members' own differences.
     """
 
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
-    loss: ClassVar[str] = "margin"  # what its steps report
+    loss = "margin"
     formula: ClassVar[str] = r"\text{APGD}_{CE}\to\text{APGD}^T_{DLR}\to\text{FAB}^T\to\text{Square}"
     explanation: ClassVar[str] = (
         r"No single attack is the best on every picture. So run a few that fail in different ways, with nothing to tune: "
@@ -79,7 +76,7 @@ class AutoAttack(Hyper):
         """Forward and backward passes, at most."""
         return sum(attack.expected_passes for attack, _ in self._stages())
 
-    def _stages(self) -> list[tuple[Hyper, int]]:
+    def _stages(self) -> list[tuple[Attack, int]]:
         """The attacks in their order, and n where the first of every n of their steps is yielded (and the last of all)."""
         if self.draws > 1:
             return [(APGDCE(steps=self.steps, draws=self.draws), 1), (APGDDLR(steps=self.steps, draws=self.draws), 1)]
@@ -89,15 +86,17 @@ class AutoAttack(Hyper):
         square = Square(queries=self.queries, rescale=False)
         return [(APGDCE(steps=self.steps, early_stop=True), 1), (targeted, 1), (fab, 1), (square, QUERIES_A_STEP)]
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
         x0, stages = x0.detach(), self._stages()
         rows = torch.arange(len(x0), device=x0.device)  # of the images still to be fooled
         before: Step | None = None  # where the attacks so far left all images
         step: Step | None = None
         for number, (attack, every) in enumerate(stages):
             later = sum(_steps(a.expected_frames - 1, e) for a, e in stages[number + 1 :])
-            for part in attack.walk(model, x0[rows], goal.rows(rows), ball, rng):
+            for part in attack.walk(model, x0[rows], goal.rows(rows), threat.rows(rows), rng):
                 if part.index % every and part.index < part.total:
                     continue
                 if step is None:
@@ -107,24 +106,33 @@ class AutoAttack(Hyper):
                 if step.index == step.total:
                     return
             before = step
-            if self.draws == 1:
+            if self.draws == 1 and step is not None:
                 rows = rows[~step.reached[rows]]
 
     def _whole(self, before: Step | None, last: Step | None, rows: Tensor, part: Step, goal: Goal, left: int) -> Step:
         """A step of all images from that of the images in `rows`; `left` more steps are to come if nothing is reached."""
-        values = {"loss": goal.rows(rows).margin(part.logits)}
-        values |= {name: getattr(part, name) for name in ("x", "logits", "distance", "reached", "degenerate")}
-        values |= {"forwards": part.forwards, "backwards": part.backwards}
+        whole = replace(part, loss=goal.rows(rows).margin(part.logits))
         if before is not None:
-            for name, value in values.items():
-                whole = getattr(before, name)
-                value = value + whole[rows.to(whole.device)] if name in ("forwards", "backwards") else value
-                whole = torch.zeros_like(whole) if name == "stalled" else whole
-                values[name] = whole.index_copy(0, rows.to(whole.device), value)
+
+            def put(old: Tensor, new: Tensor) -> Tensor:
+                """(N,...) `new` in its rows; what was fooled before stays as it was."""
+                return old.index_copy(0, rows.to(old.device), new)
+
+            whole = replace(
+                whole,
+                x=put(before.x, part.x),
+                logits=put(before.logits, part.logits),
+                loss=put(before.loss, whole.loss),
+                distance=put(before.distance, part.distance),
+                reached=put(before.reached, part.reached),
+                degenerate=put(torch.zeros_like(before.degenerate), part.degenerate),
+                forwards=before.forwards.index_add(0, rows, part.forwards),
+                backwards=before.backwards.index_add(0, rows, part.backwards),
+                restart=part.restart + before.restart + 1,
+            )
         index = 0 if last is None else last.index + 1
-        over = left == 0 or (self.draws == 1 and bool(values["reached"].all()))
-        run = part.restart + (0 if before is None else before.restart + 1)
-        return Step(index=index, total=index if over else index + left, restart=run, **values)
+        over = left == 0 or (self.draws == 1 and bool(whole.reached.all()))
+        return replace(whole, index=index, total=index if over else index + left, minimal=False)
 
 
 def _steps(total: int, every: int) -> int:

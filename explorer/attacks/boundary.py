@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explorer.attacks._ascent import dead
+from explorer.attacks.gradient import degenerate
 from explorer.core import Ball, Goal, Step, use_generator
 
 NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
@@ -84,7 +84,7 @@ def rounding(goal: Goal, logits: Tensor) -> Tensor:
 
 def usable(slopes: Tensor) -> Tensor:
     """(n,R) bool: neither exactly zero nor not finite."""
-    return ~dead(slopes.flatten(0, 1)).view(slopes.shape[:2])
+    return ~degenerate(slopes.flatten(0, 1)).view(slopes.shape[:2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +245,13 @@ class BoundaryWalk:
             degenerate=degenerate,
             forwards=self.forwards,
             backwards=self.backwards,
+            minimal=self.minimal,
         )
+
+    @property
+    def minimal(self) -> bool:
+        """Whether the nearest success counts."""
+        return True
 
     def reached(self) -> Tensor:
         """(N,) bool: what is shown is a success."""
@@ -257,7 +263,7 @@ class BoundarySearch(BoundaryWalk):
     """A walk that keeps the nearest success of each image."""
 
     kappa: float = 0.0  # a success is a margin above it
-    eps: float = math.inf  # points farther away neither count nor are they shown
+    eps: float | Tensor = math.inf  # points farther away neither count nor are they shown; a number or (N,)
     stops: bool = False  # an image is done with its first success, not only with one at distance 0
 
     def __post_init__(self) -> None:
@@ -278,7 +284,8 @@ class BoundarySearch(BoundaryWalk):
         seen = self.linearize(x, rows, sloped)
         goal, logits = self.goal.rows(rows), seen.logits
         far = self.ball.distance(x, self.x0[rows])  # float64, so perhaps not on the model's device
-        inside, far = (far <= self.eps).to(x.device), far.float().to(x.device)
+        limit = self.eps.to(far)[rows.to(far.device)] if isinstance(self.eps, Tensor) else self.eps
+        inside, far = (far <= limit).to(x.device), far.float().to(x.device)
         success = inside & self.clear(logits, rows)
         shown = inside & (success | ~(goal.margin(logits) > self.kappa))
         nearer = success & (far < self.best_distance[rows])
@@ -305,6 +312,10 @@ class BoundarySearch(BoundaryWalk):
     def found(self) -> Tensor:
         """(N,) bool: has a success."""
         return self.best_distance.isfinite()
+
+    @property
+    def minimal(self) -> bool:
+        return not self.stops
 
     def done(self) -> Tensor:
         """(N,) bool: cannot come nearer, or need not."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, dead, revived
 from explorer.attacks.boundary import BoundarySearch, RivalsBySlope, halfway, leads, likeliest
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.attacks.gradient import degenerate, replace_degenerate
+from explorer.core import Attack, Ball, Goal, Step, param
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
@@ -36,7 +36,7 @@ BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
     summary="Minimises the length of the change and a penalty together, again and again: slow, precise distances.",
 )
 @dataclass(frozen=True)
-class CW(Hyper):
+class CW(Attack):
     """min over w of ||x(w) - x0||^2 + c * max(0, kappa - margin(x(w))), with x(w) inside [0, 1] by a tanh.
 
     margin is the best other logit minus the label's (with a target the reverse): the paper's f, sign turned; above kappa it
@@ -60,7 +60,7 @@ class CW(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("l2",)
+    threats: ClassVar[tuple[str, ...]] = ("l2",)
     formula: ClassVar[str] = r"\min_w\ \lVert x_w - x\rVert_2^2 + c\,f(x_w)"
     explanation: ClassVar[str] = (
         r"Two wishes in one sum: keep the change short, and make some wrong logit $z_j$ beat the right one $z_y$ by "
@@ -103,7 +103,7 @@ class CW(Hyper):
         return math.ceil(self.searches * self.steps / FRAMES)  # one of so many updates is yielded
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+        self.check_threat(ball)
         best = BoundarySearch(model, x0.detach(), goal, ball, rng, self.draws, kappa=self.kappa)
         yield best.step(self.expected_frames - 1)
         if len(best.going()) == 0:
@@ -145,9 +145,8 @@ class CW(Hyper):
         needed = f >= 0  # a tie is not yet a success: the slope ends beyond it
         if bool(needed.any()):
             rise = best.slopes(seen, rows, rival)[:, 0]  # of -f
-            lost = dead(rise) & needed
-            best.degenerate[rows] |= lost
-            rise = revived(rise, lost, best.rng) * c.view(-1, 1, 1, 1)
+            best.degenerate[rows] |= degenerate(rise) & needed
+            rise = replace_degenerate(rise, best.rng) * c.view(-1, 1, 1, 1)
             slope = torch.where(needed.view(-1, 1, 1, 1), slope - rise, slope)
         state.adam(slope * (1 - tanh.square()) / (2 * WIDER), update, self.steps)
 

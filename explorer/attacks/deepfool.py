@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
 from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, likeliest, nearest, refine
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core import Attack, Ball, Goal, Step, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
@@ -29,7 +28,7 @@ WORTH = 0.001  # an image is drawn back if that shortens its distance by more, a
     summary="Walks straight to the nearest class boundary, as if the boundaries were flat: how far is the edge?",
 )
 @dataclass(frozen=True)
-class DeepFool(Hyper):
+class DeepFool(Attack):
     """r <- r + m_k / ||w_k||^2 * w_k for the boundary k that is nearest if the logits were linear; x = x0 + 1.02 r.
 
     m_k is the logit of the present class minus that of class k, w_k the gradient of the reverse difference, nearest by
@@ -51,7 +50,7 @@ class DeepFool(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = r"r \leftarrow r + \frac{m_k}{\lVert w_k\rVert_2^2}\,w_k"
     explanation: ClassVar[str] = (
         r"Near the picture, treat the model as if its logits were straight slopes: then the lead $m_j$ of the present "
@@ -90,7 +89,7 @@ class DeepFool(Hyper):
         return (self.steps * (2 * self.classes - 1) + 2) * self.draws
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+        self.check_threat(ball)
         x0 = x0.detach()
         at = BoundaryWalk(model, x0, goal, ball, rng, self.draws)
         rows, x, moved = at.everybody, x0.clone(), torch.zeros_like(x0)

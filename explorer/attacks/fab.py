@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
 from explorer.attacks.boundary import (
     BoundarySearch,
     Hyperplane,
@@ -23,7 +22,7 @@ from explorer.attacks.boundary import (
     nearest,
     shortest,
 )
-from explorer.core import Ball, Goal, Hyper, Step, param
+from explorer.core import Attack, Ball, Goal, Step, param
 
 FRAMES = 120  # of all updates about this many are yielded
 START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
@@ -37,7 +36,7 @@ START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or 
     summary="Follows the boundary and pulls back toward the image, one wrong class after the other: small distances.",
 )
 @dataclass(frozen=True)
-class FAB(Hyper):
+class FAB(Attack):
     """x <- clip((1 - a)(x + 1.05 d) + a(x0 + 1.05 d0)), then x <- x0 + 0.9 (x - x0) where the goal was reached.
 
     d and d0 are the shortest ways from x and from x0 to the boundary, if it is the straight one seen at x, that stay in
@@ -63,7 +62,7 @@ class FAB(Hyper):
     """
 
     budget: ClassVar[str] = "minimal"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     stops: ClassVar[bool] = False  # whether an image leaves with its first result
     formula: ClassVar[str] = r"x \leftarrow (1-\alpha)\,(x + \eta\, d) + \alpha\,(x_0 + \eta\, d_0)"
     explanation: ClassVar[str] = (
@@ -132,7 +131,7 @@ class FAB(Hyper):
         return runs * (self.steps // self._every + 1) + (self.search_steps > 0)
 
     def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+        self.check_threat(ball)
         best = BoundarySearch(model, x0.detach(), goal, ball, rng, self.draws, eps=ball.eps, stops=self.stops)
         runs = [start for start in self._starts(best) for _ in range(self.restarts)]
         yield best.step(self._left(len(runs)))
@@ -224,7 +223,9 @@ class _Run:
         noise = draw(x0.shape, generator=best.rng, device=best.rng.device, dtype=x0.dtype).to(x0.device)
         noise = 2 * noise - 1 if norm == "linf" else noise
         noise = noise / length(noise.flatten(1), norm).view(-1, 1, 1, 1)
-        far = best.best_distance[self.rows].clamp(max=min(START[norm], best.ball.eps))
+        eps = best.ball.rows(self.rows).eps
+        limit = eps.to(x0).clamp(max=START[norm]) if isinstance(eps, Tensor) else min(START[norm], eps)
+        far = best.best_distance[self.rows].clamp(max=limit)
         return (x0 + far.view(-1, 1, 1, 1) / 2 * noise).clamp(0, 1)
 
     def _ahead(self) -> Tensor:

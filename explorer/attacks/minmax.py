@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import View, check_norm, dead, log_scale, look, look_and_pull, relative, revived
-from explorer.core import LOSSES, USUAL_EPS, Ball, Goal, Hyper, InvalidValue, Region, Step, param
+from explorer.attacks.gradient import Evaluation, Recorder, forward, relative, replace_degenerate, value_and_grad
+from explorer.attacks.pgd import PGD
+from explorer.core import L2, LOSSES, USUAL_EPS, Goal, InvalidValue, Linf, LossName, Region, Step, ThreatModel, param
 from explorer.core.ball import EPS_LEAST, EPS_LIMIT
 from explorer.core.steps import Domains
 from explorer.models import zoo
@@ -34,21 +35,19 @@ class _Domain:
     model: nn.Module
     region: Region | None = None  # None: the common image itself
 
+    def seen(self, x: Tensor) -> Tensor:
+        """What the model is shown of the common images x."""
+        return x if self.region is None else self.region.project(x)
+
 
 @dataclass(frozen=True)
-class _MinMax(Hyper):
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+class _MinMax(PGD, steps=40, rel_step=0.1):
     presets = {
         "weak": {"steps": 10, "rel_step": 0.25},
         "standard": {"steps": 40, "rel_step": 0.1},
         "strong": {"steps": 100, "rel_step": 0.05, "restarts": 3},
     }
 
-    steps: int = param(40, "steps", lo=1, hi=1000, help="How many times image and weights are updated.")
-    rel_step: float = param(
-        0.1, "step size", lo=0.001, hi=2.0, unit="x eps", step=0.005, help="Length of one update, relative to eps."
-    )
     weight_step: float = param(
         0.02, "weight step", lo=0.0, hi=10.0, step=0.01, help="How fast the weights are learned; 0 keeps them equal."
     )
@@ -56,15 +55,12 @@ class _MinMax(Hyper):
         2.0, "pull to equal weights", lo=0.0, hi=100.0, step=0.5,
         help="Keeps the weights near each other: 0 looks for the worst case only, a large value for the average.",
     )  # fmt: skip
-    random_start: bool = param(True, "random start", help="Begin at a random point of the ball instead of at the image.")
-    restarts: int = param(1, "restarts", lo=1, hi=100, help="Independent tries from new random starts; the best is kept.")
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
+    loss: LossName = param(
+        "margin",
+        "loss",
+        choices=LOSSES,
+        help="What is pushed up, and compared for the weights: cross-entropy, the margin of the best two logits, or DLR.",
     )
-    loss: str = param(
-        "margin", "loss", choices=LOSSES,
-        help="What is pushed up, and compared for the weights: cross-entropy, or the margin between the best two logits.",
-    )  # fmt: skip
 
     @property
     def expected_passes(self) -> int:
@@ -74,52 +70,40 @@ class _MinMax(Hyper):
     def _domain_count(self) -> int:
         raise NotImplementedError
 
-    def _ascend(self, domains: list[_Domain], x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
+    def _alternate(self, domains: list[_Domain], goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         """The alternating ascent; the first domain is the one that the fields of the steps speak of."""
-        region, each, count = ball.around(x0), self.steps + 1, len(domains)
-        names = tuple(domain.name for domain in domains)
-        passes = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
-        forwards = backwards = passes
-        for index in range(self.restarts * each):
-            restart, at = divmod(index, each)
-            if at == 0:
-                x = region.sample(rng) if self.random_start or restart > 0 else x0.clone()
-                weights = x0.new_full((len(x0), count), 1 / count)
-            last = at == self.steps
-            views = [self._view(domain, x, goal, rng, last) for domain in domains]
-            losses = torch.stack([view.loss for view in views], 1)
-            forwards, backwards = forwards + count * self.draws, backwards + (0 if last else count * self.draws)
-            gradient = None if last else self._together(views, weights, goal)
-            yield Step(
-                index=index,
-                total=self.restarts * each - 1,
-                x=x,
-                logits=views[0].logits,
-                loss=losses.amin(1),
-                distance=region.distance(x),
-                reached=goal.reached(views[0].logits),
-                degenerate=torch.zeros_like(passes, dtype=torch.bool) if last else dead(gradient),
-                forwards=forwards,
-                backwards=backwards,
-                restart=restart,
-                domains=Domains(names, weights, losses, torch.stack([goal.reached(v.logits) for v in views], 1)),
+        names, count = tuple(domain.name for domain in domains), len(domains)
+        recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
+
+        def step(x: Tensor, weights: Tensor, views: list[Evaluation], gradient: Tensor | None, restart: int) -> Step:
+            losses, reached = (
+                torch.stack(v, 1) for v in ([at.loss for at in views], [goal.reached(at.logits) for at in views])
             )
-            if not last:
-                way = ball.steepest(revived(gradient, dead(gradient), rng))
-                x = region.project(torch.add(x, way, alpha=self.rel_step * ball.eps))
-                weights = reweighted(weights, -losses, self.weight_step, self.gamma)
+            forwards, backwards = count * self.draws, count * views[0].backwards
+            first = replace(views[0], loss=losses.amin(1), grad=gradient, forwards=forwards, backwards=backwards)
+            return recorder.step(x, first, restart=restart, domains=Domains(names, weights, losses, reached))
 
-    def _view(self, domain: _Domain, x: Tensor, goal: Goal, rng: torch.Generator, last: bool) -> View:
-        seen = x if domain.region is None else domain.region.project(x)
-        return (look if last else look_and_pull)(domain.model, seen, goal, self.loss, self.draws, rng)
+        for restart in range(self.restarts):
+            x = self.start(region, rng) if self.random_start or restart > 0 else region.origin
+            weights = x.new_full((len(x), count), 1 / count)
+            for _ in range(self.steps):
+                views = [value_and_grad(d.model, d.seen(x), goal, self.loss, self.draws, rng) for d in domains]
+                gradient = self._together(views, weights, goal)
+                yield step(x, weights, views, gradient, restart)
+                x = self.update(x, replace_degenerate(gradient, rng), region, self.step_size(region.size))
+                weights = reweighted(weights, -torch.stack([at.loss for at in views], 1), self.weight_step, self.gamma)
+            views = [forward(d.model, d.seen(x), goal, self.loss, self.draws, rng) for d in domains]
+            yield step(x, weights, views, None, restart)
 
-    def _together(self, views: list[View], weights: Tensor, goal: Goal) -> Tensor:
-        """(N,C,H,W) up to scale: the weighted sum of the domains' gradients, each at its true size; dead ones left out."""
-        scales = torch.stack([log_scale(view, goal, self.loss) for view in views], 1) + weights.log()  # (N,K)
-        lost = torch.stack([dead(view.gradient) for view in views], 1)
+    def _together(self, views: list[Evaluation], weights: Tensor, goal: Goal) -> Tensor:
+        """(N,C,H,W) up to scale: the domains' gradients, each at its true size, weighted and summed; not degenerate ones."""
+        scales = torch.stack([at.log_scale(goal, self.loss) for at in views], 1) + weights.log()  # (N,K)
+        lost = torch.stack([at.degenerate for at in views], 1)
         shares = relative(scales.masked_fill(lost, -math.inf), 1).masked_fill(lost, 0)
-        parts = [view.gradient * share.view(-1, 1, 1, 1) for view, share in zip(views, shares.unbind(1), strict=True)]
-        return sum(part.masked_fill(gone.view(-1, 1, 1, 1), 0) for part, gone in zip(parts, lost.unbind(1), strict=True))
+        whole = torch.zeros_like(views[0].gradient)
+        for at, share, gone in zip(views, shares.unbind(1), lost.unbind(1), strict=True):
+            whole = whole + (at.gradient * share.view(-1, 1, 1, 1)).masked_fill(gone.view(-1, 1, 1, 1), 0)
+        return whole
 
 
 @ATTACKS.register(
@@ -139,7 +123,8 @@ class MinMaxModels(_MinMax):
     `reached` and everything else are the attacked model's. Passes are those of all models together.
     With no further model K is 1, and this is PGD. Each image of a batch has weights of its own.
     differs: the paper shares the weights in a batch and cuts its margin loss at a confidence; a gradient that is exactly
-    zero or not finite in all models gives way to a random step, one that is so in some is left out.
+    zero or not finite in all models gives way to a random step, one that is so in some is left out, and the weights of
+    an image with a loss that is not finite stay.
     """
 
     formula: ClassVar[str] = (
@@ -185,15 +170,19 @@ class MinMaxModels(_MinMax):
     def _domain_count(self) -> int:
         return 1 + len(self.partners)
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
         domains = [_Domain("this model", model)]
         for name in self.partners:
             other = zoo.load(name, x0.device)
             if other.input_shape != tuple(x0.shape[1:]):
-                raise InvalidValue(f"models must take pictures of shape {tuple(x0.shape[1:])}; {name} takes {other.input_shape}.")
+                raise InvalidValue(
+                    f"models must take pictures of shape {tuple(x0.shape[1:])}; {name} takes {other.input_shape}."
+                )
             domains.append(_Domain(name, other))
-        return self._ascend(domains, x0.detach(), goal, ball, rng)
+        return self._alternate(domains, goal, threat.around(x0.detach()), rng)
 
 
 @ATTACKS.register(
@@ -240,20 +229,24 @@ class MinMaxNorms(_MinMax):
     def _domain_count(self) -> int:
         return 2
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
         x0 = x0.detach()
-        other = Ball("l2", self.l2_eps) if ball.norm == "linf" else Ball("linf", self.linf_eps)
-        domains = [_Domain(_NORMS[ball.norm], model), _Domain(_NORMS[other.norm], model, other.around(x0))]
-        return self._ascend(domains, x0, goal, ball, rng)
+        other = L2(self.l2_eps) if threat.name == "linf" else Linf(self.linf_eps)
+        domains = [_Domain(_NORMS[threat.name], model), _Domain(_NORMS[other.name], model, other.around(x0))]
+        return self._alternate(domains, goal, threat.around(x0), rng)
 
 
 def reweighted(weights: Tensor, gain: Tensor, step: float, gamma: float) -> Tensor:
     """(N,K) on the simplex: one projected step up sum_k w_k gain_k - gamma/2 ||w - 1/K||^2.
 
-    With step 1/gamma it ends at the maximum, wherever it begins.
+    With step 1/gamma it ends at the maximum, wherever it begins. Where a gain is not finite the weights stay.
     """
-    return onto_simplex(weights + step * (gain - gamma * (weights - 1 / weights.shape[1])))
+    known = gain.isfinite().all(1, keepdim=True)
+    gain = torch.where(known, gain, 0)
+    return torch.where(known, onto_simplex(weights + step * (gain - gamma * (weights - 1 / weights.shape[1]))), weights)
 
 
 def onto_simplex(v: Tensor) -> Tensor:

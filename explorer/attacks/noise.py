@@ -1,25 +1,21 @@
 """Random noise as large as the attacks may be (a check that Carlini et al., arXiv:1902.06705, ask of every evaluation)."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
-from explorer.attacks.random_search import gaussian, search
-from explorer.core import Ball, Goal, Hyper, Region, Step, param
+from explorer.attacks.gradient import gaussian
+from explorer.attacks.random_search import SearchAttack
+from explorer.core import Region, param
+from explorer.core.dense import LinfRegion
 
 
 @dataclass(frozen=True)
-class _Noise(Hyper):
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+class _Noise(SearchAttack):
     presets = {"weak": {"tries": 1}, "standard": {}, "strong": {"tries": 1000}}
 
     tries: int = param(20, "tries", lo=1, hi=10_000, help="How many random points are looked at; the best is kept.")
@@ -28,26 +24,11 @@ class _Noise(Hyper):
     )
 
     @property
-    def expected_frames(self) -> int:
+    def count(self) -> int:
         return self.tries
 
-    @property
-    def expected_passes(self) -> int:
-        return self.tries * self.draws
-
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
-
-        def start(region: Region, rng: torch.Generator) -> Tensor:
-            return self._point(ball, region, rng)
-
-        def propose(region: Region, x: Tensor, rng: torch.Generator) -> Tensor:
-            return self._point(ball, region, rng)
-
-        return search(model, x0, goal, ball, rng, tries=self.tries, draws=self.draws, propose=propose, start=start)
-
-    def _point(self, ball: Ball, region: Region, rng: torch.Generator) -> Tensor:
-        raise NotImplementedError
+    def propose(self, region: Region, x: Tensor, tried: int, rng: torch.Generator) -> Tensor:
+        return self.start(region, rng)
 
 
 @ATTACKS.register(
@@ -75,7 +56,7 @@ class UniformNoise(_Noise):
         r"directions that chance does not."
     )
 
-    def _point(self, ball: Ball, region: Region, rng: torch.Generator) -> Tensor:
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
         return region.sample(rng)
 
 
@@ -105,7 +86,7 @@ class GaussianNoise(_Noise):
         r"not how it stands an adversary."
     )
 
-    def _point(self, ball: Ball, region: Region, rng: torch.Generator) -> Tensor:
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
         size = region.x0.shape[1:].numel()
-        sigma = ball.eps / math.sqrt(3 if ball.norm == "linf" else size + 2)
+        sigma = region.size / math.sqrt(3 if isinstance(region, LinfRegion) else size + 2)
         return region.project(region.x0 + sigma * gaussian(region.x0, rng))

@@ -1,36 +1,25 @@
-"""Random search in the ball: keep a random change if it helps. The loop also serves the noise baselines."""
+"""Random search in the ball: keep a random change if it helps. The loop also serves Square and the noise baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, look
-from explorer.core import Ball, Goal, Hyper, Region, Step, param
+from explorer.attacks.gradient import Recorder, forward, gaussian
+from explorer.core import Attack, Goal, LossName, Region, Step, ThreatModel, param
+from explorer.core.dense import LinfRegion
 
-Propose = Callable[[Region, Tensor, torch.Generator], Tensor]  # where x stands in its region -> what to try next
+MARGIN: LossName = "margin"
 
 
-def search(
-    model: nn.Module,
-    x0: Tensor,
-    goal: Goal,
-    ball: Ball,
-    rng: torch.Generator,
-    *,
-    tries: int,
-    draws: int,
-    propose: Propose,
-    start: Callable[[Region, torch.Generator], Tensor],
-    loss: str = "margin",
-    early_stop: bool = True,
-) -> Iterator[Step]:
+@dataclass(frozen=True)
+class SearchAttack(Attack):
     """Look at `start`, then at tries - 1 proposals, and keep a proposal where it raises the loss or is the first to
     reach the goal: `tries` steps, each the best point so far.
 
@@ -38,52 +27,53 @@ def search(
     with the last of them. Logits and loss of the kept point are means over the draws of the try that found it; on a
     stochastic model a lucky draw can win, so judge it anew.
     """
-    x0 = x0.detach()
-    region = ball.around(x0)
-    x = start(region, rng)
-    view = look(model, x, goal, loss, draws, rng)
-    reached = goal.reached(view.logits)
-    forwards = torch.full_like(goal.labels, draws)
-    over = tries == 1 or (early_stop and bool(reached.all()))
-    step = Step(
-        index=0,
-        total=0 if over else tries - 1,
-        x=x,
-        logits=view.logits,
-        loss=view.loss,
-        distance=ball.distance(x, x0),
-        reached=reached,
-        degenerate=torch.zeros_like(reached),
-        forwards=forwards,
-        backwards=torch.zeros_like(forwards),
-    )
-    yield step
-    live = torch.arange(len(x0), device=x0.device)
-    while not over:
-        if early_stop and bool(reached[live].any()):
-            live = (~reached).nonzero()[:, 0]
-            region = ball.around(x0[live])
-        tried = propose(region, step.x[live], rng)
-        view = look(model, tried, goal.rows(live), loss, draws, rng)
-        first = goal.rows(live).reached(view.logits) & ~step.reached[live]
-        better = (view.loss > step.loss[live]) | step.loss[live].isnan() | first
-        kept = live[better]
-        x = step.x.index_copy(0, kept, tried[better])
-        logits = step.logits.index_copy(0, kept, view.logits[better])
-        reached, index = goal.reached(logits), step.index + 1
-        over = index == tries - 1 or (early_stop and bool(reached.all()))
-        step = replace(
-            step,
-            index=index,
-            total=index if over else step.total,
-            x=x,
-            logits=logits,
-            loss=step.loss.index_copy(0, kept, view.loss[better]),
-            distance=ball.distance(x, x0),
-            reached=reached,
-            forwards=step.forwards.index_copy(0, live, step.forwards[live] + draws),
-        )
+
+    loss = MARGIN
+    early_stop = True
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many points are looked at, at most."""
+
+    @abstractmethod
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        """The first point."""
+
+    @abstractmethod
+    def propose(self, region: Region, x: Tensor, tried: int, rng: torch.Generator) -> Tensor:
+        """What to try from x, in its region, after `tried` proposals."""
+
+    @property
+    def expected_frames(self) -> int:
+        return self.count
+
+    @property
+    def expected_passes(self) -> int:
+        return self.count * self.draws
+
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
+        return self._search(model, goal, threat.around(x0.detach()), rng)
+
+    def _search(self, model: nn.Module, goal: Goal, whole: Region, rng: torch.Generator) -> Iterator[Step]:
+        recorder = Recorder(self, goal, whole, self.count - 1, self.early_stop)
+        x = self.start(whole, rng)
+        step = recorder.step(x, forward(model, x, goal, self.loss, self.draws, rng))
         yield step
+        region, live = whole, torch.arange(len(x), device=x.device)
+        while step.index < step.total:
+            if self.early_stop and bool(step.reached[live].any()):
+                live = (~step.reached).nonzero()[:, 0]
+                region = whole.rows(live)
+            tried = self.propose(region, step.x[live], step.index, rng)
+            at = forward(model, tried, goal.rows(live), self.loss, self.draws, rng)
+            first = goal.rows(live).reached(at.logits) & ~step.reached[live]
+            better = (at.loss > step.loss[live]) | step.loss[live].isnan() | first
+            step = recorder.step(tried[better], at.rows(better), rows=live[better], asked=live)
+            yield step
 
 
 @ATTACKS.register(
@@ -94,7 +84,7 @@ def search(
     summary="Keeps random changes that help, without any gradient: what a real attack has to be better than.",
 )
 @dataclass(frozen=True)
-class RandomSearch(Hyper):
+class RandomSearch(SearchAttack):
     """Change a random share of the pixel values at once; keep the change if the margin of the goal grows.
 
     In Linf the start is a random corner of the ball, and the chosen values jump to +eps or -eps at random. In L2 the
@@ -105,8 +95,6 @@ class RandomSearch(Hyper):
     cost: steps + 1 forward passes a draw at most, none backward; an image that has reached its goal costs no more.
     """
 
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = (
         r"x_{t+1} = x_t + \delta \ \text{ if } \ m(x_t + \delta) > m(x_t), \ \text{ else } \ x_t; \quad \delta \text{ random}"
     )
@@ -126,29 +114,16 @@ class RandomSearch(Hyper):
     )
 
     @property
-    def expected_passes(self) -> int:
-        return (self.steps + 1) * self.draws
+    def count(self) -> int:
+        return self.steps + 1
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
-        propose, start = partial(_change, ball, self.share), partial(_edge, ball)
-        tries = self.steps + 1
-        return search(model, x0, goal, ball, rng, tries=tries, draws=self.draws, propose=propose, start=start)
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        """A random corner (Linf) or a random point of the surface (L2)."""
+        return region.project(region.x0 + region.size * region.steepest(gaussian(region.x0, rng)))
 
-
-def _edge(ball: Ball, region: Region, rng: torch.Generator) -> Tensor:
-    """A random corner (Linf) or a random point of the surface (L2)."""
-    return region.project(region.x0 + ball.eps * ball.steepest(gaussian(region.x0, rng)))
-
-
-def _change(ball: Ball, share: float, region: Region, x: Tensor, rng: torch.Generator) -> Tensor:
-    """x with about `share` of its values changed at random, at least one."""
-    order = torch.rand(x.shape, generator=rng, device=rng.device).to(x.device)
-    chosen = order <= order.flatten(1).amin(1).clamp(min=share).view(-1, 1, 1, 1)
-    direction = ball.steepest(gaussian(x, rng) * chosen)
-    return region.project(x + (2 if ball.norm == "linf" else 0.5) * ball.eps * direction)
-
-
-def gaussian(like: Tensor, rng: torch.Generator) -> Tensor:
-    """Standard normal noise of the same shape, type and device."""
-    return torch.randn(like.shape, generator=rng, device=rng.device, dtype=like.dtype).to(like.device)
+    def propose(self, region: Region, x: Tensor, tried: int, rng: torch.Generator) -> Tensor:
+        """x with about `share` of its values changed at random, at least one."""
+        order = torch.rand(x.shape, generator=rng, device=rng.device).to(x.device)
+        chosen = order <= order.flatten(1).amin(1).clamp(min=self.share).view(-1, 1, 1, 1)
+        direction = region.steepest(gaussian(x, rng) * chosen)
+        return region.project(x + (2 if isinstance(region, LinfRegion) else 0.5) * region.size * direction)

@@ -1,19 +1,16 @@
 """Square attack (Andriushchenko et al., arXiv:1912.00049): random squares, kept where they help; no gradient at all."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
-from explorer.attacks.random_search import search
-from explorer.core import LOSSES, Ball, Goal, Hyper, Region, Step, param
+from explorer.attacks.random_search import SearchAttack
+from explorer.core import LOSSES, LossName, Region, param
+from explorer.core.dense import LinfRegion
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, at these of PLANNED queries
 PLANNED = 10_000
@@ -28,7 +25,7 @@ REDRAWN = 10  # times at most, where a square would change nothing
     summary="Random squares, kept where they help: needs only the model's output, so hidden gradients do not stop it.",
 )
 @dataclass(frozen=True)
-class Square(Hyper):
+class Square(SearchAttack):
     """Linf: the start is vertical stripes of +-eps; then squares of one random +-eps a channel are put at random places.
     L2: the start is a grid of bumps; then all change within one random window is moved into another, as a new bump.
 
@@ -39,8 +36,6 @@ class Square(Hyper):
     the paper takes cross-entropy, unless `loss` says so. The halvings are those of the authors' code.
     """
 
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = (
         r"x_{t+1} = \Pi\,[x_t + \delta_t]\ \text{ if it raises the margin, else } x_t;\quad "
         r"\delta_t:\ \text{a random square of area } p_t"
@@ -64,7 +59,7 @@ class Square(Hyper):
     draws: int = param(
         1, "draws per query", lo=1, hi=512, help="Outputs averaged over this many passes of a stochastic model (EOT)."
     )
-    loss: str = param(
+    loss: LossName = param(
         "margin", "loss", choices=LOSSES, help="What a try must raise: the margin, cross-entropy, or the DLR loss."
     )
     early_stop: bool = param(
@@ -75,107 +70,74 @@ class Square(Hyper):
     )
 
     @property
-    def expected_frames(self) -> int:
+    def count(self) -> int:
         return self.queries
 
-    @property
-    def expected_passes(self) -> int:
-        return self.queries * self.draws
+    def start(self, region: Region, rng: torch.Generator) -> Tensor:
+        return stripes(region, rng) if isinstance(region, LinfRegion) else tiles(region, rng)
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
-        tries = (_LinfSquares if ball.norm == "linf" else _L2Squares)(self, ball.eps)
-        return search(
-            model,
-            x0,
-            goal,
-            ball,
-            rng,
-            tries=self.queries,
-            draws=self.draws,
-            propose=tries.propose,
-            start=tries.start,
-            loss=self.loss,
-            early_stop=self.early_stop,
-        )
+    def propose(self, region: Region, x: Tensor, tried: int, rng: torch.Generator) -> Tensor:
+        side = math.sqrt(self.share(tried) * x.shape[2] * x.shape[3])
+        return (one_color if isinstance(region, LinfRegion) else moved_bump)(region, x, side, rng)
 
     def share(self, tried: int) -> float:
         """p, the share of the image that a square covers when `tried` have been tried before it."""
         at = int(tried / self.queries * PLANNED) if self.rescale else tried
-        return self.p_init / 2 ** sum(at > limit for limit in HALVINGS)
+        return self.p_init / float(2 ** sum(at > limit for limit in HALVINGS))
 
 
-class _Squares:
-    """What is tried next. Places and signs are of each image's own, whichever images are still in the batch."""
-
-    def __init__(self, attack: Square, eps: float):
-        self.attack, self.eps, self.tried = attack, eps, 0
-
-    def start(self, region: Region, rng: torch.Generator) -> Tensor:
-        raise NotImplementedError
-
-    def propose(self, region: Region, x: Tensor, rng: torch.Generator) -> Tensor:
-        share = self.attack.share(self.tried)
-        self.tried += 1
-        height, width = x.shape[2:]
-        return self.changed(region, x, math.sqrt(share * height * width), rng)
-
-    def changed(self, region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
-        raise NotImplementedError
+def stripes(region: Region, rng: torch.Generator) -> Tensor:
+    """Linf: every column of +-eps, of one sign a channel."""
+    x0 = region.x0
+    return region.project(x0 + region.size * _signs((*x0.shape[:2], 1, x0.shape[3]), x0, rng))
 
 
-class _LinfSquares(_Squares):
-    """Of one sign a channel, +-eps."""
-
-    def start(self, region: Region, rng: torch.Generator) -> Tensor:
-        x0 = region.x0
-        return region.project(x0 + self.eps * _signs((*x0.shape[:2], 1, x0.shape[3]), x0, rng))
-
-    def changed(self, region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
-        n, channels, height, width = x.shape
-        side = min(max(round(side), 1), height, width)
-        inside = _mask(*_corner(x, side, rng), side, x)
-        signs = _signs((n, channels, 1, 1), x, rng)
-        for _ in range(REDRAWN):
-            tried = torch.where(inside, region.project(region.x0 + self.eps * signs), x)
-            same = (tried == x).flatten(1).all(1)
-            if not bool(same.any()):
-                break
-            signs = torch.where(same.view(-1, 1, 1, 1), _signs(signs.shape, x, rng), signs)
-        return tried
+def one_color(region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
+    """Linf: x with a square of one sign a channel, +-eps, at a random place of each image."""
+    n, channels, height, width = x.shape
+    side = min(max(round(side), 1), height, width)
+    inside = _mask(*_corner(x, side, rng), side, x)
+    signs = _signs((n, channels, 1, 1), x, rng)
+    for _ in range(REDRAWN):
+        tried = torch.where(inside, region.project(region.x0 + region.size * signs), x)
+        same = (tried == x).flatten(1).all(1)
+        if not bool(same.any()):
+            break
+        signs = torch.where(same.view(-1, 1, 1, 1), _signs(signs.shape, x, rng), signs)
+    return tried
 
 
-class _L2Squares(_Squares):
-    """Of bumps, whose lengths share eps."""
+def tiles(region: Region, rng: torch.Generator) -> Tensor:
+    """L2: a grid of bumps, whose lengths share eps."""
+    x0 = region.x0
+    n, channels, height, width = x0.shape
+    side = max(min(height, width) // 5, 1)
+    rows, columns = height // side, width // side
+    top, left = (height - rows * side) // 2, (width - columns * side) // 2
+    delta = torch.zeros_like(x0)
+    for row in range(top, top + rows * side, side):
+        for column in range(left, left + columns * side, side):
+            tile = _bumps(side, x0, rng) * _signs((n, channels, 1, 1), x0, rng)
+            delta[:, :, row : row + side, column : column + side] = tile
+    return region.project(x0 + region.size * _unit(delta, (1, 2, 3)))
 
-    def start(self, region: Region, rng: torch.Generator) -> Tensor:
-        x0 = region.x0
-        n, channels, height, width = x0.shape
-        side = max(min(height, width) // 5, 1)
-        rows, columns = height // side, width // side
-        top, left = (height - rows * side) // 2, (width - columns * side) // 2
-        delta = torch.zeros_like(x0)
-        for row in range(top, top + rows * side, side):
-            for column in range(left, left + columns * side, side):
-                tile = _bumps(side, x0, rng) * _signs((n, channels, 1, 1), x0, rng)
-                delta[:, :, row : row + side, column : column + side] = tile
-        return region.project(x0 + self.eps * _unit(delta, (1, 2, 3)))
 
-    def changed(self, region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
-        n, channels, height, width = x.shape
-        side = max(round(side), 3)
-        side = min(side + (side + 1) % 2, _odd(min(height, width)))
-        delta = x - region.x0
-        here, there = _corner(x, side, rng), _corner(x, side, rng)
-        window = _window(*here, side, x)
-        old = delta[window]
-        new = _unit(_unit(old, (2, 3)) + _bumps(side, x, rng) * _signs((n, channels, 1, 1), x, rng), (2, 3))
-        both = _mask(*here, side, x) | _mask(*there, side, x)
-        freed = (delta.square() * both).sum((2, 3), keepdim=True)  # (n,C,1,1)
-        unused = (self.eps**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
-        delta = delta.masked_fill(both, 0)
-        delta[window] = new * (freed + unused).sqrt()
-        return region.project(region.x0 + self.eps * _unit(delta, (1, 2, 3)))
+def moved_bump(region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
+    """L2: x with all that has changed within one random window moved into another, as a new bump."""
+    n, channels, height, width = x.shape
+    side = max(round(side), 3)
+    side = min(side + (side + 1) % 2, _odd(min(height, width)))
+    delta = x - region.x0
+    here, there = _corner(x, side, rng), _corner(x, side, rng)
+    window = _window(*here, side, x)
+    old = delta[window]
+    new = _unit(_unit(old, (2, 3)) + _bumps(side, x, rng) * _signs((n, channels, 1, 1), x, rng), (2, 3))
+    both = _mask(*here, side, x) | _mask(*there, side, x)
+    freed = (delta.square() * both).sum((2, 3), keepdim=True)  # (n,C,1,1)
+    unused = (region.size**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
+    delta = delta.masked_fill(both, 0)
+    delta[window] = new * (freed + unused).sqrt()
+    return region.project(region.x0 + region.size * _unit(delta, (1, 2, 3)))
 
 
 def bump(height: int, width: int) -> Tensor:

@@ -3,8 +3,6 @@
 Universal perturbations: Moosavi-Dezfooli et al., arXiv:1610.08401. The ascent: Shafahi et al., arXiv:1811.11304.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm, dead, log_scale, look, look_and_pull, relative, revived
-from explorer.core import LOSSES, Ball, Goal, Hyper, Step, param
+from explorer.attacks.gradient import Evaluation, Recorder, forward, relative, replace_degenerate, value_and_grad
+from explorer.attacks.pgd import PGD
+from explorer.core import Ball, Goal, InvalidValue, Step, ThreatModel, param
 
 INSIDE = 1 - 2.0**-22  # so that float32's rounding leaves no shared change outside its ball
 
@@ -33,7 +32,7 @@ def applied(x: Tensor, delta: Tensor, ball: Ball) -> Tensor:
     summary="One and the same change for all pictures of a batch; on a single picture it is an ordinary attack.",
 )
 @dataclass(frozen=True)
-class Universal(Hyper):
+class Universal(PGD, steps=40, rel_step=0.1):
     """delta <- project(delta + alpha * steepest(gradient of the mean over the images of min(loss, clamp))).
 
     Every image of a batch is attacked with the same delta: image i is project(x_i + delta), `applied`. `Step.shared`
@@ -44,9 +43,6 @@ class Universal(Hyper):
     not finite for all images gives way to a random step.
     """
 
-    budget: ClassVar[str] = "fixed"
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
-    shares_delta: ClassVar[bool] = True  # what becomes of one image depends on the others of its batch
     formula: ClassVar[str] = (
         r"\delta_{t+1} = \Pi\,\big[\,\delta_t + \alpha\, d\big(\nabla\, \textstyle\sum_i \min\{L_i, \beta\}\big)\big]"
     )
@@ -64,70 +60,49 @@ class Universal(Hyper):
         "strong": {"steps": 100, "rel_step": 0.05, "restarts": 3},
     }
 
-    steps: int = param(40, "steps", lo=1, hi=1000, help="How many times the shared change is updated.")
-    rel_step: float = param(
-        0.1, "step size", lo=0.001, hi=2.0, unit="x eps", step=0.005, help="Length of one update, relative to eps."
-    )
-    random_start: bool = param(True, "random start", help="Begin with a random change instead of none.")
-    restarts: int = param(1, "restarts", lo=1, hi=100, help="Independent tries; the one that fools most images is kept.")
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
-    )
-    loss: str = param(
-        "ce", "loss", choices=LOSSES, help="What is pushed up: cross-entropy, or the margin between the best two logits."
-    )
     clamp: float = param(
         9.0, "enough loss", lo=0.1, hi=1000.0, step=0.5, help="From this loss on, an image counts no more in the sum."
     )
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        check_norm(self, ball)
-        return self._walk(model, x0.detach(), goal, ball, rng)
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
+        if not isinstance(threat, Ball) or isinstance(threat.eps, Tensor):
+            raise InvalidValue("eps must be one number for Universal: all images of a batch share one change.")
+        return self._walk(model, x0.detach(), goal, threat, rng)
 
     def _walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        region, each = ball.around(x0), self.steps + 1
-        passes = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
-        forwards = backwards = passes
-        for index in range(self.restarts * each):
-            restart, at = divmod(index, each)
-            if at == 0:
-                delta = self._start(x0, ball, rng, restart > 0)
-            x, last = region.project(x0 + delta), at == self.steps
-            view = (look if last else look_and_pull)(model, x, goal, self.loss, self.draws, rng)
-            forwards, backwards = forwards + self.draws, backwards + (0 if last else self.draws)
-            degenerate = torch.zeros_like(passes, dtype=torch.bool) if last else dead(view.gradient)
-            yield Step(
-                index=index,
-                total=self.restarts * each - 1,
-                x=x,
-                logits=view.logits,
-                loss=view.loss,
-                distance=region.distance(x),
-                reached=goal.reached(view.logits),
-                degenerate=degenerate,
-                forwards=forwards,
-                backwards=backwards,
-                restart=restart,
-                shared=delta,
-            )
-            if not last:
-                open_ = view.loss < self.clamp
-                scale = log_scale(view, goal, self.loss)
-                scale = torch.where(open_, scale, -math.inf) if bool(open_.any()) else scale
-                weights = torch.where(degenerate, 0, relative(scale, 0)).view(-1, 1, 1, 1)
-                pull = torch.where(weights > 0, view.gradient * weights, 0).sum(0, keepdim=True)
-                way = ball.steepest(revived(pull, dead(pull), rng))
-                delta = _cut(delta + self.rel_step * ball.eps * way, ball)
+        region = ball.around(x0)
+        recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
+        for restart in range(self.restarts):
+            delta = self._change(x0, ball, rng) if self.random_start or restart > 0 else torch.zeros_like(x0[:1])
+            for _ in range(self.steps):
+                x = region.project(x0 + delta)
+                at = value_and_grad(model, x, goal, self.loss, self.draws, rng)
+                yield recorder.step(x, at, restart=restart, shared=delta)
+                way = ball.steepest(replace_degenerate(self._summed(at, goal), rng))
+                delta = _cut(delta + self.step_size(ball.eps) * way, ball)
+            x = region.project(x0 + delta)
+            at = forward(model, x, goal, self.loss, self.draws, rng)
+            yield recorder.step(x, at, restart=restart, shared=delta)
 
-    def _start(self, x0: Tensor, ball: Ball, rng: torch.Generator, again: bool) -> Tensor:
-        """(1,C,H,W) no change, or a random one of the ball (of no more than 0.5 a pixel)."""
+    def _summed(self, at: Evaluation, goal: Goal) -> Tensor:
+        """(1,C,H,W) the gradient of the sum of the clamped losses, up to scale."""
+        open_, scale = at.loss < self.clamp, at.log_scale(goal, self.loss)
+        scale = torch.where(open_, scale, -math.inf) if bool(open_.any()) else scale
+        weights = torch.where(at.degenerate, 0, relative(scale, 0)).view(-1, 1, 1, 1)
+        return torch.where(weights > 0, at.gradient * weights, 0).sum(0, keepdim=True)
+
+    def _change(self, x0: Tensor, ball: Ball, rng: torch.Generator) -> Tensor:
+        """(1,C,H,W) a random change of the ball (of no more than 0.5 a pixel)."""
         grey = torch.full_like(x0[:1], 0.5)
-        return _cut(ball.sample(grey, rng) - grey, ball) if self.random_start or again else torch.zeros_like(grey)
+        return _cut(ball.sample(grey, rng) - grey, ball)
 
 
 def _cut(delta: Tensor, ball: Ball) -> Tensor:
     """The nearest change inside the ball, with no image and so no pixel range around it."""
-    limit = ball.eps * INSIDE
+    limit = float(ball.eps) * INSIDE
     if ball.norm == "linf":
         return delta.clamp(-limit, limit)
     length = ball.distance(delta, torch.zeros_like(delta)).to(delta)

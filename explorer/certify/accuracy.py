@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from scipy import stats
 from torch import Tensor
 
 from explorer.certify.bounds import check_enough, largest_radius
@@ -149,6 +148,8 @@ class Mean:
     @classmethod
     def of(cls, values: Sequence[float], least: float, most: float) -> Mean:
         """Of numbers that lie in [least, most]; one alone says nothing about the interval."""
+        from scipy import stats  # takes seconds to import: only who asks waits
+
         n, mean = len(values), sum(values) / len(values)
         if n == 1:
             return cls(mean, least, most, 1)

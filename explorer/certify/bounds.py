@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import special, stats
-
 from explorer.certify.params import CertifyParams
 from explorer.core import InvalidValue
 
@@ -18,6 +16,8 @@ def lower_bound(k: int, n: int, alpha: float) -> float:
 
     LowerConfBound of arXiv:1902.02918: the alpha quantile of Beta(k, n-k+1); 0 for k = 0, alpha^(1/n) for k = n.
     """
+    from scipy import stats  # takes seconds to import: only who asks waits
+
     return 0.0 if k == 0 else float(stats.beta.ppf(alpha, k, n - k + 1))
 
 
@@ -45,6 +45,8 @@ def anytime_lower_bound(k: int, n: int, alpha: float) -> float:
 
 def log_capital(q: float, k: int, n: int) -> float:
     """log E(q) of `anytime_lower_bound` for 0 < q < 1, by the incomplete Beta function."""
+    from scipy import special  # takes seconds to import: only who asks waits
+
     above = float(special.betaincc(k + 1, n - k + 1, q))
     if above == 0:
         return -math.inf
@@ -53,6 +55,8 @@ def log_capital(q: float, k: int, n: int) -> float:
 
 def certified_radius(p_lower: float, sigma: float) -> float | None:
     """R = sigma * Phi^-1(p_lower), L2 in pixel units (arXiv:1902.02918, Algorithm 1); None below 1/2: abstain."""
+    from scipy import stats  # takes seconds to import: only who asks waits
+
     return None if p_lower < 0.5 else float(sigma * stats.norm.ppf(p_lower))
 
 
@@ -82,5 +86,7 @@ def check_enough(n: int, alpha: float) -> None:
 
 def top_two_p_value(counts: Sequence[int]) -> float:
     """Two-sided binomial test that the two largest counts are equally likely; 1 when there are no counts at all."""
+    from scipy import stats  # takes seconds to import: only who asks waits
+
     first, second = sorted([*counts, 0], reverse=True)[:2]
     return 1.0 if first == 0 else float(stats.binomtest(first, first + second, 0.5).pvalue)

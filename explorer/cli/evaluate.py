@@ -28,7 +28,6 @@ from functools import partial
 from typing import Any
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
 from explorer.cli._console import EPS, Console, images_of, interval, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue, parse_number
 from explorer.core.ranks import start
@@ -177,7 +176,7 @@ def _attacked(card: zoo.Card, device: Any, n: int, shared: dict[str, Any], optio
     attack = ATTACKS[options.attack].from_dict(settings(options.set))
     norm = options.norm or attack.norms[0]
     ball = Ball(norm, eps_of(norm, options.eps))
-    check_norm(attack, ball)
+    attack.check_threat(ball)
     source = {}
     if options.craft_on is not None:
         if zoo.card(options.craft_on).dataset != card.dataset:

@@ -15,14 +15,15 @@ from explorer.core.errors import (
     InvalidValue,
     UnknownName,
 )
-from explorer.core.params import Hyper, Param, param, parse_number
+from explorer.core.params import Hyper, Param, fixed, param, parse_number
 from explorer.core.registry import Entry, Registry
 from explorer.core.statistics import wilson
 
 if TYPE_CHECKING:
-    from explorer.core.ball import NORMS, USUAL_EPS, Ball, Region
-    from explorer.core.classifier import Classifier, as_classifier
-    from explorer.core.goal import LOSSES, Goal
+    from explorer.core.attack import Attack
+    from explorer.core.ball import L0, L1, L2, NORMS, USUAL_EPS, Ball, Linf
+    from explorer.core.classifier import Classifier, as_classifier, eval_mode
+    from explorer.core.goal import LOSSES, Goal, LossName
     from explorer.core.rng import (
         batch_shard,
         current_rng,
@@ -33,15 +34,20 @@ if TYPE_CHECKING:
         use_generator,
     )
     from explorer.core.steps import Best, Outcome, Step, run
+    from explorer.core.threat import Region, ThreatModel
     from explorer.core.trace import FeaturePath, Trace
+    from explorer.core.transform import RotationShift
 
 _LATER = {
-    "ball": ("NORMS", "USUAL_EPS", "Ball", "Region"),
-    "classifier": ("Classifier", "as_classifier"),
-    "goal": ("LOSSES", "Goal"),
+    "attack": ("Attack",),
+    "ball": ("NORMS", "USUAL_EPS", "Ball", "L0", "L1", "L2", "Linf"),
+    "classifier": ("Classifier", "as_classifier", "eval_mode"),
+    "goal": ("LOSSES", "Goal", "LossName"),
     "rng": ("batch_shard", "current_rng", "derived_seed", "sample_batch", "sample_like", "seeded", "use_generator"),
     "steps": ("Best", "Outcome", "Step", "run"),
+    "threat": ("Region", "ThreatModel"),
     "trace": ("Trace", "FeaturePath"),
+    "transform": ("RotationShift",),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 
@@ -55,9 +61,13 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "L0",
+    "L1",
+    "L2",
     "LOSSES",
     "NORMS",
     "USUAL_EPS",
+    "Attack",
     "BadCheckpoint",
     "BadImage",
     "Ball",
@@ -71,17 +81,23 @@ __all__ = [
     "Goal",
     "Hyper",
     "InvalidValue",
+    "Linf",
+    "LossName",
     "Outcome",
     "Param",
     "Region",
     "Registry",
+    "RotationShift",
     "Step",
+    "ThreatModel",
     "Trace",
     "UnknownName",
     "as_classifier",
     "batch_shard",
     "current_rng",
     "derived_seed",
+    "eval_mode",
+    "fixed",
     "param",
     "parse_number",
     "run",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -120,3 +121,16 @@ def device_of(model: nn.Module, default: torch.device | str = "cpu") -> torch.de
     """Where the module's first parameter or buffer lies; `default` if it has none."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device(default) if first is None else first.device
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside the block and exactly as before after it (attacks during training)."""
+    modes = [(module, module.training) for module in model.modules() if module.training]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

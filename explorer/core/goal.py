@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.core.errors import InvalidValue
 
 LossName = Literal["ce", "margin", "dlr"]
-LOSSES = ("ce", "margin", "dlr")
+LOSSES: tuple[LossName, ...] = ("ce", "margin", "dlr")
 TINY = 1e-12  # the least denominator of DLR
 
 
@@ -62,6 +62,12 @@ class Goal:
     def reached(self, logits: Tensor) -> Tensor:
         """(N,) bool. A tie is not reached, and neither is NaN."""
         return self.margin(logits) > 0
+
+    def rivals(self, logits: Tensor, count: int) -> Tensor:
+        """(N,R) int64: the `count` classes, or all if there are fewer, of the largest logits among all but `labels`."""
+        others = torch.arange(logits.shape[1] - 1, device=logits.device)
+        others = others + (others >= self.labels[:, None])  # (N,K-1); a mask of -inf could tie with a logit of -inf
+        return others.gather(1, logits.gather(1, others).topk(min(count, others.shape[1]), dim=1).indices)
 
     def logit_grad(self, logits: Tensor, kind: LossName = "ce") -> Tensor:
         """d loss / d logits up to a positive factor per image, (N,K), free of underflow.

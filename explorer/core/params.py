@@ -97,6 +97,13 @@ def param(
 
 
 @dataclass(frozen=True)
+class fixed:
+    """A class keyword's value for good: in `class FGSM(PGD, steps=fixed(1))` the field is no hyper-parameter any more."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class Hyper:
     """Base of everything with hyper-parameters (attacks, recipes): a frozen dataclass that refuses bad values."""
 
@@ -105,7 +112,7 @@ class Hyper:
     def __init_subclass__(cls, **defaults: Any) -> None:
         """`class Child(Parent, steps=10)` changes the default of an inherited field; its label, range and help stay.
 
-        Raises TypeError for a name that is no field of a parent.
+        `steps=fixed(10)` makes it a constant of the class. Raises TypeError for a name that is no field of a parent.
         """
         super().__init_subclass__()
         for name, default in defaults.items():
@@ -115,8 +122,12 @@ class Hyper:
                     break
             else:
                 raise TypeError(f"{cls.__name__} has no inherited field {name!r} whose default could be changed.")
-            setattr(cls, name, field(default=default, metadata=inherited.metadata))
-            cls.__annotations__[name] = inherited.type
+            if isinstance(default, fixed):
+                setattr(cls, name, default.value)
+                cls.__annotations__[name] = ClassVar
+            else:
+                setattr(cls, name, field(default=default, metadata=inherited.metadata))
+                cls.__annotations__[name] = inherited.type
 
     def __post_init__(self) -> None:
         for p in self.params():

@@ -6,42 +6,45 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from explorer.core.errors import UnknownName
 
+T = TypeVar("T")  # what is registered
+C = TypeVar("C")  # one such class, which the decorator gives back unchanged
+
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Generic[T]):
     """One registered class and what a chooser shows about it."""
 
     key: str
-    cls: type
+    cls: type[T]
     title: str
     paper: str = ""
     group: str = ""
     summary: str = ""  # one line: what it is for
 
 
-class Registry:
-    """Names to classes, filled by `register` and by importing every module of one package on first use."""
+class Registry(Generic[T]):
+    """Names to classes of one kind (`Registry[Attack]`), filled by `register` and by importing every module of one package on first use."""
 
     def __init__(self, kind: str, package: str):
         self.kind = kind
         self._package = package
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Entry[T]] = {}
         self._discovered = False
 
     def register(
         self, key: str, *, title: str, paper: str = "", group: str = "", summary: str = ""
-    ) -> Callable[[type], type]:
+    ) -> Callable[[type[C]], type[C]]:
         """Class decorator. Registering a key twice is an error, not an overwrite."""
 
-        def keep(cls: type) -> type:
+        def keep(cls: type[C]) -> type[C]:
             known = self._entries.get(key)
             if known and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise ValueError(f"{self.kind} {key!r} is registered twice: {known.cls} and {cls}")
-            self._entries[key] = Entry(key, cls, title, paper, group, summary)
+            self._entries[key] = Entry(key, cast("type[T]", cls), title, paper, group, summary)
             return cls
 
         return keep
@@ -56,7 +59,7 @@ class Registry:
                 importlib.import_module(f"{self._package}.{module.name}")
         self._discovered = True
 
-    def entry(self, key: str) -> Entry:
+    def entry(self, key: str) -> Entry[T]:
         """Everything known about one key; raises UnknownName with the nearest known name."""
         self.discover()
         if key not in self._entries:
@@ -75,14 +78,14 @@ class Registry:
         self.discover()
         return sorted(self._entries)
 
-    def __getitem__(self, key: str) -> type:
+    def __getitem__(self, key: str) -> type[T]:
         return self.entry(key).cls
 
     def __contains__(self, key: object) -> bool:
         self.discover()
         return key in self._entries
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Entry[T]]:
         self.discover()
         return iter([self._entries[key] for key in sorted(self._entries)])
 

@@ -30,7 +30,7 @@ class Step:
     x: Tensor  # (N,C,H,W) in [0,1]
     logits: Tensor  # (N,K) at x; for a stochastic model the mean over the draws
     loss: Tensor  # (N,) what the attack ascends
-    distance: Tensor  # (N,) norm of x - x0 in the attack's own norm, float64
+    distance: Tensor  # (N,) float64, norm of x - x0 in the attack's own norm (under a transformation, of theta)
     reached: Tensor  # (N,) bool: the goal holds at x; for a stochastic model on the mean logits of the draws
     degenerate: Tensor  # (N,) bool: the gradient here was exactly zero or not finite
     forwards: Tensor  # (N,) passes spent on each image so far, draws counted one by one
@@ -38,6 +38,8 @@ class Step:
     restart: int = 0
     shared: Tensor | None = None  # (1,C,H,W) the one change that all images carry, each cut to [0,1]
     domains: Domains | None = None  # of an attack on several at once; `loss` is then that of the worst
+    minimal: bool = False  # the attack looks for the smallest change: the nearest success counts
+    theta: Tensor | None = None  # (N,P) under a transformation: the parameters that make x of the original
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,36 +54,46 @@ class Outcome:
     backwards: Tensor  # (N,)
     degenerate_share: float  # share of all gradients that were zero or not finite
     shared: Tensor | None = None  # (1,C,H,W) the one change that all images carry, if the attack looks for one
+    theta: Tensor | None = None  # (N,P) the parameters that make x of the original, under a transformation
 
 
 class Best:
     """The best point of each image so far, while a walk goes on; `run` exhausts a walk into one.
 
     A point that reaches the goal beats one that does not; among equals the higher loss wins, of equal losses the later
-    (a confident network's cross-entropy is 0 for many steps); for a minimal-distance attack (`minimal=True`) the
-    smaller distance wins, again the later of equals. Images that share one change (`Step.shared`) stay together: the
-    point at which most of them reach the goal wins, among equals the one of the highest mean loss, again the later.
+    (a confident network's cross-entropy is 0 for many steps); for a minimal-distance attack (`minimal`; None: as the
+    first step says) the smaller distance wins, again the later of equals. Images that share one change (`Step.shared`)
+    stay together: the point at which most of them reach the goal wins, among equals the one of the highest mean loss,
+    again the later.
 
     `by_loss`: the model is stochastic, so that one step's success is noise: the mean loss over the draws chooses alone,
     and `success` says what was seen there. A minimal-distance attack has no other measure than success.
     """
 
-    def __init__(self, minimal: bool = False, by_loss: bool = False):
-        self.minimal, self.by_loss = minimal, by_loss and not minimal
+    x: Tensor  # these four as in `Outcome`, from the first step on
+    success: Tensor
+    distance: Tensor
+    loss: Tensor
+
+    def __init__(self, minimal: bool | None = None, by_loss: bool = False):
+        self.minimal, self.by_loss = minimal, by_loss
         self.last: Step | None = None
-        self.x = self.success = self.distance = self.loss = self.shared = None
-        self._stalled = self._seen = 0
+        self.shared: Tensor | None = None
+        self.theta: Tensor | None = None
+        self._degenerate = self._gradients = 0
 
     def add(self, step: Step) -> Tensor:
         """(N,) bool: the images whose best point is this step's."""
         last, self.last = self.last, step
-        self._stalled += int(step.degenerate.sum())
-        self._seen += int((step.backwards > (0 if last is None else last.backwards)).sum())
+        self._degenerate += int(step.degenerate.sum())
+        self._gradients += int((step.backwards > (0 if last is None else last.backwards)).sum())
         if last is None:
             self.x, self.success, self.distance, self.loss = (
                 t.clone() for t in (step.x, step.reached, step.distance, step.loss)
             )
-            self.shared = step.shared
+            self.shared, self.theta = step.shared, None if step.theta is None else step.theta.clone()
+            self.minimal = step.minimal if self.minimal is None else self.minimal
+            self.by_loss = self.by_loss and not self.minimal
             return torch.ones_like(step.reached)
         better = self._better(step)
         if bool(better.any()):
@@ -89,13 +101,15 @@ class Best:
             self.x[better], self.success[better], self.loss[better] = step.x[better], step.reached[better], step.loss[better]
             beside = better.to(self.distance.device)  # float64, so perhaps not on the model's device
             self.distance[beside] = step.distance[beside]
+            if self.theta is not None and step.theta is not None:
+                self.theta[better] = step.theta[better]
         return better
 
     def _better(self, step: Step) -> Tensor:
         if step.shared is not None:
             now, before = (0, 0) if self.by_loss else (int(step.reached.sum()), int(self.success.sum()))
-            rank = not float(step.loss.mean()) < float(self.loss.mean())
-            return torch.full_like(step.reached, now > before or (now == before and rank))
+            no_less = not float(step.loss.mean()) < float(self.loss.mean())
+            return torch.full_like(step.reached, now > before or (now == before and no_less))
         if self.minimal:
             rank = (step.distance <= self.distance).to(self.loss.device)
         else:
@@ -107,7 +121,7 @@ class Best:
     @property
     def degenerate_share(self) -> float:
         """Share of all gradients so far that were zero or not finite."""
-        return self._stalled / max(self._seen, 1)
+        return self._degenerate / max(self._gradients, 1)
 
     def outcome(self) -> Outcome:
         """Raises ValueError if no step was added, FloatingPointError on pixels that are not finite."""
@@ -117,12 +131,13 @@ class Best:
             raise FloatingPointError("the attack produced pixels that are not finite")
         last = self.last
         spent = last.forwards, last.backwards
-        return Outcome(self.x, self.success, self.distance, self.loss, *spent, self.degenerate_share, self.shared)
+        return Outcome(self.x, self.success, self.distance, self.loss, *spent, self.degenerate_share, self.shared, self.theta)
 
 
-def run(walk: Iterable[Step], goal: Goal, minimal: bool = False) -> Outcome:
+def run(walk: Iterable[Step], goal: Goal, minimal: bool | None = None) -> Outcome:
     """Exhaust a walk and keep, per image, the best point by the rule of `Best`.
 
+    `minimal` None: the walk says itself whether the nearest success counts, as its attack's `budget` does.
     Raises ValueError on an empty walk, FloatingPointError on pixels that are not finite.
     """
     best = Best(minimal)

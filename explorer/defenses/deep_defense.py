@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, param
+from explorer.core import Classifier, eval_mode, param
 from explorer.defenses import RECIPES
 from explorer.defenses._fashion import FashionDefence
 
@@ -30,7 +29,7 @@ def to_boundary(
     the nearest is not a matter of degree). float32 or float64, whatever autocast says.
     """
     moved, rows, right = torch.zeros_like(x), torch.arange(len(x), device=x.device), None
-    with torch.enable_grad(), in_eval_mode(model), torch.autocast(x.device.type, enabled=False):
+    with torch.enable_grad(), eval_mode(model), torch.autocast(x.device.type, enabled=False):
         for _ in range(steps):
             here = (x.detach() + moved)[rows]
             here = here if here.requires_grad else here.requires_grad_()

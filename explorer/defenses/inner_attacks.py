@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Classifier, Goal, Region, run, sample_batch, use_generator
+from explorer.core import Ball, Classifier, Goal, Region, eval_mode, run, sample_batch, use_generator
 from explorer.core.goal import LossName
 
 
@@ -67,7 +66,7 @@ def input_vjp(
 
     A vector-Jacobian product, in eval mode; running statistics and parameter gradients stay untouched.
     """
-    with torch.enable_grad(), in_eval_mode(model), use_generator(rng):
+    with torch.enable_grad(), eval_mode(model), use_generator(rng):
         leaf = x.detach().requires_grad_(True)
         logits = model(leaf)
         above = logit_grad(logits.detach().float()).to(logits.dtype)

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, param, sample_batch, use_generator
+from explorer.core import Classifier, eval_mode, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.contrastive import logits_and_features
@@ -131,7 +130,7 @@ class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
     def _negatives(
         self, model: Classifier, attacked: Tensor, y: Tensor, others: Tensor, other_labels: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), in_eval_mode(model), use_generator(rng):
+        with torch.no_grad(), eval_mode(model), use_generator(rng):
             parts = torch.cat([attacked, others]).split(len(attacked))  # batches of a size that has room
             features = torch.cat([model.features(part) for part in parts]).float()
         with torch.autocast(features.device.type, enabled=False):

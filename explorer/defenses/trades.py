@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, param, sample_batch, use_generator
+from explorer.core import Classifier, eval_mode, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses.adversarial import RobustRecipe
@@ -62,7 +61,7 @@ class Trades(FineTuned, RobustRecipe, epochs=2):
         return 2 + self.inner_steps
 
     def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
-        with torch.no_grad(), in_eval_mode(model), use_generator(rng):
+        with torch.no_grad(), eval_mode(model), use_generator(rng):
             clean = model(x).float().softmax(1)  # (N, K)
 
         def apart(logits: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import LOSSES, FeaturePath, Goal, InvalidValue, Trace, seeded, use_generator
+from explorer.core import FeaturePath, Goal, InvalidValue, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, Amount, AttackRequest, Budget, Request
@@ -292,8 +292,7 @@ class _TransferLane:
         return feature_path(self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
 
     def _loss(self) -> str:
-        kind = getattr(self.request.method, "loss", None)
-        return kind if kind in LOSSES else "ce"
+        return self.request.method.loss
 
     def _mean(self, values: Tensor) -> Tensor:
         """(F*draws,...) -> (F,...), the mean over each frame's draws."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from explorer.attacks import ATTACKS
-from explorer.core import NORMS, USUAL_EPS, Ball, Hyper, InvalidValue, parse_number
+from explorer.core import NORMS, USUAL_EPS, Attack, Ball, InvalidValue, parse_number
 from explorer.core.ball import EPS_LIMIT
 from explorer.data import Dataset, dataset, raw
 from explorer.engine.parsing import as_class, as_text, as_whole, from_link
@@ -113,7 +113,7 @@ class AttackRequest(Request):
         if card.dataset != spec.name:
             raise InvalidValue(f"model {card.name} was made for {card.dataset}; got dataset {spec.name!r}.")
         attack = _attack(self.attack, self.hyper)
-        _check_partners(getattr(attack, "partners", ()), card)
+        _check_partners(attack.partners, card)
         eps = _eps(_norm(self.attack, self.norm), self.eps)
         image, label = _picture(spec, self.image, self.label)
         target = None if self.target is None else as_class("target", self.target, spec)
@@ -132,7 +132,7 @@ class AttackRequest(Request):
     # What it asks for
 
     @cached_property
-    def method(self) -> Hyper:
+    def method(self) -> Attack:
         """The attack with its hyper-parameters."""
         return ATTACKS[self.attack].from_dict(self.hyper)
 
@@ -155,28 +155,21 @@ class AttackRequest(Request):
 
     @property
     def restarts(self) -> int:
-        return getattr(self.method, "restarts", 1)
+        return self.method.restarts
 
     @property
     def draws(self) -> int:
-        return getattr(self.method, "draws", 1)
+        return self.method.draws
 
     @property
     def frames(self) -> int:
-        """How many frames the walk may have: the untouched image, then the attack's `expected_frames`.
-
-        An attack that does not say is taken to yield each start and each update.
-        """
-        return 1 + getattr(self.method, "expected_frames", self.restarts * (getattr(self.method, "steps", 1) + 1))
+        """How many frames the walk may have: the untouched image, then the attack's `expected_frames`."""
+        return 1 + self.method.expected_frames
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes it may need, draws counted one by one: the attack's `expected_passes`.
-
-        An attack that does not say is taken to need one of each for an update, and a last look.
-        """
-        usual = self.restarts * (2 * getattr(self.method, "steps", 1) + 1) * self.draws
-        return getattr(self.method, "expected_passes", usual)
+        """Forward and backward passes it may need, draws counted one by one: the attack's `expected_passes`."""
+        return self.method.expected_passes
 
     def _amounts(self, budget: Budget) -> Iterable[Amount]:
         yield "draws", self.draws, budget.draws, "draws per step"
@@ -208,11 +201,12 @@ class AttackRequest(Request):
             f"{ATTACKS.entry(self.attack).title} against {models or self.model}",
             _NORMS[self.norm] if self.is_minimal else f"{_NORMS[self.norm]} {eps_text(self.eps)}",
         ]
+        values = self.method.to_dict()
         for name, (one, many) in _WORDS.items():
-            amount = getattr(self.method, name, 1)
+            amount = values.get(name, 1)
             if amount > 1 or name in self.hyper:
                 parts.append(f"{amount} {one if amount == 1 else many}")
-        if aside := getattr(self.method, "aside", ""):
+        if aside := self.method.aside:
             parts.append(aside)
         if self.target is not None:
             parts.append(f"toward {self.classes[self.target]}")
@@ -293,7 +287,7 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _attack(key: Any, hyper: Any) -> Hyper:
+def _attack(key: Any, hyper: Any) -> Attack:
     cls = ATTACKS[as_text("attack", key)]
     if not isinstance(hyper, Mapping):
         raise InvalidValue(f"hyper must be names and values; got {hyper!r}.")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.attacks import ATTACKS, BLACK_BOX
-from explorer.core import LOSSES, Classifier, FeaturePath, Goal, InvalidValue, Step, Trace, seeded, use_generator
+from explorer.core import Classifier, FeaturePath, Goal, InvalidValue, Step, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.core.steps import Domains
 from explorer.data import dataset, raw
@@ -206,8 +206,7 @@ class Recorder:
             raise InvalidValue(f"target must differ from what the model sees; got {request.classes[label]!r}.")
         aim = torch.tensor([label if request.target is None else request.target], device=self.x0.device)
         goal = self._goal = Goal.untargeted(aim) if request.target is None else Goal.targeted(aim)
-        kind = getattr(request.method, "loss", None)
-        loss = goal.repeated(draws).loss(logits, kind if kind in LOSSES else "ce").mean()
+        loss = goal.repeated(draws).loss(logits, request.method.loss).mean()
         conditions = self._conditions | described(request) | {"label": label, "label_known": request.label is not None}
         record = _Record(self.x0, goal, label, request, conditions)
         record.add(self.x0[0], mean[0], self._tap.take(self.x0), float(loss), bool(goal.reached(mean)), False)

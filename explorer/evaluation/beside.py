@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, UnknownName, run, seeded
+from explorer.core import USUAL_EPS, Attack, Ball, Cancelled, Classifier, Goal, InvalidValue, UnknownName, run, seeded
 from explorer.core.ball import EPS_LIMIT
 from explorer.core.device import hardware_name
 from explorer.data import Images
@@ -48,7 +48,7 @@ class Comparison:
     """
 
     key: str
-    attack: Hyper
+    attack: Attack
     ball: Ball
     images: int = 32
     rounds: int = 3

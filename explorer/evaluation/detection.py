@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._ascent import check_norm
-from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, Hyper, InvalidValue, run, use_generator
+from explorer.core import USUAL_EPS, Attack, Ball, Cancelled, Classifier, Goal, InvalidValue, run, use_generator
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images, load
@@ -79,7 +78,7 @@ def detection_measures(
     *,
     device: torch.device | str = "cpu",
     n: int = 500,
-    attack: Hyper | None = None,
+    attack: Attack | None = None,
     ball: Ball = LINF,
     seed: int = 0,
     data_seed: int = 0,
@@ -96,7 +95,7 @@ def detection_measures(
     features; UnknownName, BadCheckpoint, DataUnavailable, Cancelled.
     """
     attack = ATTACKS["pgd"]() if attack is None else attack
-    check_norm(attack, ball)
+    attack.check_threat(ball)
     if ATTACKS.key_of(attack) != "pgd":
         raise InvalidValue(f"detection is measured with pgd; got {ATTACKS.key_of(attack)}.")
     about, model = zoo.card(name), zoo.load(name, device)
@@ -222,7 +221,7 @@ def caught_at(found: Detection, false_alarms: float) -> float:
 
 def _unaware(
     model: Classifier,
-    attack: Hyper,
+    attack: Attack,
     x0: Tensor,
     y: Tensor,
     ball: Ball,

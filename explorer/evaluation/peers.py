@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.core import Ball, Hyper
+from explorer.core import Attack, Ball
 
 NORM_NAMES = {"linf": "Linf", "l2": "L2"}  # as torchattacks and pyautoattack call them
 NORM_ORDERS = {"linf": math.inf, "l2": 2}  # as ART and adv-lib do
@@ -118,7 +118,7 @@ class _Watched(torch.autograd.Function):
 class Setting:
     """What an adapter translates: our attack, its ball (minimal attacks look at the norm only), the number of classes."""
 
-    attack: Hyper
+    attack: Attack
     ball: Ball
     classes: int
     seed: int

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.certify.noise import BATCHES
-from explorer.core import Ball, Best, Cancelled, Classifier, Goal, Hyper, InvalidValue, Step, as_classifier, seeded
+from explorer.core import Attack, Ball, Best, Cancelled, Classifier, Goal, InvalidValue, Step, as_classifier, seeded
 from explorer.core.ball import EPS_LIMIT
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
@@ -82,7 +82,7 @@ def noisy_accuracy(
 def robust_accuracy(
     model: nn.Module,
     images: Images,
-    attack: Hyper,
+    attack: Attack,
     ball: Ball,
     *,
     seed: int = 0,
@@ -112,15 +112,14 @@ def robust_accuracy(
     model = as_classifier(model, like=images.x)
     craft_on = None if craft_on is None else as_classifier(craft_on, like=images.x)
     job = partial(_Job, model, craft_on or model, attack, ball, bf16, should_stop)
-    draws = getattr(attack, "draws", 1)
-    for x0, y, rng, done in batches(images, model, max(1, batch // draws), seed, ranks):
+    for x0, y, rng, done in batches(images, model, max(1, batch // attack.draws), seed, ranks):
         tallies.append(job(rng).one_batch(x0, y))
         if progress is not None:
             progress(done, len(images))
     tally = _joined(ranks.gather(tallies))
     if each is not None:
         each += tally.each
-    kind, note = _kind(model, source_model, craft_on or model, draws)
+    kind, note = _kind(model, source_model, craft_on or model, attack.draws)
     return Measure(
         kind=kind,
         **count(tally.robust, len(images)),
@@ -128,8 +127,8 @@ def robust_accuracy(
         hyper=attack.to_dict(),
         norm=ball.norm,
         eps=ball.eps,
-        restarts=getattr(attack, "restarts", 1),
-        draws=draws,
+        restarts=attack.restarts,
+        draws=attack.draws,
         source_model=source_model,
         variant=variant,
         zero_gradient_share=tally.degenerate / max(tally.gradients, 1),
@@ -143,7 +142,7 @@ def robust_accuracy(
 
 
 def accuracy_in_turn(
-    model: nn.Module, images: Images, attacks: Sequence[Hyper], ball: Ball, **asked: Any
+    model: nn.Module, images: Images, attacks: Sequence[Attack], ball: Ball, **asked: Any
 ) -> Measure:
     """Share of images that stay right under all the `attacks`, each on the images that the ones before left standing.
 
@@ -303,7 +302,7 @@ class _Job:
 
     model: Classifier  # judges
     source: Classifier  # is attacked
-    attack: Hyper
+    attack: Attack
     ball: Ball
     bf16: bool
     should_stop: ShouldStop | None
@@ -364,7 +363,7 @@ class _Job:
                         break
         return held, held_8bit
 
-    def _walk(self, attack: Hyper, x0: Tensor, goal: Goal) -> Iterator[Step]:
+    def _walk(self, attack: Attack, x0: Tensor, goal: Goal) -> Iterator[Step]:
         """The attack's steps, counted, and stopped when asked."""
         seen = 0
         ball = Ball(self.ball.norm, EPS_LIMIT[self.ball.norm]) if self.minimal else self.ball
@@ -378,10 +377,10 @@ class _Job:
             yield step
 
 
-def _restarts(attack: Hyper) -> list[Hyper]:
+def _restarts(attack: Attack) -> list[Attack]:
     """The attack's restarts as attacks of their own, the later ones from random points, so that images can leave."""
-    times = getattr(attack, "restarts", 1)
-    if times == 1:
+    if attack.restarts == 1:
         return [attack]
     first = replace(attack, restarts=1)
-    return [first] + [replace(first, random_start=True)] * (times - 1)
+    later = replace(first, random_start=True) if "random_start" in first.to_dict() else first
+    return [first] + [later] * (attack.restarts - 1)

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Cancelled, InvalidValue, seeded
+from explorer.core import Cancelled, InvalidValue, eval_mode, seeded
 from explorer.core.device import hardware_name
 from explorer.data import dataset
 from explorer.defenses import RECIPES
@@ -88,7 +87,7 @@ class Bare:
     def update(self) -> None:
         for _ in range(self.attack_passes):
             leaf = self.x.detach().requires_grad_(True)
-            with in_eval_mode(self.model):
+            with eval_mode(self.model):
                 torch.autograd.grad(self._loss(leaf), leaf)
         loss = self._loss(self.x)
         self.optimizer.zero_grad(set_to_none=True)

@@ -43,8 +43,7 @@ def verify(
     share, predicted = _vote(model, x, goal, rng, draws)
     share_8bit, predicted_8bit = _vote(model, round_to_8bit(x), goal, rng, draws)
     linf, l2 = Ball("linf", 1.0).distance(x, x0).cpu(), Ball("l2", 1.0).distance(x, x0).cpu()
-    within = (linf if ball.norm == "linf" else l2) <= ball.eps
-    inside = within & ((x >= 0) & (x <= 1)).flatten(1).all(1).cpu()  # NaN is nowhere
+    inside = ball.around(x0).contains(x).cpu()
     return Verdict(share > 0.5, share_8bit > 0.5, predicted, predicted_8bit, inside, linf, l2, draws, share)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.attacks._ascent import in_eval_mode
-from explorer.core import Classifier, seeded, use_generator
+from explorer.core import Classifier, eval_mode, seeded, use_generator
 from explorer.data.loading import balanced
 from explorer.defenses.recipe import Recipe
 from explorer.training.data import HeldOut
@@ -29,7 +28,7 @@ class PreviewImages:
         The draws are the same every time, so that from epoch to epoch only the models change.
         """
         rng = seeded(recipe.seed, self.x.device)
-        with in_eval_mode(trained), use_generator(rng):
+        with eval_mode(trained), use_generator(rng):
             inputs = recipe.training_inputs(trained, self.x, self.y, rng, epoch).detach().float()
         return EpochPreview(
             clean=_bytes(self.x),

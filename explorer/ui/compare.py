@@ -396,7 +396,7 @@ def _made_on(lane: ModelLane) -> str:
 
 
 def _partners(lane: ModelLane) -> tuple[str, ...]:
-    return getattr(lane.request.method, "partners", ())
+    return lane.request.method.partners
 
 
 def _title(model: str) -> str:

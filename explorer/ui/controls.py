@@ -24,7 +24,7 @@ from explorer.engine import AttackRequest
 from explorer.engine.predicting import predict_work
 from explorer.models import zoo
 from explorer.models.zoo import Card
-from explorer.ui.forms import Scene, form_for, remember, set_form
+from explorer.ui.forms import Scene, form_for, set_form
 from explorer.ui.gallery import Thumb, gallery
 from explorer.ui.pictures import to_png, to_url
 from explorer.ui.session import engine, session_id, still_open
@@ -142,8 +142,6 @@ def attack_panel() -> None:
         format_func={"linf": "Linf", "l2": "L2"}.get,
         help="How change is measured. Linf: the largest change of any pixel. L2: the Euclidean length of all changes.",
     )
-    for other in ATTACKS:
-        remember(other.cls, other.key)
     st.session_state.setdefault(_eps_key("linf"), 255 * USUAL_EPS["linf"])
     st.session_state.setdefault(_eps_key("l2"), USUAL_EPS["l2"])
     key = _eps_key(state["norm"])
@@ -264,7 +262,7 @@ def attack_settings(model: str | None = None) -> dict[str, Any]:
     number = state[_eps_key(norm)]
     eps = float(number) / 255 if norm == "linf" else float(number)
     cls = ATTACKS[state["attack"]]
-    hyper = {p.name: state[f"{state['attack']}.{p.name}"] for p in cls.params()}
+    hyper = {p.name: state.get(f"{state['attack']}.{p.name}", p.default) for p in cls.params()}  # not drawn yet: the default
     return {
         "dataset": state["dataset"],
         "model": model or state["model"],

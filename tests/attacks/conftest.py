@@ -2,15 +2,19 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball, Classifier, current_rng, seeded
-from explorer.core.ball import EPS_LIMIT
+from explorer.core import Classifier, current_rng
+from explorer.testing import small_case, threat_for
 
-MANY_PASSES = 500  # a default that takes more is tested with its weak preset
-EPS = {"linf": 0.06, "l2": 0.6}
+MANY_PASSES = 120  # a default that takes more is tested with its weak preset, or with these settings
+SMALL = {
+    "square": {"queries": 100},
+    "autoattack": {"steps": 10, "target_classes": 2, "queries": 40},
+    "apgd-t": {"steps": 15, "target_classes": 2},
+    "fab": {"steps": 10, "target_classes": 3},
+}
 
 
 class Linear(Classifier):
@@ -50,56 +54,20 @@ class Masked(Linear):
         return features * kept
 
 
-class SmallNet(Classifier):
-    """Convolution, batch norm, dropout: everything that an attack could disturb."""
-
-    def __init__(self):
-        super().__init__([0.5], [0.25], (1, 8, 8), 4)
-        self.conv, self.norm, self.drop = nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Dropout(0.2)
-        self.hidden, self.head = nn.Linear(128, 32), nn.Linear(32, 4)
-
-    def embed(self, normalised):
-        return torch.relu(self.hidden(self.drop(torch.relu(self.norm(self.conv(normalised))).flatten(1))))
-
-
-def blobs(n, seed):
-    """n images (1,8,8) of four classes: a bright quarter in noise."""
-    rng = seeded(seed)
-    y = torch.arange(n) % 4
-    x = 0.35 + 0.12 * torch.randn(n, 1, 8, 8, generator=rng)
-    for i, label in enumerate(y.tolist()):
-        row, column = 4 * (label // 2), 4 * (label % 2)
-        x[i, 0, row : row + 4, column : column + 4] += 0.12
-    return x.clamp(0, 1), y
-
-
 @pytest.fixture(scope="session")
 def trained():
     """(model, x, y): a small network and 48 images, all of which it gets right, some of them near the boundary."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = SmallNet().train()
-        x, y = blobs(512, seed=1)
-        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-        for _ in range(60):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-    model.zero_grad(set_to_none=True)
-    model.freeze()
-    x, y = blobs(256, seed=2)
-    right = (model(x).argmax(1) == y).nonzero()[:48, 0]
-    assert len(right) == 48
-    return model, x[right], y[right]
+    assert len(small_case()[1]) == 48
+    return small_case()
 
 
 @pytest.fixture(scope="session")
 def quick():
-    """`quick("pgd")`: the attack with its defaults, or its weak preset where those take too long for a test."""
+    """`quick("pgd")`: the attack with its defaults, or with less where those take too long for a test."""
 
     def made(key):
         cls = ATTACKS[key]
-        return cls() if getattr(cls(), "expected_passes", 0) <= MANY_PASSES else cls(**cls.presets["weak"])
+        return cls() if cls().expected_passes <= MANY_PASSES else cls(**SMALL.get(key, cls.presets["weak"]))
 
     return made
 
@@ -107,12 +75,7 @@ def quick():
 @pytest.fixture(scope="session")
 def ball_for():
     """`ball_for(attack, norm)`: the ball it is tested in; the whole range for one that looks for the smallest change."""
-
-    def made(attack, norm=None):
-        norm = norm or attack.norms[0]
-        return Ball(norm, EPS_LIMIT[norm] if attack.budget == "minimal" else EPS[norm])
-
-    return made
+    return lambda attack, norm=None: threat_for(attack, norm or attack.norms[0])
 
 
 @pytest.fixture
@@ -123,8 +86,3 @@ def linear():
 @pytest.fixture
 def masked():
     return Masked
-
-
-@pytest.fixture
-def small_net():
-    return SmallNet

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks.apgd import _Climb, _Toward, checkpoints, must_halve
+from explorer.attacks.apgd import APGDCE, Run, Toward, checkpoints, must_halve
 from explorer.core import Ball, Goal, InvalidValue, run, seeded
 
 CE, DLR, T, PGD = (ATTACKS[key] for key in ("apgd-ce", "apgd-dlr", "apgd-t", "pgd"))
@@ -146,7 +146,7 @@ def test_the_two_conditions(rises, halved, before, now, expected):
 def test_images_of_one_batch_have_their_own_step_sizes():
     """The first one's loss rises always, the second one's falls, the third one's goes up and down and ends higher."""
     ball, x = Ball("linf", 0.1), torch.full((3, 1, 2, 2), 0.5)
-    climb, points = _Climb(ball, ball.around(x), x.clone()), []
+    climb, points = Run(APGDCE(), ball.around(x), x.clone()), []
     losses = torch.tensor([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [0, 2, 1, 3, 1]]).float()
     for k in range(5):
         points.append(climb.x)
@@ -323,23 +323,23 @@ def test_the_likeliest_wrong_classes_come_first_and_the_true_one_never(linear):
     model = linear(torch.zeros(5, 48), torch.tensor([3.0, 1.0, 5.0, 4.0, 2.0]))
     aims, passes = T(target_classes=3)._aims(model, interior(3), Goal.untargeted(torch.tensor([2, 0, 4])), seeded(0))
     assert passes == 1
-    assert torch.stack([aim.rivals for aim in aims]).T.tolist() == [[3, 0, 4], [2, 3, 4], [2, 3, 0]]
+    assert torch.stack([aim.rival for aim in aims]).T.tolist() == [[3, 0, 4], [2, 3, 4], [2, 3, 0]]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_pull_toward_a_rival_is_the_derivative_of_its_loss(seed):
     logits = torch.randn(60, 6, generator=seeded(seed), dtype=torch.float64).requires_grad_(True)
-    goal = _Toward(torch.arange(60) % 6, rivals=(torch.arange(60) % 6 + 1 + torch.arange(60) // 12) % 6)
+    goal = Toward(torch.arange(60) % 6, rival=(torch.arange(60) % 6 + 1 + torch.arange(60) // 12) % 6)
     ordered = logits.detach().sort(1, descending=True).values
     by_hand = [
         float((z[t] - z[y]) / (s[0] - (s[2] + s[3]) / 2))
-        for z, s, y, t in zip(logits.detach(), ordered, goal.labels, goal.rivals, strict=True)
+        for z, s, y, t in zip(logits.detach(), ordered, goal.labels, goal.rival, strict=True)
     ]
     assert goal.loss(logits).tolist() == pytest.approx(by_hand)
     (gradient,) = torch.autograd.grad(goal.loss(logits).sum(), logits)
     whole = goal.logit_grad(logits.detach()) * goal.log_grad_norm(logits.detach()).exp()[:, None]
     assert torch.allclose(whole, gradient, rtol=1e-9, atol=1e-12)
-    assert goal.rows(torch.tensor([3])).rivals.tolist() == [4] and goal.repeated(2).rivals.tolist()[:4] == [1, 1, 2, 2]
+    assert goal.rows(torch.tensor([3])).rival.tolist() == [4] and goal.repeated(2).rival.tolist()[:4] == [1, 1, 2, 2]
 
 
 def test_the_reported_loss_is_the_untargeted_one_averaged_over_the_draws(linear):

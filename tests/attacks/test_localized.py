@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from explorer.attacks.localized import LocalizedPGD, background, drawn
+from explorer.attacks.localized import LocalizedPGD
+from explorer.attacks.masks import background, painted_mask
 from explorer.attacks.pgd import PGD
 from explorer.core import Ball, Goal, InvalidValue, run, seeded
 
@@ -83,15 +84,15 @@ def test_a_mask_over_everything_is_pgd(ball, net):
 
 
 def test_the_digits_of_a_drawn_mask_are_rows_from_the_top_left_cell_first():
-    mask = drawn("8000000000000001", 8, 8)
+    mask = painted_mask("8000000000000001", 8, 8)
     assert mask.nonzero().tolist() == [[0, 0], [7, 7]]
-    assert drawn("ff00000000000000", 8, 8).sum(1).tolist() == [8, 0, 0, 0, 0, 0, 0, 0]
+    assert painted_mask("ff00000000000000", 8, 8).sum(1).tolist() == [8, 0, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (32, 32), (17, 40), (8, 8)])
 def test_a_drawn_mask_fits_any_picture(height, width):
     cells = [f"{1 << bit:016x}" for bit in range(64)]
-    count = sum(drawn(cell, height, width).int() for cell in cells)
+    count = sum(painted_mask(cell, height, width).int() for cell in cells)
     assert (count == 1).all(), "each pixel belongs to exactly one cell"
 
 

@@ -37,7 +37,7 @@ def three(linear):
 
 def ascend(attack, models, x, goal, ball):
     domains = [_Domain(f"model {i}", model) for i, model in enumerate(models)]
-    return list(attack._ascend(domains, x, goal, ball, seeded(0)))
+    return list(attack._alternate(domains, goal, ball.around(x), seeded(0)))
 
 
 def saddle(models, x, ball, gamma):
@@ -120,6 +120,28 @@ def test_a_model_without_slope_does_not_hold_the_others(linear):
     steps = ascend(MinMaxModels(steps=20, gamma=100.0, random_start=False), models, x, goal, BALLS[0])
     assert not any(step.degenerate.any() for step in steps)
     assert (steps[-1].domains.losses[:, 0] > steps[0].domains.losses[:, 0]).all()
+
+
+def test_a_loss_that_is_no_number_holds_its_own_image_only(ball, linear):
+    """All models' losses of image 0, and one model's of image 1, are NaN: their weights stay, image 0 moves at random."""
+    models, x = three(linear), interior(3)
+
+    def spoilt(model, rows):
+        def forward(pixels):
+            first = torch.cdist(pixels.detach().flatten(1), x.flatten(1)).argmin(1)
+            return torch.where(torch.isin(first, torch.tensor(rows))[:, None], torch.nan, model(pixels))
+
+        return forward
+
+    goal, attack = Goal.untargeted(torch.zeros(3, dtype=torch.int64)), MinMaxModels(steps=20, random_start=False)
+    steps = ascend(attack, [spoilt(m, rows) for m, rows in zip(models, ([0], [0, 1], [0]), strict=True)], x, goal, ball)
+    sound = ascend(attack, models, x[2:], goal.rows([2]), ball)
+    for step, alone in zip(steps, sound, strict=True):
+        assert torch.equal(step.domains.weights[:2], torch.full((2, 3), 1 / 3))
+        assert step.degenerate.tolist() == [step.index < step.total, False, False]
+        assert torch.allclose(step.x[2], alone.x[0], atol=1e-5) and torch.isfinite(step.x).all()
+    assert (steps[-1].distance[:2] > 0.3 * ball.eps).all()
+    assert float(goal.margin(models[0](steps[-1].x))[1]) > float(goal.margin(models[0](x))[1])
 
 
 # Norms

@@ -144,3 +144,13 @@ def test_dlr_refuses_too_few_classes_in_one_sentence(goal, least):
     for ask in (goal.loss, goal.logit_grad, goal.log_grad_norm):
         with pytest.raises(InvalidValue, match=rf"must have at least {least} classes to compare; got {least - 1}\."):
             ask(few, "dlr")
+
+
+def test_rivals_are_the_largest_logits_of_all_other_classes_and_never_the_label():
+    logits = torch.tensor([[3.0, 1.0, 5.0, 4.0, 2.0]]).expand(3, -1)
+    goal = Goal.untargeted(torch.tensor([2, 0, 4]))
+    assert goal.rivals(logits, 3).tolist() == [[3, 0, 4], [2, 3, 4], [2, 3, 0]]
+    gone = torch.full((3, 5), -float("inf"))
+    for count in (1, 4, 9):
+        found = goal.rivals(gone, count)
+        assert found.shape == (3, min(count, 4)) and not (found == goal.labels[:, None]).any()

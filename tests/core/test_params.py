@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from explorer.core import Hyper, InvalidValue, UnknownName, param, parse_number
+from explorer.core import Hyper, InvalidValue, UnknownName, fixed, param, parse_number
 
 
 @dataclass(frozen=True)
@@ -106,3 +106,16 @@ def test_class_keywords_name_fields_only():
 
         class Wrong(Knobs, step=5):
             pass
+
+
+def test_a_fixed_field_is_a_constant_and_no_hyper_parameter():
+    @dataclass(frozen=True)
+    class Single(Knobs, steps=fixed(1), size=0.5):
+        pass
+
+    assert Single().steps == 1 and "steps" not in Single().to_dict() and Single().size == 0.5
+    assert [p.name for p in Single.params()] == [p.name for p in Knobs.params() if p.name != "steps"]
+    for make in (lambda: Single(steps=2), lambda: Single.from_dict({"steps": 2})):
+        with pytest.raises((TypeError, UnknownName)):
+            make()
+    assert Knobs().steps == 20

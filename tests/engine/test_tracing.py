@@ -343,7 +343,7 @@ def test_classes_of_many_pictures_as_one_item(engine):
 def test_an_attack_on_several_models_says_how_it_weighs_them(engine):
     """On every frame but the first, and of the frame that counts in the conditions."""
     hyper = {"steps": 4, "models": "cifar10/other"}
-    request = AttackRequest("cifar10", 3, "cifar10/tiny", attack="minmax", hyper=hyper)
+    request = AttackRequest("cifar10", 3, "cifar10/tiny", attack="minmax", hyper=hyper).checked()
     assert AttackRequest.from_query(request.to_query()) == request
     last = list(attack_work(engine, request)())[-1]
     trace, domains = last.trace, last.result.conditions["domains"]
@@ -360,7 +360,7 @@ def test_an_attack_on_several_models_says_how_it_weighs_them(engine):
 
 def test_other_models_must_fit_the_attacked_one():
     def asked(models):
-        return AttackRequest("cifar10", 3, "cifar10/tiny", attack="minmax", hyper={"models": models})
+        return AttackRequest("cifar10", 3, "cifar10/tiny", attack="minmax", hyper={"models": models}).checked()
 
     with pytest.raises(InvalidValue, match="models must be other models than the attacked one; got 'cifar10/tiny'"):
         asked("cifar10/tiny")

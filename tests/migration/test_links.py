@@ -74,8 +74,8 @@ LINKS = {
         "&beside=cifar10/pgd-linf&map=umap",
         CloudRequest,
         {
-            "models": ("cifar10/baseline", "cifar10/pgd-linf"), "pick": "hand", "rows": (2, 7, 317), "count": 3,
-            "attack": "pgd", "hyper": {"steps": 2}, "eps": 8 / 255,
+            "models": ("cifar10/baseline", "cifar10/pgd-linf"), "batch.pick": "hand", "batch.rows": (2, 7, 317),
+            "batch.count": 3, "batch.attack": "pgd", "batch.hyper": {"steps": 2}, "batch.eps": 8 / 255,
         },
     ),
     "a certificate": (

@@ -54,7 +54,9 @@ class FAB(Attack):
     differs: the step back is a candidate, too, where it still reaches the goal; an image that is not taken for its label
     has reached the goal at once; with a target, each update goes to the boundary between it and the best other class.
     differs: the final search goes a tenth of the rest of the way beyond the crossing, where a step could just miss it.
-    differs: a point whose margin could be rounding replaces no other: looked at in another batch it may not be fooled.
+    differs: a is 0 until the run has reached the goal: where the boundary curves away, step and pull would cancel out.
+    differs: a margin that could be rounding is no success, and each update aims at twice as much beyond the boundary.
+    differs: no run goes toward a class whose logit is -inf at the image.
     differs: an update moves at least 1e-6 a pixel, so that a tie is left; where all slopes are exactly zero or not finite
     (Step.degenerate), or the point would stay, it is a random step.
     """
@@ -191,7 +193,7 @@ class _Run:
         seen = best.look(x, self.rows, sloped=not last)
         if last:
             return
-        x0, beyond, stay = best.x0[self.rows], best.goal.rows(self.rows).reached(seen.logits), ~best.done()[self.rows]
+        x0, beyond, stay = best.x0[self.rows], best.clear(seen.logits, self.rows), ~best.done()[self.rows]
         back = torch.where(beyond.view(-1, 1, 1, 1), (x0 + self.attack.beta * (x - x0)).clamp(0, 1), x)
         self.crossed, again = (self.crossed | beyond)[stay], beyond & stay
         rows, self.rows, self.x = self.rows, self.rows[stay], back[stay]
@@ -209,7 +211,8 @@ class _Run:
         """The nearest boundary, as it is seen at x (n,C,H,W), points of the images in `rows`: backward passes."""
         best, goal = self.best, self.best.goal.rows(rows)
         rivals = likeliest(seen.logits, goal, 1) if self.rivals is None else self.rivals[rows]
-        plane = nearest(leads(seen.logits, goal, rivals), best.slopes(seen, rows, rivals), best.ball.norm)
+        lead = leads(seen.logits, goal, rivals) + 2 * best.rounding(seen.logits, rows)[:, None]  # to a clear success
+        plane = nearest(lead, best.slopes(seen, rows, rivals), best.ball.norm)
         best.degenerate[rows] |= plane.lost
         return plane
 

@@ -7,7 +7,7 @@ from scipy.optimize import linprog
 from explorer.attacks import ATTACKS
 from explorer.attacks.boundary import leads, likeliest, nearest, refine, rounding, shortest
 from explorer.core import Classifier, Goal, seeded
-from tests.attacks.optimum import BALLS, clipped, images, optimum, smallest, weights
+from tests.attacks.optimum import BALLS, SHAPE, clipped, images, optimum, smallest, weights
 
 QUICK = {"fab": {"steps": 15, "target_classes": 5}, "cw": {"searches": 5, "steps": 50}, "deepfool": {}}
 KINDS = [("cw", "l2"), ("deepfool", "l2"), ("deepfool", "linf"), ("fab", "l2"), ("fab", "linf")]
@@ -219,10 +219,24 @@ def test_a_success_is_one_when_the_image_is_looked_at_alone(trained, key, norm):
     assert len(x) > 10 and bool(found.success.all()) and bool(goal.reached(logits).all())
 
 
-def test_whatever_class_deepfool_reaches_the_others_reach(trained, norm):
-    model, x, y = trained
-    goal = Goal.targeted((y + 1 + torch.arange(len(y)) % 3) % 4)
+class Bent(Classifier):
+    """Random weights around a steep tanh: boundaries curve away, and meet at ridges."""
+
+    def __init__(self):
+        super().__init__([0.5] * 3, [0.25] * 3, SHAPE, 10)
+        rng = seeded(0)
+        self.first = torch.randn(32, 48, generator=rng) / 48**0.5 * 9
+        self.last = torch.randn(10, 32, generator=rng) / 32**0.5
+
+    def forward(self, pixels):
+        return torch.tanh((pixels.flatten(1) - 0.5) @ self.first.T) @ self.last.T
+
+
+def test_whatever_class_deepfool_reaches_the_others_reach(norm):
+    model, x = Bent(), torch.rand(32, *SHAPE, generator=seeded(1))
+    goal = Goal.targeted((model(x).argmax(1) + 1 + torch.arange(32) % 9) % 10)
     reached = smallest(ATTACKS["deepfool"](), model, x, goal, norm).success
-    for key in ("fab", "cw") if norm == "l2" else ("fab",):
-        found = smallest(ATTACKS[key](**ATTACKS[key].presets["weak"]), model, x, goal, norm)
-        assert bool(found.success[reached].all()) and int(reached.sum()) > 40
+    assert int(reached.sum()) > 28
+    for attack in (ATTACKS["fab"](), ATTACKS["cw"](searches=5, steps=50)):
+        if norm in attack.norms:
+            assert bool(smallest(attack, model, x, goal, norm).success[reached].all())

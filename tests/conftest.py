@@ -19,7 +19,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from explorer.core.device import cores
-from tests.leftovers import kept_processes, no_process_left  # noqa: F401  # the fixtures
+from tests.leaks import kept_processes, no_process_left  # noqa: F401  # the fixtures
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
 os.environ.setdefault("EXPLORER_THREADS", "1")  # two on two busy cores wait for each other

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -14,8 +14,8 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Evaluation, Recorder, forward, replace_degenerate, value_and_grad
 from explorer.attacks.pgd import PGD
 from explorer.core import Goal, LossName, Region, Step, ThreatModel, fixed, param
-from explorer.core.ball import LinfRegion
 from explorer.core.goal import dlr_logit_grad, spread
+from explorer.core.regions import LinfRegion
 
 FIRST_STEP = 2.0  # x eps
 OWN_SHARE = 0.75  # of an update; the rest repeats the one before (the paper's alpha)
@@ -65,7 +65,9 @@ class _APGD(PGD, steps=100, rel_step=fixed(FIRST_STEP), loss=fixed("ce")):
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
         return surface(region, rng)
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         return self._walk(model, goal, threat.around(x0.detach()), rng)
 
@@ -145,6 +147,14 @@ def must_halve(rises: Tensor, window: int, halved: Tensor, best_before: Tensor, 
 class Run:
     """Where each image of the batch stands in one run, and what it remembers."""
 
+    loss: Tensor  # (n,), as all losses and flags here
+    gradient: Tensor
+    best_loss: Tensor
+    best_gradient: Tensor
+    checked_loss: Tensor  # the best at the last check
+    rises: Tensor  # how many updates since then raised the loss
+    halved: Tensor
+
     def __init__(self, attack: _APGD, region: Region, x: Tensor):
         self.attack, self.region = attack, region
         self.x = x
@@ -171,6 +181,7 @@ class Run:
         """Halve the step size where it is due, and go back to the best point there."""
         self.halved = must_halve(self.rises, window, self.halved, self.checked_loss, self.best_loss)
         self.checked_loss, self.rises = self.best_loss, torch.zeros_like(self.rises)
+        assert self.best is not None
         back = self.halved.view(-1, 1, 1, 1)
         self.alpha = torch.where(back, self.alpha / 2, self.alpha)
         self.x = torch.where(back, self.best, self.x)
@@ -270,7 +281,7 @@ class APGDT(_APGD, loss=fixed("dlr")):
 class Toward(Goal):
     """Leave class `labels` (N,) for class `rival` (N,), by the targeted DLR loss, eq. 7."""
 
-    rival: Tensor | None = None
+    rival: Tensor = field(kw_only=True)
 
     def loss(self, logits: Tensor, kind: LossName = "dlr") -> Tensor:
         return self._gap(logits) / spread(logits, targeted=True)[0]

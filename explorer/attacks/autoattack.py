@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -86,7 +86,9 @@ class AutoAttack(Attack):
         square = Square(queries=self.queries, rescale=False)
         return [(APGDCE(steps=self.steps, early_stop=True), 1), (targeted, 1), (fab, 1), (square, QUERIES_A_STEP)]
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         x0, stages = x0.detach(), self._stages()
         rows = torch.arange(len(x0), device=x0.device)  # of the images still to be fooled
@@ -104,24 +106,33 @@ class AutoAttack(Attack):
                 if step.index == step.total:
                     return
             before = step
-            if self.draws == 1:
+            if self.draws == 1 and step is not None:
                 rows = rows[~step.reached[rows]]
 
     def _whole(self, before: Step | None, last: Step | None, rows: Tensor, part: Step, goal: Goal, left: int) -> Step:
         """A step of all images from that of the images in `rows`; `left` more steps are to come if nothing is reached."""
-        values = {"loss": goal.rows(rows).margin(part.logits)}
-        values |= {name: getattr(part, name) for name in ("x", "logits", "distance", "reached", "degenerate")}
-        values |= {"forwards": part.forwards, "backwards": part.backwards}
+        whole = replace(part, loss=goal.rows(rows).margin(part.logits))
         if before is not None:
-            for name, value in values.items():
-                whole = getattr(before, name)
-                value = value + whole[rows.to(whole.device)] if name in ("forwards", "backwards") else value
-                whole = torch.zeros_like(whole) if name == "degenerate" else whole
-                values[name] = whole.index_copy(0, rows.to(whole.device), value)
+
+            def put(old: Tensor, new: Tensor) -> Tensor:
+                """(N,...) `new` in its rows; what was fooled before stays as it was."""
+                return old.index_copy(0, rows.to(old.device), new)
+
+            whole = replace(
+                whole,
+                x=put(before.x, part.x),
+                logits=put(before.logits, part.logits),
+                loss=put(before.loss, whole.loss),
+                distance=put(before.distance, part.distance),
+                reached=put(before.reached, part.reached),
+                degenerate=put(torch.zeros_like(before.degenerate), part.degenerate),
+                forwards=before.forwards.index_add(0, rows, part.forwards),
+                backwards=before.backwards.index_add(0, rows, part.backwards),
+                restart=part.restart + before.restart + 1,
+            )
         index = 0 if last is None else last.index + 1
-        over = left == 0 or (self.draws == 1 and bool(values["reached"].all()))
-        run = part.restart + (0 if before is None else before.restart + 1)
-        return Step(index=index, total=index if over else index + left, restart=run, **values)
+        over = left == 0 or (self.draws == 1 and bool(whole.reached.all()))
+        return replace(whole, index=index, total=index if over else index + left, minimal=False)
 
 
 def _steps(total: int, every: int) -> int:

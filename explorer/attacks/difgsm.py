@@ -46,33 +46,28 @@ def _resampling(n: int, scale: Tensor, place: Tensor) -> Tensor:
 class DIFGSM(PGD, steps=10, rel_step=0.0, random_start=False):
     """x <- project(x + alpha * sign(gradient of loss(T(x; p)))); T shrinks with probability p, else leaves x as it is.
 
-    The variant: a factor uniform in [smallest, 1], bilinear, at a uniformly random place of a mid-grey canvas of the
-    model's own size (the official code enlarges to [299, 330) of 330, the same range of proportions, by nearest
-    neighbour, and lets the network see all 330). The coin, factor and place are drawn for each image and step anew, the
-    factor and place for each draw, too.
-    differs: one coin an image, not one a batch (official); continuous factors and places, not whole pixels; L2, restarts
-    and draws are ours; a degenerate gradient gives way to a random direction.
+    The variant: a factor uniform in [smallest, 1], bilinear, at a random place of a mid-grey canvas of the model's own
+    size (official code: [299, 330) of 330, the same proportions, nearest neighbour, and the network sees all 330). Coin,
+    factor and place are drawn for each image and step anew, factor and place for each draw, too.
+    differs: one coin an image, not one a batch (official); continuous factors and places; L2, restarts, draws are ours.
     cost: a step reports the model at x itself, not at the copy: one forward pass more for each image (and draw) whose
     copy was shrunk, so (1 + p) * steps + 1 forward and steps backward passes on average.
     """
 
-    formula: ClassVar[str] = (
-        r"x_{t+1} = \Pi\,\big[\,x_t + \alpha\,\mathrm{sign}\big(\nabla_x L(T(x_t; p), y)\big)\big]"
-    )
+    formula: ClassVar[str] = r"x_{t+1} = \Pi\,\big[\,x_t + \alpha\,\mathrm{sign}\big(\nabla_x L(T(x_t; p), y)\big)\big]"
     explanation: ClassVar[str] = (
         r"As in PGD, but before each question to the model a coin is tossed: with probability $p$ the model sees the "
         r"picture a little smaller, somewhere on a grey canvas ($T$). A change that must work for all these views hangs "
         r"less on the details of one model, and so more often fools others. Every number shown is that of the picture "
         r"itself, not of the copy."
     )
-
-    presets = {"weak": {"steps": 5}, "standard": {}, "strong": {"steps": 50, "rel_step": 0.05, "restarts": 5}}
+    presets = MIFGSM.presets
 
     probability: float = param(
-        0.5, "probability", lo=0.0, hi=1.0, step=0.05, help="How often a step looks at a shrunk copy instead of the image."
+        0.5, "probability", lo=0.0, hi=1.0, step=0.05, help="How often a step looks at a shrunk copy of the image."
     )
     smallest: float = param(
-        0.9, "smallest size", lo=0.5, hi=1.0, unit="x side", step=0.01, help="The strongest shrinking, relative to the side."
+        0.9, "smallest size", lo=0.5, hi=1.0, unit="x side", step=0.01, help="The strongest shrinking of the side."
     )
 
     @property
@@ -87,7 +82,7 @@ class DIFGSM(PGD, steps=10, rel_step=0.0, random_start=False):
         chosen = torch.rand(len(x), generator=rng, device=rng.device).to(x.device) < self.probability
         rows = chosen.nonzero()[:, 0]
         if len(rows) == 0:
-            return value_and_grad(model, x, goal, self.loss, self.draws, rng)
+            return super().gradient(model, x, goal, region, rng, state)
         copies = chosen.repeat_interleave(self.draws).nonzero()[:, 0]
 
         def through_copies(pixels: Tensor) -> Tensor:  # (N * draws,C,H,W)

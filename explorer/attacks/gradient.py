@@ -25,19 +25,24 @@ class Evaluation:
     forwards: Tensor | int  # passes it took, a number or (N,)
     backwards: Tensor | int
     each: Tensor  # (N*draws,K) logits of the draws, those of one image in a row
-    gradient: Tensor | None = None
+    grad: Tensor | None = None  # `gradient`, if one was asked for
+
+    @property
+    def gradient(self) -> Tensor:
+        assert self.grad is not None, "a forward pass has no gradient"
+        return self.grad
 
     @property
     def degenerate(self) -> Tensor:
         """(N,) bool: there is a gradient, and it says nothing."""
-        return torch.zeros_like(self.loss, dtype=torch.bool) if self.gradient is None else degenerate(self.gradient)
+        return torch.zeros_like(self.loss, dtype=torch.bool) if self.grad is None else degenerate(self.grad)
 
     def rows(self, keep: Tensor) -> Evaluation:
         """That of a subset of the images (mask)."""
-        each = self.each.unflatten(0, (len(keep), -1))[keep].flatten(0, 1)
+        each = self.each.view(len(keep), -1, self.logits.shape[1])[keep].flatten(0, 1)
         forwards, backwards = (n[keep] if isinstance(n, Tensor) else n for n in (self.forwards, self.backwards))
-        gradient = None if self.gradient is None else self.gradient[keep]
-        return Evaluation(self.logits[keep], self.loss[keep], forwards, backwards, each, gradient)
+        grad = None if self.grad is None else self.grad[keep]
+        return Evaluation(self.logits[keep], self.loss[keep], forwards, backwards, each, grad)
 
     def log_scale(self, goal: Goal, loss: LossName) -> Tensor:
         """(N,) log of the positive factor by which `gradient` differs from the gradient of the loss; -inf: flat.
@@ -56,7 +61,9 @@ def forward(model: Network, x: Tensor, goal: Goal, loss: LossName, draws: int, r
     return _averaged(logits, goal, loss, draws)
 
 
-def value_and_grad(model: Network, x: Tensor, goal: Goal, loss: LossName, draws: int, rng: torch.Generator) -> Evaluation:
+def value_and_grad(
+    model: Network, x: Tensor, goal: Goal, loss: LossName, draws: int, rng: torch.Generator
+) -> Evaluation:
     """One forward and one input-backward pass a draw.
 
     With several draws the gradients of the loss are averaged (expectation over transformation, Athalye et al.,
@@ -70,8 +77,8 @@ def value_and_grad(model: Network, x: Tensor, goal: Goal, loss: LossName, draws:
             logit_grad = many.logit_grad(logits, loss)
             if draws > 1:
                 logit_grad = logit_grad * _shares(many.log_grad_norm(logits, loss), draws)[:, None]
-        (gradient,) = torch.autograd.grad(logits, leaf, grad_outputs=logit_grad)
-    return replace(_averaged(logits.detach(), goal, loss, draws), gradient=gradient, backwards=draws)
+        (grad,) = torch.autograd.grad(logits, leaf, grad_outputs=logit_grad)
+    return replace(_averaged(logits.detach(), goal, loss, draws), grad=grad, backwards=draws)
 
 
 def relative(log_scales: Tensor, dim: int) -> Tensor:
@@ -144,7 +151,10 @@ class Recorder:
             loss = self.last.loss.index_copy(0, rows, loss)
             flat = torch.zeros_like(self.last.degenerate).index_copy(0, rows, flat)
         spent = rows if asked is None else asked
-        self.forwards, self.backwards = _added(self.forwards, at.forwards, spent), _added(self.backwards, at.backwards, spent)
+        self.forwards, self.backwards = (
+            _added(self.forwards, at.forwards, spent),
+            _added(self.backwards, at.backwards, spent),
+        )
         index, reached = 0 if self.last is None else self.last.index + 1, self.goal.reached(logits)
         self.last = Step(
             index=index,
@@ -196,7 +206,10 @@ class GradientAttack(Attack):
         1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
     )
     loss: LossName = param(
-        "ce", "loss", choices=LOSSES, help="What is pushed up: cross-entropy, the margin of the best two logits, or DLR."
+        "ce",
+        "loss",
+        choices=LOSSES,
+        help="What is pushed up: cross-entropy, the margin of the best two logits, or DLR.",
     )
 
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
@@ -221,7 +234,9 @@ class GradientAttack(Attack):
     def update(self, x: Tensor, direction: Tensor, region: Region, length: float | Tensor) -> Tensor:
         """The next point."""
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         return self.ascend(model, goal, threat.around(x0.detach()), rng)
 

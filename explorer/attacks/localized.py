@@ -47,7 +47,9 @@ class LocalizedPGD(PGD, Mask):
     def aside(self) -> str:
         return self.describe()
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         x0 = x0.detach()
         return self.ascend(model, goal, MaskedRegion(threat.around(x0), self.allowed(x0)), rng)
@@ -58,4 +60,4 @@ class LocalizedPGD(PGD, Mask):
         """Set to 0 outside the mask, so that what it is there matters to nobody."""
         assert isinstance(region, MaskedRegion)
         at = super().gradient(model, x, goal, region, rng, state)
-        return replace(at, gradient=torch.where(region.mask, at.gradient, 0))
+        return replace(at, grad=torch.where(region.mask, at.gradient, 0))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.attacks.gradient import gaussian
 from explorer.core import Hyper, InvalidValue, Region, param
-from explorer.core.ball import L2Region
+from explorer.core.regions import L2Region
 
 AREAS = ("border", "background", "drawn")
 CELLS = 8  # the drawn mask is a grid of 8 x 8 cells, whatever the size of the picture
@@ -22,7 +22,9 @@ _MASK = re.compile(r"[0-9a-f]{16}")
 class Mask(Hyper):
     """Where an image may change: its border, its background, or a drawn region."""
 
-    area: str = param("border", "what may change", choices=AREAS, strength=False, help="The rest stays exactly as it is.")
+    area: str = param(
+        "border", "what may change", choices=AREAS, strength=False, help="The rest stays exactly as it is."
+    )
     thickness: int = param(
         4, "border", lo=1, hi=16, unit="pixels", when=("area", "border"), strength=False, help="How wide the border is."
     )

@@ -70,17 +70,17 @@ class _MinMax(PGD, steps=40, rel_step=0.1):
     def _domain_count(self) -> int:
         raise NotImplementedError
 
-    def _alternate(
-        self, domains: list[_Domain], goal: Goal, region: Region, rng: torch.Generator
-    ) -> Iterator[Step]:
+    def _alternate(self, domains: list[_Domain], goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         """The alternating ascent; the first domain is the one that the fields of the steps speak of."""
         names, count = tuple(domain.name for domain in domains), len(domains)
         recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
 
         def step(x: Tensor, weights: Tensor, views: list[Evaluation], gradient: Tensor | None, restart: int) -> Step:
-            losses, reached = (torch.stack(v, 1) for v in ([at.loss for at in views], [goal.reached(at.logits) for at in views]))
-            passes = {"forwards": count * self.draws, "backwards": count * views[0].backwards}
-            first = replace(views[0], loss=losses.amin(1), gradient=gradient, **passes)
+            losses, reached = (
+                torch.stack(v, 1) for v in ([at.loss for at in views], [goal.reached(at.logits) for at in views])
+            )
+            forwards, backwards = count * self.draws, count * views[0].backwards
+            first = replace(views[0], loss=losses.amin(1), grad=gradient, forwards=forwards, backwards=backwards)
             return recorder.step(x, first, restart=restart, domains=Domains(names, weights, losses, reached))
 
         for restart in range(self.restarts):
@@ -100,8 +100,10 @@ class _MinMax(PGD, steps=40, rel_step=0.1):
         scales = torch.stack([at.log_scale(goal, self.loss) for at in views], 1) + weights.log()  # (N,K)
         lost = torch.stack([at.degenerate for at in views], 1)
         shares = relative(scales.masked_fill(lost, -math.inf), 1).masked_fill(lost, 0)
-        parts = [at.gradient * share.view(-1, 1, 1, 1) for at, share in zip(views, shares.unbind(1), strict=True)]
-        return sum(part.masked_fill(gone.view(-1, 1, 1, 1), 0) for part, gone in zip(parts, lost.unbind(1), strict=True))
+        whole = torch.zeros_like(views[0].gradient)
+        for at, share, gone in zip(views, shares.unbind(1), lost.unbind(1), strict=True):
+            whole = whole + (at.gradient * share.view(-1, 1, 1, 1)).masked_fill(gone.view(-1, 1, 1, 1), 0)
+        return whole
 
 
 @ATTACKS.register(
@@ -168,13 +170,17 @@ class MinMaxModels(_MinMax):
     def _domain_count(self) -> int:
         return 1 + len(self.partners)
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         domains = [_Domain("this model", model)]
         for name in self.partners:
             other = zoo.load(name, x0.device)
             if other.input_shape != tuple(x0.shape[1:]):
-                raise InvalidValue(f"models must take pictures of shape {tuple(x0.shape[1:])}; {name} takes {other.input_shape}.")
+                raise InvalidValue(
+                    f"models must take pictures of shape {tuple(x0.shape[1:])}; {name} takes {other.input_shape}."
+                )
             domains.append(_Domain(name, other))
         return self._alternate(domains, goal, threat.around(x0.detach()), rng)
 
@@ -223,7 +229,9 @@ class MinMaxNorms(_MinMax):
     def _domain_count(self) -> int:
         return 2
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         x0 = x0.detach()
         other = L2(self.l2_eps) if threat.name == "linf" else Linf(self.linf_eps)

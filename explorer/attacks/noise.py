@@ -11,7 +11,7 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import gaussian
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import Region, param
-from explorer.core.ball import LinfRegion
+from explorer.core.regions import LinfRegion
 
 
 @dataclass(frozen=True)

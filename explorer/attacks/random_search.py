@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Recorder, forward, gaussian
-from explorer.core import Attack, Goal, Region, Step, ThreatModel, param
-from explorer.core.ball import LinfRegion
+from explorer.core import Attack, Goal, LossName, Region, Step, ThreatModel, param
+from explorer.core.regions import LinfRegion
+
+MARGIN: LossName = "margin"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class SearchAttack(Attack):
     stochastic model a lucky draw can win, so judge it anew.
     """
 
-    loss = "margin"
+    loss = MARGIN
     early_stop = True
 
     @property
@@ -50,7 +52,9 @@ class SearchAttack(Attack):
     def expected_passes(self) -> int:
         return self.count * self.draws
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         return self._search(model, goal, threat.around(x0.detach()), rng)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from explorer.attacks import ATTACKS
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import LOSSES, LossName, Region, param
-from explorer.core.ball import LinfRegion
+from explorer.core.regions import LinfRegion
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, at these of PLANNED queries
 PLANNED = 10_000
@@ -83,7 +83,7 @@ class Square(SearchAttack):
     def share(self, tried: int) -> float:
         """p, the share of the image that a square covers when `tried` have been tried before it."""
         at = int(tried / self.queries * PLANNED) if self.rescale else tried
-        return self.p_init / 2 ** sum(at > limit for limit in HALVINGS)
+        return self.p_init / float(2 ** sum(at > limit for limit in HALVINGS))
 
 
 def stripes(region: Region, rng: torch.Generator) -> Tensor:

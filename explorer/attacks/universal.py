@@ -64,7 +64,9 @@ class Universal(PGD, steps=40, rel_step=0.1):
         9.0, "enough loss", lo=0.1, hi=1000.0, step=0.5, help="From this loss on, an image counts no more in the sum."
     )
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
         if not isinstance(threat, Ball) or isinstance(threat.eps, Tensor):
             raise InvalidValue("eps must be one number for Universal: all images of a batch share one change.")
@@ -100,7 +102,7 @@ class Universal(PGD, steps=40, rel_step=0.1):
 
 def _cut(delta: Tensor, ball: Ball) -> Tensor:
     """The nearest change inside the ball, with no image and so no pixel range around it."""
-    limit = ball.eps * INSIDE
+    limit = float(ball.eps) * INSIDE
     if ball.norm == "linf":
         return delta.clamp(-limit, limit)
     length = ball.distance(delta, torch.zeros_like(delta)).to(delta)

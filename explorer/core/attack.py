@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from explorer.core.ball import NORMS, Ball
 from explorer.core.errors import InvalidValue
-from explorer.core.goal import Goal
+from explorer.core.goal import Goal, LossName
 from explorer.core.params import Hyper
 from explorer.core.steps import Step
 from explorer.core.threat import ThreatModel
+
+DEFAULT_LOSS: LossName = "ce"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Attack(Hyper, ABC):
     steps = 1  # updates in one run
     restarts = 1  # independent runs
     draws = 1  # passes of a stochastic model that are averaged
-    loss = "ce"  # what its steps report, one of LOSSES
+    loss = DEFAULT_LOSS  # what its steps report, one of LOSSES
 
     def __init_subclass__(cls, **defaults: Any) -> None:
         if "norms" in vars(cls):
@@ -43,7 +45,9 @@ class Attack(Hyper, ABC):
         cls.norms = tuple(name for name in cls.threats if name in NORMS)
 
     @abstractmethod
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         """Attack x0 (N,C,H,W): a step after every update, the first before any.
 
         The model is in eval mode, and left as it is. Every draw comes from `rng`. A minimal attack may go as far as
@@ -54,7 +58,9 @@ class Attack(Hyper, ABC):
         """Raises InvalidValue if the attack is not defined under this threat model."""
         if threat.name not in self.threats:
             kind = "norm" if isinstance(threat, Ball) else "threat model"
-            raise InvalidValue(f"{kind} must be {' or '.join(self.threats)} for {type(self).__name__}; got {threat.name!r}.")
+            raise InvalidValue(
+                f"{kind} must be {' or '.join(self.threats)} for {type(self).__name__}; got {threat.name!r}."
+            )
 
     @property
     def expected_frames(self) -> int:

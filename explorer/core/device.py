@@ -37,7 +37,7 @@ def computes_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         has = torch.cpu.get_capabilities()
-        return any(has.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
+        return bool(any(has.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16")))  # the last is ARM's
     return False
 
 

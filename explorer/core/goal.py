@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.core.errors import InvalidValue
 
 LossName = Literal["ce", "margin", "dlr"]
-LOSSES = ("ce", "margin", "dlr")
+LOSSES: tuple[LossName, ...] = ("ce", "margin", "dlr")
 TINY = 1e-12  # the least denominator of DLR
 
 

@@ -56,7 +56,7 @@ def sample_batch(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int]) 
     start, stop, total = part
     copies = shape[0] // (stop - start)
     whole = draw((copies * total, *shape[1:]))
-    return whole.unflatten(0, (copies, total))[:, start:stop].flatten(0, 1)
+    return whole.view(copies, total, *whole.shape[1:])[:, start:stop].flatten(0, 1)
 
 
 def sample_like(like: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from explorer.core.ball import INSIDE, BallRegion, difference
+from explorer.core.regions import INSIDE, BallRegion, difference
 
 
 class L1Region(BallRegion):
@@ -28,7 +28,7 @@ class L1Region(BallRegion):
         """
         change = self._change(point)
         size, room = change.abs().flatten(1), self._room(change).flatten(1)
-        eps = torch.ones_like(size[:, :1]) * (self._size64.flatten()[:, None] if isinstance(self.eps, Tensor) else self.eps)
+        eps = self._each_eps
         kept = torch.minimum((size - threshold(size, room, eps)).clamp(min=0), room)
         total = kept.sum(1, keepdim=True)
         kept = kept * (INSIDE * eps / total).clamp(max=1)  # of a change without any, eps / 0 is clamped to 1

@@ -108,8 +108,8 @@ class Best:
     def _better(self, step: Step) -> Tensor:
         if step.shared is not None:
             now, before = (0, 0) if self.by_loss else (int(step.reached.sum()), int(self.success.sum()))
-            rank = not float(step.loss.mean()) < float(self.loss.mean())
-            return torch.full_like(step.reached, now > before or (now == before and rank))
+            no_less = not float(step.loss.mean()) < float(self.loss.mean())
+            return torch.full_like(step.reached, now > before or (now == before and no_less))
         if self.minimal:
             rank = (step.distance <= self.distance).to(self.loss.device)
         else:

@@ -80,17 +80,25 @@ class Region(ABC):
 
     def rows(self, keep: Tensor) -> Region:
         """The region of a subset of the images (index or mask)."""
-        return type(self)(self.x0[keep], self.eps[keep.to(self.eps.device)] if isinstance(self.eps, Tensor) else self.eps)
+        return type(self)(
+            self.x0[keep], self.eps[keep.to(self.eps.device)] if isinstance(self.eps, Tensor) else self.eps
+        )
 
     @property
-    def size(self) -> Any:
+    def size(self) -> Eps:
         """eps as a factor of points: a number, or (N,1,1,1) in the images' precision."""
         return self.eps.to(self.x0).view(-1, 1, 1, 1) if isinstance(self.eps, Tensor) else self.eps
 
     @property
-    def _size64(self) -> Any:
+    def _size64(self) -> Eps:
         """eps as a factor of float64 points."""
         return self.eps.to(self.exact).view(-1, 1, 1, 1) if isinstance(self.eps, Tensor) else self.eps
+
+    @property
+    def _each_eps(self) -> Tensor:
+        """(N,1) float64."""
+        eps = self.eps if isinstance(self.eps, Tensor) else self.exact.new_tensor(self.eps)
+        return eps.to(self.exact).expand(len(self.exact))[:, None]
 
     def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int], rng: torch.Generator) -> Tensor:
         dtype = self.x0.dtype

@@ -40,25 +40,29 @@ class Trace:
     @property
     def perturbation(self) -> np.ndarray:
         """(T,C,H,W) float32, signed: frame minus original."""
-        return self.frames - self.frames[:1]
+        change: np.ndarray = self.frames - self.frames[:1]
+        return change
 
     @property
     def probabilities(self) -> np.ndarray:
         """(T,K) softmax of the logits."""
         z = self.logits - self.logits.max(axis=1, keepdims=True)
         e = np.exp(z)
-        return e / e.sum(axis=1, keepdims=True)
+        shares: np.ndarray = e / e.sum(axis=1, keepdims=True)
+        return shares
 
     @property
     def predicted(self) -> np.ndarray:
         """(T,) the class with the largest logit."""
-        return self.logits.argmax(axis=1)
+        best: np.ndarray = self.logits.argmax(axis=1)
+        return best
 
     @property
     def margin(self) -> np.ndarray:
         """(T,) logit of the true class minus the largest other one: below zero the image is misclassified."""
         others = np.delete(self.logits, self.label, axis=1).max(axis=1)
-        return self.logits[:, self.label] - others
+        margin: np.ndarray = self.logits[:, self.label] - others
+        return margin
 
     @property
     def distance(self) -> np.ndarray:

@@ -50,8 +50,7 @@ class RotationShiftRegion(Region):
         super().__init__(x0, eps)
         self.limits = limits
         # float32 may round a limit outward: one number further in, eps * limit is not exceeded
-        whole = self.exact.new_tensor(limits) * (self._size64.view(-1, 1) if isinstance(eps, Tensor) else eps)
-        whole = whole.expand(len(x0), 3)
+        whole = self.exact.new_tensor(limits) * self._each_eps
         most = whole.to(x0.dtype)
         self.most = torch.where(most.double() > whole, torch.nextafter(most, most * 0), most).to(x0.device)  # (N,3)
 
@@ -93,7 +92,9 @@ class RotationShiftRegion(Region):
         right, down = (theta[:, k].view(-1, 1, 1) for k in (1, 2))
         rows = torch.arange(height, dtype=theta.dtype, device=theta.device).view(1, -1, 1) - (height - 1) / 2 - down
         columns = torch.arange(width, dtype=theta.dtype, device=theta.device).view(1, 1, -1) - (width - 1) / 2 - right
-        source = torch.stack([cos * columns - sin * rows, sin * columns + cos * rows], 3)  # where a new pixel comes from
+        source = torch.stack(
+            [cos * columns - sin * rows, sin * columns + cos * rows], 3
+        )  # where a new pixel comes from
         grid = source / source.new_tensor([width, height]) * 2  # -1 and 1 are the image's edges
         moved = F.grid_sample(self.exact, grid, padding_mode="zeros", align_corners=False)
         return moved.to(self.x0).clamp(0, 1)

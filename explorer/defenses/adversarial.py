@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from explorer.core import Ball, Classifier, param
-from explorer.core.ball import Norm
+from explorer.core.regions import Norm
 from explorer.defenses import _collapse as collapse
 from explorer.defenses.inner_attacks import fgsm_images, nfgsm_images, pgd_images, quick_pgd, robust_mask
 from explorer.defenses.recipe import Recipe, accuracy

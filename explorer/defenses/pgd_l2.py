@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from explorer.core import USUAL_EPS, param
-from explorer.core.ball import Norm
+from explorer.core.regions import Norm
 from explorer.defenses import RECIPES
 from explorer.defenses.adversarial import OnResNet
 

@@ -46,7 +46,7 @@ def small_case() -> Case:
         optimizer = torch.optim.Adam(model.parameters(), 3e-3)
         for _ in range(60):
             optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
+            F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     model.zero_grad(set_to_none=True)
     model.freeze()
@@ -66,7 +66,8 @@ class WithNoise(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         rng = current_rng(pixels.device)
-        return self.inner(pixels + 0.05 * torch.randn(pixels.shape, generator=rng, device=pixels.device))
+        logits: Tensor = self.inner(pixels + 0.05 * torch.randn(pixels.shape, generator=rng, device=pixels.device))
+        return logits
 
 
 class Broken(nn.Module):
@@ -80,7 +81,7 @@ class Broken(nn.Module):
         self.inner, self.images = inner, images
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.inner(pixels)
+        logits: Tensor = self.inner(pixels)
         nearest = torch.cdist(pixels.detach().flatten(1), self.images.flatten(1)).argmin(1)
         logits = logits.masked_fill((nearest == 0)[:, None], torch.nan).masked_fill((nearest == 1)[:, None], torch.inf)
         last = torch.arange(logits.shape[1], device=logits.device) == logits.shape[1] - 1
@@ -91,7 +92,7 @@ def in_training(model: Classifier, x: Tensor, y: Tensor) -> Classifier:
     """A copy in a mixed state, whose weights ask for gradients and have some."""
     busy = copy.deepcopy(model).requires_grad_(True)
     with torch.enable_grad():
-        F.cross_entropy(busy(x), y).backward()
+        F.cross_entropy(busy(x), y).backward()  # type: ignore[no-untyped-call]
     busy.train()
     next(busy.children()).eval()  # which a blanket .train() afterwards would destroy
     return busy
@@ -100,4 +101,5 @@ def in_training(model: Classifier, x: Tensor, y: Tensor) -> Classifier:
 def classes_of(model: nn.Module, x: Tensor) -> Tensor:
     """(N,) the model's answers."""
     with torch.no_grad():
-        return model(x).argmax(1)
+        classes: Tensor = model(x).argmax(1)
+    return classes

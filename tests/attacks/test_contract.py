@@ -250,7 +250,11 @@ class Identity(Attack):
     def walk(self, model, x0, goal, threat, rng):
         with torch.no_grad():
             logits = model(x0)
-        no, n, distance = torch.zeros(len(x0), dtype=torch.bool), torch.ones(len(x0), dtype=torch.int64), threat.distance(x0, x0)
+        no, n, distance = (
+            torch.zeros(len(x0), dtype=torch.bool),
+            torch.ones(len(x0), dtype=torch.int64),
+            threat.distance(x0, x0),
+        )
         minimal = self.budget == "minimal"
         yield Step(0, 0, x0, logits, goal.loss(logits), distance, goal.reached(logits), no, n, 0 * n, minimal=minimal)
 

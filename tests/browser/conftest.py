@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def absent(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def browser(kept_processes: set[int]) -> Iterator[Any]:
     """A headless Chromium, driven by Playwright."""
     try:
         from playwright.sync_api import sync_playwright
@@ -59,6 +60,7 @@ def browser() -> Iterator[Any]:
         absent("no Chromium found: install Debian's `chromium`, or set CHROMIUM to its path")
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+        kept_processes.update(child.pid for child in psutil.Process().children())  # Playwright's, and by it the browser
         yield chromium
         chromium.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
@@ -155,18 +156,19 @@ def test_a_closed_tab_stops_its_attack(open_page, url):
     server = next(p for p in psutil.process_iter(["cmdline"]) if f"--server.port={port}" in (p.info["cmdline"] or []))
     page = open_page(f"{url}/?{LONG}")
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible(timeout=MINUTE)
-    expect(page.locator(".caption")).to_contain_text("steps", timeout=MINUTE)  # it computes
-    assert _share_of_a_core(server) > 0.2
+    _until_it_takes(server, lambda share: share > 0.2)  # it computes
     page.close()
-    end = time.monotonic() + 20
-    while _share_of_a_core(server) > 0.15:  # until it rests
-        assert time.monotonic() < end
+    _until_it_takes(server, lambda share: share < 0.15)  # it rests
 
 
-def _share_of_a_core(process: psutil.Process, over: float = 1.0) -> float:
-    before = sum(process.cpu_times()[:2])
-    time.sleep(over)  # what is measured is measured over some time
-    return (sum(process.cpu_times()[:2]) - before) / over
+def _until_it_takes(process: psutil.Process, wanted: Callable[[float], bool], seconds: float = 20) -> None:
+    """Until the share of a core that the process takes within a second is such."""
+    end, share = time.monotonic() + seconds, None
+    while share is None or not wanted(share):
+        assert time.monotonic() < end, f"it takes {share:.2f} of a core"
+        before = sum(process.cpu_times()[:2])
+        time.sleep(1)
+        share = sum(process.cpu_times()[:2]) - before
 
 
 def test_cancel_keeps_what_was_computed(open_page, url):

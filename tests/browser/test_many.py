@@ -1,4 +1,4 @@
-"""Many pictures in a real browser: a link to a fresh server, a card clicked, one of them watched."""
+"""Many pictures in a real browser: a linked batch, a card clicked, one of them watched."""
 
 import re
 from pathlib import Path
@@ -15,8 +15,7 @@ LINK = "data=cifar10&model=cifar10/baseline&attack=pgd&norm=linf&eps=8/255&with=
 
 
 def test_a_linked_strip_is_attacked_and_one_of_its_pictures_is_watched(open_page, serve):
-    fresh = serve(APP, env={"EXPLORER_THREADS": "1", "NOBODY_WAS_HERE_BEFORE": "many"})
-    page = open_page(f"{fresh}/many?{LINK}", color_scheme="dark")
+    page = open_page(f"{serve(APP, env={'EXPLORER_THREADS': '1'})}/many?{LINK}", color_scheme="dark")
     expect(page.get_by_text("White-box: the attack used")).to_be_visible(timeout=MINUTE)
     assert parse_qs(urlparse(page.url).query)["rows"] == ["2,7,11,20,31,44"]
     cards = page.get_by_role("group", name="Attacked pictures").get_by_role("button")

@@ -17,7 +17,9 @@ def cases(norm):
     """(x0, v, eps): images with black and white values, points in and far out of the box, an eps for each."""
     rng = seeded(0)
     x0 = (torch.rand(CASES, *SHAPE, generator=rng) * 1.6 - 0.3).clamp(0, 1)
-    v = x0 + torch.randn(x0.shape, generator=rng) * torch.tensor([0.1, 0.5, 2.0, 0.5]).repeat(CASES // 4).view(-1, 1, 1, 1)
+    v = x0 + torch.randn(x0.shape, generator=rng) * torch.tensor([0.1, 0.5, 2.0, 0.5]).repeat(CASES // 4).view(
+        -1, 1, 1, 1
+    )
     if norm == "l0":
         return x0, v, torch.randint(1, 4, (CASES,), generator=rng)
     return x0, v, 0.05 + SPREAD[norm] * torch.rand(CASES, generator=rng, dtype=torch.float64)
@@ -49,7 +51,9 @@ def test_the_nearest_point_is_a_solvers(norm):
     region = Ball(norm, eps).around(x0)
     found = region.nearest(v)
     assert region.contains(found).all() and (region.contains(region.project(v))).all()
-    for mine, image, point, size in zip(*(t.double().flatten(1).numpy() for t in (found, x0, v)), eps.tolist(), strict=True):
+    for mine, image, point, size in zip(
+        *(t.double().flatten(1).numpy() for t in (found, x0, v)), eps.tolist(), strict=True
+    ):
         theirs = solved(norm, image, point, size)
         assert np.linalg.norm(mine - point) <= np.linalg.norm(theirs - point) + 1e-5
         assert np.abs(mine - theirs).max() < 1e-4  # float32, and the solver's own tolerance
@@ -122,7 +126,10 @@ def test_each_image_has_its_own_eps(make):
         assert torch.equal(together.rows(torch.tensor([i])).project(far[i : i + 1]), together.project(far)[i : i + 1])
     inside = together.sample(rng)
     assert together.contains(inside).all() and together.contains(together.project(far)).all()
-    assert together.contains(together.rows(torch.tensor([2])).sample(rng).expand(3, -1, -1, -1)).tolist()[:2] == [False, False]
+    assert together.contains(together.rows(torch.tensor([2])).sample(rng).expand(3, -1, -1, -1)).tolist()[:2] == [
+        False,
+        False,
+    ]
 
 
 def test_a_tensor_of_eps_is_checked():

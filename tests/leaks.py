@@ -15,7 +15,7 @@ import pytest
 
 MARK = "EXPLORER_TEST_PROCESS"  # in the environment of all that tests start: the number of the process that runs them
 LEAVE_S = 5.0  # seconds for what is ending already
-TRACKERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "resource_tracker import main")  # Python's own
+HELPERS = ("resource_tracker import main", "multiprocessing.forkserver import main")  # Python's own, one for all tests
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -38,21 +38,22 @@ def no_process_left(kept_processes: set[int]) -> Iterator[None]:
 
 def left_since(before: set[int], kept: Iterable[int] = ()) -> list[psutil.Process]:
     """The tests' own processes that were not there before, and live on after a moment."""
-    new = [process for pid in set(psutil.pids()) - before if (process := _ours(pid, before | set(kept))) is not None]
+    new = [process for pid in set(psutil.pids()) - before if (process := _ours(pid, set(kept))) is not None]
     return psutil.wait_procs(new, LEAVE_S)[1]
 
 
-def _ours(pid: int, others: set[int]) -> psutil.Process | None:
-    """The process, unless it has ended, is Python's own helper, or is (or descends from) one of the others."""
+def _ours(pid: int, kept: set[int]) -> psutil.Process | None:
+    """The process, unless it has ended, is Python's own helper, or is (or descends from) one that is kept."""
     me = os.getpid()
     try:
         process = psutil.Process(pid)
-        if pid in others or process.status() == psutil.STATUS_ZOMBIE or any(t in " ".join(process.cmdline()) for t in TRACKERS):
+        if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        above = [parent.pid for parent in process.parents()]
-        if me in above:
-            return None if others.intersection(above[: above.index(me)]) else process
-        return process if process.environ().get(MARK) == str(me) else None
+        line = [pid, *(parent.pid for parent in process.parents())]
+        if me not in line:
+            return process if process.environ().get(MARK) == str(me) else None
+        helper = line[1] == me and any(name in " ".join(process.cmdline()) for name in HELPERS)
+        return None if helper or kept.intersection(line[: line.index(me)]) else process
     except psutil.Error:  # it has ended, or is somebody else's
         return None
 

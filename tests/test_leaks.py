@@ -9,9 +9,9 @@ import psutil
 
 PLANTED = """
 import subprocess, sys
-from tests import leftovers
+from tests import leaks
 
-leftovers.LEAVE_S = 0.2
+leaks.LEAVE_S = 0.2
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 def test_clean():
@@ -32,7 +32,7 @@ def test_kept(kept_processes):
 def test_a_test_that_leaves_a_process_fails_and_the_process_is_ended(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_planted.py").write_text(PLANTED)
-    options = ["-q", "-p", "tests.leftovers", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini"]
+    options = ["-q", "-p", "tests.leaks", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini"]
     words = [sys.executable, "-m", "pytest", *options, tmp_path / "test_planted.py"]
     done = subprocess.run(words, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "4 passed, 3 errors" in done.stdout, done.stdout

@@ -1,7 +1,7 @@
 """Batch walk: one attack on many pictures at once, recorded, and the last word on the best point of each.
 
 What is recorded is kept small, whatever the number of steps: a picture's margin, distance and success after each step
-(17 bytes), and one image a picture, the best so far. A thousand steps on 32 pictures of CIFAR-10 take less than a
+(13 bytes), and one image a picture, the best so far. A thousand steps on 32 pictures of CIFAR-10 take less than a
 megabyte, where all their frames would take 390. Who wants their features, too, records them beside it (`FeatureFrames`).
 """
 

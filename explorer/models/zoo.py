@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
-from explorer.core.paths import published
+from explorer.core.paths import published, shipped
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
 from explorer.models.elsewhere import build, is_from_elsewhere
@@ -60,7 +60,7 @@ def roots() -> list[Path]:
 
     What runs on this computer published, the project's own, those of EXPLORER_CHECKPOINTS, and `beside`'s.
     """
-    own = Path(__file__).resolve().parents[2] / "checkpoints"
+    own = shipped("checkpoints")
     extra = os.environ.get("EXPLORER_CHECKPOINTS", "")
     return [published(), own, *(Path(part) for part in extra.split(os.pathsep) if part), *_beside.get()]
 

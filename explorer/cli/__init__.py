@@ -9,11 +9,13 @@ import re
 import sys
 from collections.abc import Sequence
 
+from explorer import __version__
 from explorer.cli._console import Console
 from explorer.core import Cancelled, ExplorerError, InvalidValue, UnknownName
 from explorer.core.ranks import PeerFailed, current, is_reporter
 
 COMMANDS = {
+    "app": "open the app in a browser",
     "attack": "attack one image and say what happened",
     "evaluate": "measure a model's accuracy, clean and attacked, over many images",
     "certify": "prove L2 radii by randomized smoothing, over many images",
@@ -70,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    if argv[:1] == ["--version"]:
+        sys.stdout.write(f"explorer {__version__}\n")
+        return OK
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return OK

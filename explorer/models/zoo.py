@@ -26,14 +26,14 @@ from torch import Tensor, nn
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
-from explorer.core.paths import published
+from explorer.core.paths import published, shipped
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES
 from explorer.models.external import build, is_external
 
 PRECISIONS = ("float16", "float32")  # of stored weights
 LARGEST_FILE = 512 * 2**20  # bytes; far above anything here, far below what would exhaust memory
-OWN_ROOT = Path(__file__).resolve().parents[2] / "checkpoints"
+OWN_ROOT = shipped("checkpoints")
 SETTLED_NS = 2 * 10**9  # a file changed less long ago is read each time: one more change might not show in its stamp
 
 

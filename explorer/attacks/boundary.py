@@ -42,7 +42,8 @@ class Linearization:
 
         Unless there are `more` to come, what the pass has left in memory is freed.
         """
-        last, found = rivals.shape[1] - 1, []
+        last = rivals.shape[1] - 1
+        found: list[Tensor] = []
         for k in range(last + 1):
             rise = against(self.logits, goal, rivals[:, k]).repeat_interleave(self._draws, dim=0) / self._draws
             found += torch.autograd.grad(self._every, self._leaf, rise, retain_graph=more or k < last)

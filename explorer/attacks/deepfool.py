@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, likeliest, nearest, refine
-from explorer.core import Attack, Ball, Goal, Step, param
+from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
@@ -49,7 +49,7 @@ class DeepFool(Attack):
     differs: where every gradient is exactly zero or not finite, the image takes a random step (Step.degenerate).
     """
 
-    budget: ClassVar[str] = "minimal"
+    budget = "minimal"
     threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     formula: ClassVar[str] = r"r \leftarrow r + \frac{m_k}{\lVert w_k\rVert_2^2}\,w_k"
     explanation: ClassVar[str] = (
@@ -88,10 +88,11 @@ class DeepFool(Attack):
         """Forward and backward passes of one image at most; fewer where the model has fewer classes."""
         return (self.steps * (2 * self.classes - 1) + 2) * self.draws
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        self.check_threat(ball)
+    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+        self.check_threat(threat)
+        assert isinstance(threat, Ball)
         x0 = x0.detach()
-        at = BoundaryWalk(model, x0, goal, ball, rng, self.draws)
+        at = BoundaryWalk(model, x0, goal, threat, rng, self.draws)
         rows, x, moved = at.everybody, x0.clone(), torch.zeros_like(x0)
         rivals = sizes = at.everybody[:, None]
         for index in range(self.steps + 1):

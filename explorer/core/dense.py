@@ -115,7 +115,7 @@ class L2Region(BallRegion):
         delta = point - self.x0
         # in float32 the length may be short by 1e-5
         length = torch.linalg.vector_norm(in_float64(delta), dim=(1, 2, 3), keepdim=True)
-        shrink = (self.radius / length).clamp(max=1).to(delta)  # length 0 gives inf, clamped to 1
+        shrink: Tensor = (self.radius / length).clamp(max=1).to(delta)  # length 0 gives inf, clamped to 1
         return (self.x0 + delta * shrink).clamp(0, 1)  # clipping moves every pixel toward x0: still in the ball
 
     def nearest(self, x: Tensor) -> Tensor:

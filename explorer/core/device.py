@@ -34,7 +34,7 @@ def choose(name: str = "auto") -> torch.device:
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether it multiplies in bfloat16 by itself. What only imitates it (many laptops' CPUs) is slower there than in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         has = torch.cpu.get_capabilities()
         return bool(any(has.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16")))  # the last is ARM's

@@ -136,7 +136,7 @@ class Hyper:
     @classmethod
     def params(cls) -> tuple[Param, ...]:
         """Every field made by `param`, in the order of the class."""
-        return _params(cls)
+        return _params(cls)  # type: ignore[arg-type]  # a class is hashable
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

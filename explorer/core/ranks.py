@@ -21,7 +21,7 @@ from explorer.core.errors import ExplorerError, InvalidValue
 if TYPE_CHECKING:  # what waits for its turn reads its place without torch
     import torch
     from torch import Tensor
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def start(device: torch.device | str, timeout: timedelta = SILENCE_TIMEOUT) -> I
         torch.cuda.set_device(ranks.local_rank)
         kind = "cpu:gloo,cuda:nccl"
     _is_reporter = None
-    own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())  # the names of an earlier one are taken
+    own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())  # type: ignore[attr-defined]  # the names of an earlier one are taken
     try:
         with _meeting():
             dist.init_process_group(kind, store=own, rank=ranks.rank, world_size=ranks.world, timeout=timeout)
@@ -145,7 +145,7 @@ def start(device: torch.device | str, timeout: timedelta = SILENCE_TIMEOUT) -> I
         first = _first_failure(f"Process {ranks.rank + 1} of {ranks.world} failed: {_sentence(error)}")
         _is_reporter = first is None
         if dist.is_initialized():
-            dist.group.WORLD.abort()  # nothing that is under way may keep this process
+            dist.group.WORLD.abort()  # type: ignore[union-attr]  # nothing that is under way may keep this process
         if first is not None and isinstance(error, RuntimeError | PeerFailed):
             raise PeerFailed(first) from error
         raise

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.boundary import BoundarySearch, RivalsBySlope, halfway, leads, likeliest
 from explorer.attacks.gradient import degenerate, replace_degenerate
-from explorer.core import Attack, Ball, Goal, Step, param
+from explorer.core import Attack, Goal, Step, ThreatModel, param
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
@@ -59,7 +59,7 @@ class CW(Attack):
     differs: a gradient that is exactly zero or not finite is replaced by a random direction (in a slide: the point stays).
     """
 
-    budget: ClassVar[str] = "minimal"
+    budget = "minimal"
     threats: ClassVar[tuple[str, ...]] = ("l2",)
     formula: ClassVar[str] = r"\min_w\ \lVert x_w - x\rVert_2^2 + c\,f(x_w)"
     explanation: ClassVar[str] = (
@@ -102,9 +102,11 @@ class CW(Attack):
     def _every(self) -> int:
         return math.ceil(self.searches * self.steps / FRAMES)  # one of so many updates is yielded
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        self.check_threat(ball)
-        best = BoundarySearch(model, x0.detach(), goal, ball, rng, self.draws, kappa=self.kappa)
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
+        self.check_threat(threat)
+        best = BoundarySearch(model, x0.detach(), goal, threat, rng, self.draws, kappa=self.kappa)
         yield best.step(self.expected_frames - 1)
         if len(best.going()) == 0:
             return

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from explorer.attacks.gradient import degenerate
-from explorer.core import Ball, Goal, Step, use_generator
+from explorer.attacks.gradient import degenerate, gaussian
+from explorer.core import Ball, Goal, Step, ThreatModel, use_generator
 
 NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
 BEYOND = 0.1  # of the rest of the way a point goes beyond a crossing, which rounding could miss
@@ -158,9 +158,6 @@ def shortest(way: Tensor, need: Tensor, x: Tensor, norm: str) -> Tensor:
         full = more
 
 
-# Between a point that does not reach the goal and one that does
-
-
 def halfway(below: Tensor, above: Tensor) -> Tensor:
     """(n,1,1,1) the share of the way at which a bisection looks next."""
     return torch.full_like(below, 0.5).view(-1, 1, 1, 1)
@@ -199,11 +196,14 @@ class BoundaryWalk:
     model: nn.Module
     x0: Tensor
     goal: Goal
-    ball: Ball
+    threat: ThreatModel  # L2 or Linf
     rng: torch.Generator
     draws: int
+    stops: bool = False  # an image is done with its first success: the nearest does not count
 
     def __post_init__(self) -> None:
+        assert isinstance(self.threat, Ball), "a boundary's distance is measured in a norm"
+        self.ball = self.threat
         n, device = len(self.x0), self.x0.device
         self.index = 0  # of the next step
         self.x, self.logits = self.x0, torch.zeros(n, 1, device=device)  # shown; logits from the first look on
@@ -228,8 +228,7 @@ class BoundaryWalk:
 
     def nudge(self, like: Tensor) -> Tensor:
         """A random step: NUDGE up or down for every pixel."""
-        noise = torch.randn(like.shape, generator=self.rng, device=self.rng.device, dtype=like.dtype)
-        return NUDGE * noise.sign().to(like.device)
+        return NUDGE * gaussian(like, self.rng).sign()
 
     def step(self, left: int) -> Step:
         """What is shown now; `left` more steps are to come at most."""
@@ -246,13 +245,8 @@ class BoundaryWalk:
             degenerate=degenerate,
             forwards=self.forwards,
             backwards=self.backwards,
-            minimal=self.minimal,
+            minimal=not self.stops,
         )
-
-    @property
-    def minimal(self) -> bool:
-        """Whether the nearest success counts."""
-        return True
 
     def reached(self) -> Tensor:
         """(N,) bool: what is shown is a success."""
@@ -265,7 +259,6 @@ class BoundarySearch(BoundaryWalk):
 
     kappa: float = 0.0  # a success is a margin above it
     eps: float | Tensor = math.inf  # points farther away neither count nor are they shown; a number or (N,)
-    stops: bool = False  # an image is done with its first success, not only with one at distance 0
 
     def __post_init__(self) -> None:
         """The first look, at the images themselves."""
@@ -313,10 +306,6 @@ class BoundarySearch(BoundaryWalk):
     def found(self) -> Tensor:
         """(N,) bool: has a success."""
         return self.best_distance.isfinite()
-
-    @property
-    def minimal(self) -> bool:
-        return not self.stops
 
     def done(self) -> Tensor:
         """(N,) bool: cannot come nearer, or need not."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.boundary import BoundarySearch, RivalsBySlope, halfway, leads, likeliest
 from explorer.attacks.gradient import degenerate, replace_degenerate
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
+from explorer.core import Attack, Goal, Step, ThreatModel, param
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS = 10  # how often in one search an image is asked whether it still gets better
@@ -102,9 +102,10 @@ class CW(Attack):
     def _every(self) -> int:
         return math.ceil(self.searches * self.steps / FRAMES)  # one of so many updates is yielded
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
-        assert isinstance(threat, Ball)
         best = BoundarySearch(model, x0.detach(), goal, threat, rng, self.draws, kappa=self.kappa)
         yield best.step(self.expected_frames - 1)
         if len(best.going()) == 0:

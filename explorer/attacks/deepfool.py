@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, likeliest, nearest, refine
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
+from explorer.core import Attack, Goal, Step, ThreatModel, param
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
@@ -88,12 +88,12 @@ class DeepFool(Attack):
         """Forward and backward passes of one image at most; fewer where the model has fewer classes."""
         return (self.steps * (2 * self.classes - 1) + 2) * self.draws
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
-        assert isinstance(threat, Ball)
-        x0 = x0.detach()
-        at = BoundaryWalk(model, x0, goal, threat, rng, self.draws)
-        rows, x, moved = at.everybody, x0.clone(), torch.zeros_like(x0)
+        at = BoundaryWalk(model, x0.detach(), goal, threat, rng, self.draws)
+        rows, x, moved = at.everybody, at.x0, torch.zeros_like(at.x0)
         rivals = sizes = at.everybody[:, None]
         for index in range(self.steps + 1):
             before, seen = (at.x, at.logits), at.linearize(x, rows, sloped=index < self.steps)
@@ -114,7 +114,7 @@ class DeepFool(Attack):
             rows, step, lost = rows[going], step[going], lost[going]
             if bool(lost.any()):
                 step = torch.where(lost.view(-1, 1, 1, 1), at.nudge(step), step)
-            start = x0[rows]
+            start = at.x0[rows]
             moved[rows] = torch.minimum(torch.maximum(moved[rows] + step, -start), 1 - start)
             x = (start + (1 + self.overshoot) * moved[rows]).clamp(0, 1)
 

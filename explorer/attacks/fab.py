@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from explorer.attacks.boundary import (
     nearest,
     shortest,
 )
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
+from explorer.core import Attack, Goal, Step, ThreatModel, param
 
 FRAMES = 120  # of all updates about this many are yielded
 START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
@@ -61,7 +61,7 @@ class FAB(Attack):
     (Step.degenerate), or the point would stay, it is a random step.
     """
 
-    budget: ClassVar[Literal["fixed", "minimal"]] = "minimal"
+    budget = "minimal"
     threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     stops: ClassVar[bool] = False  # whether an image leaves with its first result
     formula: ClassVar[str] = r"x \leftarrow (1-\alpha)\,(x + \eta\, d) + \alpha\,(x_0 + \eta\, d_0)"
@@ -130,9 +130,10 @@ class FAB(Attack):
         """Steps to come when so many runs have not begun: updates, the best of each run, the end of the search."""
         return runs * (self.steps // self._every + 1) + (self.search_steps > 0)
 
-    def walk(self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator) -> Iterator[Step]:
+    def walk(
+        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
+    ) -> Iterator[Step]:
         self.check_threat(threat)
-        assert isinstance(threat, Ball)
         best = BoundarySearch(model, x0.detach(), goal, threat, rng, self.draws, eps=threat.eps, stops=self.stops)
         runs = [start for start in self._starts(best) for _ in range(self.restarts)]
         yield best.step(self._left(len(runs)))
@@ -161,7 +162,7 @@ class FAB(Attack):
         if len(best.going()) == 0:
             return []
         rivals, lead, slopes = best.from_images(self.target_classes)
-        groups = torch.split(torch.arange(rivals.shape[1]), 1 if self.one_by_one else rivals.shape[1])
+        groups = torch.arange(rivals.shape[1]).split(1 if self.one_by_one else rivals.shape[1])
         planes = [nearest(lead[:, group], slopes[:, group], best.ball.norm) for group in groups]
         classes = [None if best.goal.is_targeted else rivals[:, group] for group in groups]
         return list(zip(classes, planes, strict=True))
@@ -245,6 +246,5 @@ class _Run:
         ahead = ahead.to(self.x.dtype).clamp(0, 1).view_as(self.x)
         stuck = plane.lost | (ahead == self.x).flatten(1).all(1)
         if bool(stuck.any()):
-            random = (self.x + self.best.nudge(self.x)).clamp(0, 1)
-            ahead = torch.where(stuck.view(-1, 1, 1, 1), random, ahead)
+            ahead = torch.where(stuck.view(-1, 1, 1, 1), (self.x + self.best.nudge(self.x)).clamp(0, 1), ahead)
         return ahead

@@ -44,7 +44,7 @@ def test_the_overview_names_every_command(cli):
         (["attack"], "needs --model"),
         (["attack", "--model", "cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
         (["attack", *MODEL, "--attack", "pdg"], "Did you mean 'pgd'?"),
-        (["attack", *MODEL, "--norm", "l3"], "norm must be one of linf, l2; got 'l3'."),
+        (["attack", *MODEL, "--norm", "l3"], "norm must be one of linf, l2, l1, l0; got 'l3'."),
         (["attack", *MODEL, "--eps", "8"], "Did you mean 8/255?"),
         (["attack", *MODEL, "--eps", "nan"], "eps must lie in"),
         (["attack", *MODEL, "--eps", "a lot"], "eps must be a number or a fraction"),

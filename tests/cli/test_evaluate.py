@@ -102,7 +102,7 @@ def test_clean_alone(cli, tiny):
         (["evaluate", "cifar10/tiny", "--set", "steps=3"], "belong to --attack"),
         (["evaluate", "cifar10/tiny", "--attack", "pgd", "--clean"], "not allowed with"),
         ([*ONE, "--eps", "8"], "Did you mean 8/255?"),
-        ([*ONE, "--norm", "l1"], "norm must be one of linf, l2"),
+        ([*ONE, "--norm", "l1"], "norm must be linf or l2 for PGD"),
         ([*ONE, "--n", "0"], "n must be a whole number in [1, 10000]; got '0'."),
         ([*ONE, "--n", "5000"], "data download cifar10"),
         ([*ONE, "--craft-on", "cifar10/nobody"], "Unknown model 'cifar10/nobody'"),

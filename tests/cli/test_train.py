@@ -29,8 +29,9 @@ def test_every_recipe_has_a_smoke_run_that_learns_and_exports(key, cli, training
     monkeypatch.setattr(Recipe, "smoke_images", 96)
     cls, spec = RECIPES[key], DATASETS[RECIPES[key].dataset]
     small = {"epochs": 3, "batch": 32, "width": 4, "selection_steps": 2}
-    names = {p.name for p in cls.params()}
-    more = [word for name, value in small.items() if name in names for word in ("--set", f"{name}={value}")]
+    least = {p.name: p.lo for p in cls.params()}
+    small = {name: max(value, least[name]) for name, value in small.items() if name in least}
+    more = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
     more += ["--precision", "float32"]
     said = cli("train", key, "--smoke", *more, "--out", tmp_path / "run", "--json", tmp_path / "done.json")
     assert said.code == 0, said.err

@@ -92,7 +92,7 @@ def test_a_target_by_number_or_name(target):
         ({"hyper": {1: 2}}, UnknownName, "hyper-parameter"),
         ({"attack": "fgsm", "hyper": {"steps": 3}}, UnknownName, "hyper-parameter of FGSM 'steps'"),
         ({"attack": "cw"}, InvalidValue, "norm must be l2 for .*; got 'linf'"),
-        ({"norm": "l1"}, InvalidValue, "norm must be one of linf, l2; got 'l1'"),
+        ({"norm": "l1"}, InvalidValue, "norm must be linf or l2 for PGD; got 'l1'"),
         ({"norm": None}, InvalidValue, "norm must be text"),
         ({"eps": 8}, InvalidValue, "Did you mean 8/255"),
         ({"eps": "8"}, InvalidValue, "Did you mean 8/255"),

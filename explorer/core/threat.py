@@ -118,6 +118,6 @@ def check_eps(name: str, eps: Any, least: float, limit: float, whole: bool = Fal
         if not is_number or not least <= value <= limit or (whole and value != int(value)):  # also catches NaN
             kind = "be a whole number of pixels in" if whole else "lie in"
             unit = " in pixel units" if name in ("linf", "l2", "l1") else ""
-            levels = name == "linf" and is_number and limit < value <= 255
+            levels = name in ("linf", "l2") and is_number and limit < value <= 255
             hint = f" Did you mean {value:g}/255?" if levels else ""
             raise InvalidValue(f"eps must {kind} [{least:g}, {limit:g}]{unit}; got {value!r}.{hint}")

@@ -41,7 +41,9 @@ def together(function: Callable[..., Any], *given: Any, world: int = 2, **enviro
     runs, answers = [], []
     for place in torchrun_environment(world):
         receiver, sender = _context.Pipe(duplex=False)
-        run = _context.Process(target=_call, args=(sender, os.environ | place | environment, function, given), daemon=True)
+        run = _context.Process(
+            target=_call, args=(sender, os.environ | place | environment, function, given), daemon=True
+        )
         run.start()
         sender.close()
         runs.append(run)

@@ -24,7 +24,9 @@ DOCS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.
 
 def readme_command(ending: str) -> str:
     """The one command of the README that makes an environment and ends like this."""
-    found = re.findall(rf"^python3 -m venv .*{re.escape(ending)}$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    found = re.findall(
+        rf"^python3 -m venv .*{re.escape(ending)}$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
     assert len(found) == 1, f"README.md must hold one command that ends in {ending!r}, found {len(found)}"
     return found[0]
 
@@ -47,7 +49,9 @@ def test_continuous_integration_runs_the_readmes_test_command():
     script = (ROOT / ".ci/run").read_text("utf-8")
     pattern = re.search(r"sed -n 's/(.+?)/\\1/p' README.md", script).group(1)
     expression = pattern.replace(r"\(", "(").replace(r"\)", ")")  # sed's groups to Python's
-    assert re.findall(expression, (ROOT / "README.md").read_text("utf-8"), re.MULTILINE) == [readme_command("-m pytest")]
+    assert re.findall(expression, (ROOT / "README.md").read_text("utf-8"), re.MULTILINE) == [
+        readme_command("-m pytest")
+    ]
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-slurm.txt"])
@@ -69,7 +73,9 @@ def test_every_link_in_the_documents_leads_somewhere(document):
 
 
 def test_the_changelog_knows_this_version():
-    assert re.search(rf"^## {re.escape(explorer.__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(explorer.__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
 
 
 def test_the_rooms_are_kept_apart():

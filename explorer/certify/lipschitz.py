@@ -18,6 +18,8 @@ def radii(logits: Tensor, slopes: Tensor) -> Tensor:
     logits = logits.double()
     answer = logits.argmax(1, keepdim=True)
     lead = logits.gather(1, answer) - logits  # (N, K)
-    found = lead / slopes[answer.squeeze(1)]  # 0 / 0 for the answer itself, and perhaps for a rival that ties with it for ever
+    found = (
+        lead / slopes[answer.squeeze(1)]
+    )  # 0 / 0 for the answer itself, and perhaps for a rival that ties with it for ever
     found = torch.where(lead > 0, found, 0.0)
     return found.scatter(1, answer, torch.inf).amin(1)

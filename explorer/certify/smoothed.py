@@ -273,14 +273,20 @@ def _certify_passes(sampler: VoteSampler, p: CertifyParams, true_label: int | No
     *selection, unselected = first.tolist()
     if true_label is not None and argmax(selection) != true_label:
         none = (0,) * num_classes
-        yield p.n0, (first, nothing), Certificate.from_votes(tuple(selection), none, unselected, skipped=True, **conditions)
+        yield (
+            p.n0,
+            (first, nothing),
+            Certificate.from_votes(tuple(selection), none, unselected, skipped=True, **conditions),
+        )
         return
     for done, second in sampler.votes(ESTIMATION, p.n):
         certificate = None
         if done == p.n:
             *estimation, unestimated = second.tolist()
             invalid = unselected + unestimated
-            certificate = Certificate.from_votes(tuple(selection), tuple(estimation), invalid, skipped=False, **conditions)
+            certificate = Certificate.from_votes(
+                tuple(selection), tuple(estimation), invalid, skipped=False, **conditions
+            )
         yield p.n0 + done, (first, second), certificate
 
 

@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FloatingPointError, MemoryError, RuntimeError) as failure:
         if isinstance(failure, RuntimeError) and not _out_of_memory(failure):
             raise
-        return _say(f"The computation failed: {str(failure).splitlines()[0] if str(failure) else 'out of memory'}.", FAILED)
+        return _say(
+            f"The computation failed: {str(failure).splitlines()[0] if str(failure) else 'out of memory'}.", FAILED
+        )
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

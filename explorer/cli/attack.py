@@ -31,7 +31,9 @@ LIMITS = Budget(passes=10_000_000, draws=512, frames=100_000)  # nobody else wai
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="show the attacks; with --attack, its hyper-parameters")
     parser.add_argument("--model", help="which model; `python -m explorer models` lists them")
-    parser.add_argument("--image", default="0", help="row of the bundled sample, or a picture file (default: %(default)s)")
+    parser.add_argument(
+        "--image", default="0", help="row of the bundled sample, or a picture file (default: %(default)s)"
+    )
     parser.add_argument("--label", help="what a picture file shows; without it, what the model takes it for")
     parser.add_argument("--attack", help="which attack (default: pgd)")
     parser.add_argument("--norm", help="of the allowed change: linf or l2 (default: linf, where the attack has it)")
@@ -39,8 +41,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--eps", help=f"its size, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2; an attack that "
         "looks for the smallest change takes none)",
     )  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
-    parser.add_argument("--target", metavar="CLASS", help="the class to reach, by name or number; without it any wrong one")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)"
+    )
+    parser.add_argument(
+        "--target", metavar="CLASS", help="the class to reach, by name or number; without it any wrong one"
+    )
     parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
     parser.add_argument(
         "--save", metavar="FILE.npz", help="write all arrays here, and their conditions to FILE.json; FILE.zip gets the "
@@ -56,7 +62,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     target = _save_target(options.save)
     card, key = zoo.card(options.model), options.attack or "pgd"
     if options.eps is not None and ATTACKS[key].budget == "minimal":
-        raise InvalidValue(f"--eps does not belong to {key}: it looks for the smallest change itself; got {options.eps!r}.")
+        raise InvalidValue(
+            f"--eps does not belong to {key}: it looks for the smallest change itself; got {options.eps!r}."
+        )
     norm = options.norm or ATTACKS[key].norms[0]
     engine = Engine(options.device)
     image, notes = _image(options.image, card.dataset, engine)

@@ -43,17 +43,22 @@ REPEATS = 7
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", nargs="?", help="which model (default: an untrained PreAct ResNet-18 of width 32), or: attacks, training"
+        "name",
+        nargs="?",
+        help="which model (default: an untrained PreAct ResNet-18 of width 32), or: attacks, training",
     )
     parser.add_argument(
-        "--repeats", help=f"how often each is timed; the median counts (default: {REPEATS}; of attacks, 1 or 3, as it says)"
+        "--repeats",
+        help=f"how often each is timed; the median counts (default: {REPEATS}; of attacks, 1 or 3, as it says)",
     )
     beside = parser.add_argument_group("bench attacks")
     beside.add_argument("--model", help=f"which model is attacked (default: {MODEL})")
     beside.add_argument("--images", help="how many test images (default: 8 to 200, by what the attack costs)")
     beside.add_argument("--only", metavar="A,B", help="these comparisons, or all of these attacks")
     beside.add_argument("--peers", metavar="A,B", help=f"these libraries of {', '.join(p.name for p in PEERS)}")
-    beside.add_argument("--minutes", help="most that a library may take for a round (default: 10; of the longest 30, of AutoAttack 120)")
+    beside.add_argument(
+        "--minutes", help="most that a library may take for a round (default: 10; of the longest 30, of AutoAttack 120)"
+    )
     beside.add_argument("--seed", help="of the first round; each further round takes the next (default: 0)")
 
 
@@ -71,7 +76,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     with console.bar(0, "repeats") as bar:
         rows = bench(options.name, device=choose(options.device), repeats=repeats, progress=_shown(bar))
     first = rows[0]
-    console.say(f"{first['model']} on {first['device']}, {first['threads']} threads, torch {first['torch']}, {repeats} repeats")
+    console.say(
+        f"{first['model']} on {first['device']}, {first['threads']} threads, torch {first['torch']}, {repeats} repeats"
+    )
     for row in rows:
         console.say(f"{row['what']}, batch {row['batch']}: {_numbers(row)}; load {_load(row['load'])}")
     return rows
@@ -82,7 +89,9 @@ def _training(repeats: int, options: argparse.Namespace, console: Console) -> An
     with console.bar(0, "repeats") as bar:
         rows = throughput(device=device, bf16=device.type == "cuda", repeats=repeats, progress=_shown(bar))
     first = rows[0]
-    console.say(f"{first['device']}, {first['threads']} threads, torch {first['torch']}, {first['precision']}, {repeats} repeats")
+    console.say(
+        f"{first['device']}, {first['threads']} threads, torch {first['torch']}, {first['precision']}, {repeats} repeats"
+    )
     for row in rows:
         low, high = row["ratio_range"]
         speeds = f"{row['images_per_second']:.1f} to {row['bare_images_per_second']:.1f} images a second"
@@ -121,7 +130,11 @@ def _attacks(options: argparse.Namespace, console: Console) -> Any:
     card = zoo.card(options.model or MODEL)
     changes = {
         field: whole(name, getattr(options, name), 1, limit)
-        for name, field, limit in (("images", "images", 10_000), ("repeats", "rounds", 1000), ("minutes", "minutes", 1440))
+        for name, field, limit in (
+            ("images", "images", 10_000),
+            ("repeats", "rounds", 1000),
+            ("minutes", "minutes", 1440),
+        )
         if getattr(options, name) is not None
     }
     selection = [replace(c, **changes) for c in chosen(_names(options.only))]
@@ -175,8 +188,20 @@ def _tell(comparison: dict[str, Any], console: Console) -> None:
     )
     minimal = comparison["minimal"]
     distances = ["mean", "median", "ours / theirs, mean and median where both succeed"] if minimal else []
-    head = ["library", "fooled", "same as ours", "outside", *distances, "forwards", "backwards", "seconds", "time, ours / theirs"]
-    console.table(head, [_cells(row, comparison["right"], minimal) for row in comparison["rows"] if "failed" not in row])
+    head = [
+        "library",
+        "fooled",
+        "same as ours",
+        "outside",
+        *distances,
+        "forwards",
+        "backwards",
+        "seconds",
+        "time, ours / theirs",
+    ]
+    console.table(
+        head, [_cells(row, comparison["right"], minimal) for row in comparison["rows"] if "failed" not in row]
+    )
     for row in comparison["rows"]:
         if "failed" in row:
             console.say(f"{row['library']} failed: {row['failed']}")

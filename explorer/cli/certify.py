@@ -81,13 +81,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alpha", help=f"how often a proof may fail (default: {p.alpha})")
     parser.add_argument("--images", default="500", help="how many test images (default: %(default)s)")
     parser.add_argument("--seed", help="of every draw, to repeat an earlier run (default: drawn anew, and recorded)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network that is certified")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the network that is certified"
+    )
     parser.add_argument("--sound", action="store_true", help="certificates that hold in floating point, too")
-    parser.add_argument("--resume", metavar="FILE", help="note each certificate in FILE, and go on from those that are there")
+    parser.add_argument(
+        "--resume", metavar="FILE", help="note each certificate in FILE, and go on from those that are there"
+    )
     parser.add_argument("--bench", action="store_true", help="measure the speed instead")
     parser.add_argument("--predict", action="store_true", help="PREDICT each image instead of certifying it")
-    parser.add_argument("--counts", action="store_true", help="with --predict: how often it is right, accurate, both, neither, or abstains")
-    parser.add_argument("--write", action="store_true", help="put the certified accuracies, or the counts, into the model's card")
+    parser.add_argument(
+        "--counts",
+        action="store_true",
+        help="with --predict: how often it is right, accurate, both, neither, or abstains",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="put the certified accuracies, or the counts, into the model's card"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
@@ -100,7 +110,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     images, chosen = images_of(card.dataset, whole("images", options.images, 1, 10_000))
     device = choose(options.device)
     with start(device) as ranks:
-        smoothed = Smoothed(zoo.load(card.name, device), values["sigma"], precision=options.precision, sound=options.sound)
+        smoothed = Smoothed(
+            zoo.load(card.name, device), values["sigma"], precision=options.precision, sound=options.sound
+        )
         place = _log_place(options.resume, ranks)
         if seed is None and place is not None:
             seed = RunLog.seed_of(place)
@@ -120,7 +132,11 @@ def _values(options: argparse.Namespace, card: zoo.Card, ns: Sequence[int]) -> F
         raise InvalidValue("--counts belongs to --predict, which is missing.")
     if options.write and options.predict and not options.counts:
         raise InvalidValue("--predict writes nothing into a card unless its answers are counted: add --counts.")
-    asked = {"sigma": options.sigma or card.sigma or CertifyParams.sigma, "n": ns[-1] if ns else options.n, "alpha": options.alpha}
+    asked = {
+        "sigma": options.sigma or card.sigma or CertifyParams.sigma,
+        "n": ns[-1] if ns else options.n,
+        "alpha": options.alpha,
+    }
     if not options.predict:
         asked["n0"] = options.n0
     cls = PredictParams if options.predict else CertifyParams
@@ -186,7 +202,14 @@ def _certify(task: _Task, log: RunLog | None) -> Facts:
         console.say(f"{len(log)} certificates are in {log.path} already; it goes on with the others.")
     with console.bar(len(images) * (values["n0"] + values["n"]), "draws", scale=True) as bar:
         many = certify_many(
-            task.smoothed, images.x, images.y, **task.call, seed=task.seed, ranks=task.ranks, log=log, progress=advance(bar)
+            task.smoothed,
+            images.x,
+            images.y,
+            **task.call,
+            seed=task.seed,
+            ranks=task.ranks,
+            log=log,
+            progress=advance(bar),
         )
         found = list(many)
     seconds = time.monotonic() - began + (0.0 if log is None else log.seconds)
@@ -268,7 +291,9 @@ def _predict(task: _Task) -> Facts:
     abstained = sum(p.label is None for p in found)
     low, high = wilson(right, len(found))
     facts = {"accuracy": right / len(found), "low": low, "high": high, "abstained": abstained}
-    console.say(f"{task.card.name}, smoothed: predicted right {interval(facts)}, abstained {percent(abstained / len(found))}")
+    console.say(
+        f"{task.card.name}, smoothed: predicted right {interval(facts)}, abstained {percent(abstained / len(found))}"
+    )
     console.say(
         f"sigma {values['sigma']:g}, n {values['n']:,}, alpha {values['alpha']:g}, seed {task.seed}, "
         f"{task.smoothed.precision}; {task.chosen}, {images.source}"
@@ -291,9 +316,14 @@ def _counts(task: _Task, ns: Sequence[int]) -> Facts:
             task.smoothed, images, ns, alpha=values["alpha"], seed=task.seed, chosen=task.chosen, ranks=task.ranks,
             progress=advance(bar),
         )  # fmt: skip
-    console.say(f"{task.card.name}, smoothed: what PREDICT says of {len(images)} images, each share with its 95 % interval")
+    console.say(
+        f"{task.card.name}, smoothed: what PREDICT says of {len(images)} images, each share with its 95 % interval"
+    )
     shares = [[m.outcomes[name] for name in OUTCOMES] for m in measures]
-    rows = [[f"{m.draws:,}", *(interval(one | {"accuracy": one["share"]}) for one in row)] for m, row in zip(measures, shares, strict=True)]
+    rows = [
+        [f"{m.draws:,}", *(interval(one | {"accuracy": one["share"]}) for one in row)]
+        for m, row in zip(measures, shares, strict=True)
+    ]
     console.table(["n", *OUTCOMES.values()], rows)
     first = measures[0]
     console.say(
@@ -314,9 +344,16 @@ def _bench(card: zoo.Card, values: Facts, options: argparse.Namespace, console: 
             zoo.load(card.name, choose(options.device)), values["sigma"], n, values["alpha"], precision=options.precision,
             progress=advance(bar),
         )  # fmt: skip
-    console.say(f"{card.name}, {n:,} draws of one image, {options.precision}, {found['device']}, {found['threads']} threads")
+    console.say(
+        f"{card.name}, {n:,} draws of one image, {options.precision}, {found['device']}, {found['threads']} threads"
+    )
     rows = [
-        [one["what"], f"{one['images_per_second']:,.0f}", f"{one['ratio']:.2f}", f"{one['cpu_ratio'] or float('nan'):.2f}"]
+        [
+            one["what"],
+            f"{one['images_per_second']:,.0f}",
+            f"{one['ratio']:.2f}",
+            f"{one['cpu_ratio'] or float('nan'):.2f}",
+        ]
         for one in found["rows"]
     ]
     console.table(["procedure", "noisy images per second", "ours is faster by", "by processor time"], rows)

@@ -17,7 +17,9 @@ from explorer.data import DATASETS, dataset, download, raw
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "download"), nargs="?", default="list", help="what to do (default: list)")
+    parser.add_argument(
+        "action", choices=("list", "download"), nargs="?", default="list", help="what to do (default: list)"
+    )
     parser.add_argument("name", nargs="?", help=f"which dataset to download: {', '.join(DATASETS)}")
 
 

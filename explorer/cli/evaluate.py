@@ -57,24 +57,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="which model; `python -m explorer models` lists them")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--standard", action="store_true", help="the standard measures (the default)")
-    what.add_argument("--clean", action="store_true", help="clean accuracy alone, on all test images unless --n is given")
-    what.add_argument("--adaptive", action="store_true", help="what a stochastic model must stand before it is called robust")
-    what.add_argument("--detection", action="store_true", help="can attacked images be told from clean ones by their features?")
     what.add_argument(
-        "--reports-settings", action="store_true", help="what the reports' tables ask of this model; with --write, what its card lacks"
+        "--clean", action="store_true", help="clean accuracy alone, on all test images unless --n is given"
     )
-    what.add_argument("--reports", action="store_true", help="without a model: the reports' tables beside what the cards hold")
+    what.add_argument(
+        "--adaptive", action="store_true", help="what a stochastic model must stand before it is called robust"
+    )
+    what.add_argument(
+        "--detection", action="store_true", help="can attacked images be told from clean ones by their features?"
+    )
+    what.add_argument(
+        "--reports-settings",
+        action="store_true",
+        help="what the reports' tables ask of this model; with --write, what its card lacks",
+    )
+    what.add_argument(
+        "--reports", action="store_true", help="without a model: the reports' tables beside what the cards hold"
+    )
     what.add_argument("--attack", help="one attack; `python -m explorer attack --list` shows them")
     parser.add_argument("--norm", help="of the attack: linf or l2 (default: linf, where the attack has it)")
-    parser.add_argument("--eps", help=f"of the attack, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyper-parameter of the attack")
+    parser.add_argument(
+        "--eps", help=f"of the attack, in pixel units (default: {EPS['linf']} for linf, {EPS['l2']} for l2)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyper-parameter of the attack"
+    )
     parser.add_argument("--craft-on", metavar="MODEL", help="with --attack: make the images on that model (transfer)")
     parser.add_argument(
         "--twin", action="append", default=[], metavar="MODEL",
         help="with --adaptive: also make the images on this deterministic model (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--n", help="how many test images an attack gets (default: 1000; 200 with --adaptive, 500 with --detection)")
-    parser.add_argument("--batch", default=str(BATCH), help="images at once (default: %(default)s); draws depend on it, too")
+    parser.add_argument(
+        "--n", help="how many test images an attack gets (default: 1000; 200 with --adaptive, 500 with --detection)"
+    )
+    parser.add_argument(
+        "--batch", default=str(BATCH), help="images at once (default: %(default)s); draws depend on it, too"
+    )
     parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32",
@@ -88,7 +106,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.reports:
         return _reports(options, console)
     if options.name is None or options.markdown:
-        raise InvalidValue("--markdown belongs to --reports." if options.name else "evaluate needs a model's name, or --reports.")
+        raise InvalidValue(
+            "--markdown belongs to --reports." if options.name else "evaluate needs a model's name, or --reports."
+        )
     card, device = zoo.card(options.name), choose(options.device)
     seed, bf16 = whole("seed", options.seed, 0, 2**53 - 1), options.precision == "bfloat16"
     if options.attack is None and options.craft_on:
@@ -116,7 +136,10 @@ def run(options: argparse.Namespace, console: Console) -> Any:
             work = partial(settings_measures, card.name, device=device, **asked)
         elif options.detection:
             norm = options.norm or "linf"
-            asked = {"attack": ATTACKS["pgd"].from_dict(settings(options.set)), "ball": Ball(norm, eps_of(norm, options.eps))}
+            asked = {
+                "attack": ATTACKS["pgd"].from_dict(settings(options.set)),
+                "ball": Ball(norm, eps_of(norm, options.eps)),
+            }
             work = partial(detection_measures, card.name, device=device, n=n or 500, **asked, **shared)
         else:
             asked = {"bf16": bf16, **shared} | ({} if n is None else {"n": n, "averaged_n": min(n, 500)})
@@ -126,7 +149,9 @@ def run(options: argparse.Namespace, console: Console) -> Any:
 
 def _reports(options: argparse.Namespace, console: Console) -> Any:
     if options.name is not None:
-        raise InvalidValue(f"--reports is about all models; got {options.name!r} besides. (--reports-settings measures one.)")
+        raise InvalidValue(
+            f"--reports is about all models; got {options.name!r} besides. (--reports-settings measures one.)"
+        )
     found = reports.result(zoo.cards())
     if options.markdown:
         console.say(reports.markdown(found))
@@ -240,7 +265,9 @@ def _time(measure: Measure) -> str:
 
 def _boundary_sentence(found: BoundaryMeasure) -> str:
     hyper = ", ".join(f"{name}={value}" for name, value in found.hyper.items())
-    made = "".join(f", {what}" for what in (found.source_model and f"made on {found.source_model}", found.variant) if what)
+    made = "".join(
+        f", {what}" for what in (found.source_model and f"made on {found.source_model}", found.variant) if what
+    )
     parts = [f"{percent(found.changed)} changed class", f"{found.chosen}, {found.data}", f"{found.seconds:.0f} s"]
     return f"{value(found.to_dict())}  n={found.n:,}  deepfool ({hyper}), l2{made}; {'; '.join(parts)}"
 

@@ -29,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all models")
     parser.add_argument("--again", action="store_true", help="also where a map is there already")
     parser.add_argument("--write", action="store_true", help="beside the model's card, to be shipped")
-    parser.add_argument("--background", action="store_true", help="the lowest priority, and what it is doing line by line")
+    parser.add_argument(
+        "--background", action="store_true", help="the lowest priority, and what it is doing line by line"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:

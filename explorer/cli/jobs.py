@@ -36,21 +36,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, nargs="?", default="list", help="what to do (default: %(default)s)")
     parser.add_argument("name", nargs="?", metavar="RECIPE|ID", help="submit: which recipe; else: which run")
     submit = parser.add_argument_group("submit")
-    submit.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
+    submit.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)"
+    )
     submit.add_argument("--model", metavar="NAME", help="what the zoo calls the model (default: DATASET/RECIPE-ID)")
     submit.add_argument("--title", help="what choosers call it (default: the recipe's title)")
     submit.add_argument("--summary", help="one line of what it is, for tables (default: the recipe's)")
-    submit.add_argument("--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works")
+    submit.add_argument(
+        "--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works"
+    )
     submit.add_argument("--limit", metavar="N", help="use only so many training images")
     submit.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the passes (default: %(default)s)")
     submit.add_argument(
-        "--processes", metavar="N", help="train with so many, one GPU each (default: 1; with --slurm all GPUs of all nodes)"
+        "--processes",
+        metavar="N",
+        help="train with so many, one GPU each (default: 1; with --slurm all GPUs of all nodes)",
     )
     submit.add_argument("--threads", metavar="N", help="CPU threads of each process (default: all cores)")
     submit.add_argument("--slurm", action="store_true", help="on the Slurm cluster that this computer submits to")
-    cluster = parser.add_argument_group("submit --slurm", "what to ask the cluster for; the run's folder must be seen by all nodes")
+    cluster = parser.add_argument_group(
+        "submit --slurm", "what to ask the cluster for; the run's folder must be seen by all nodes"
+    )
     for p in Options.params():
-        cluster.add_argument(f"--{p.name}", metavar="N" if p.kind is int else "WORD", help=f"{p.label}. {p.help}".rstrip(". "))
+        cluster.add_argument(
+            f"--{p.name}", metavar="N" if p.kind is int else "WORD", help=f"{p.label}. {p.help}".rstrip(". ")
+        )
     parser.add_argument("--follow", action="store_true", help="logs: go on until the run ends")
     parser.add_argument("--last", default="200", metavar="N", help="logs: how many lines (default: %(default)s)")
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
@@ -115,7 +125,9 @@ def _show(one: Run, options: argparse.Namespace, console: Console) -> Any:
             if value not in (None, {}, ""):
                 console.say(f"{key:<14} {_plain(value)}")
     for entry in _epochs(one):
-        scores = ", ".join(f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy", "certified") if key in entry)
+        scores = ", ".join(
+            f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy", "certified") if key in entry
+        )
         console.say(f"epoch {entry.get('epoch')}  loss {entry.get('loss', 0):.3f}  held-out: {scores}")
     return found
 
@@ -204,7 +216,13 @@ def left(state: State) -> str:
     seconds = state.progress.get("left")
     if not isinstance(seconds, (int, float)):
         return "-"
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _epochs(one: Run) -> list[dict[str, Any]]:

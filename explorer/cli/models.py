@@ -31,7 +31,9 @@ from explorer.models import zoo
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="NAME", help="one model, as the list names it; or: add NAME")
-    parser.add_argument("--markdown", action="store_true", help="the list as the README's table, or one model's measures")
+    parser.add_argument(
+        "--markdown", action="store_true", help="the list as the README's table, or one model's measures"
+    )
     adding = parser.add_argument_group("with add")
     adding.add_argument("--architecture", help="torchvision:NAME, timm:NAME or package.module:factory")
     adding.add_argument("--weights", metavar="FILE", help="a safetensors file of its state_dict")
@@ -64,7 +66,10 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.markdown:
         console.say(tables.markdown(cards))
         return [asdict(card) for card in cards]
-    rows = [[c.name, c.title, f"{c.parameters / 1e6:.2f} M", clean(c), c.precision, f"{c.bytes / 2**20:.1f} MiB"] for c in cards]
+    rows = [
+        [c.name, c.title, f"{c.parameters / 1e6:.2f} M", clean(c), c.precision, f"{c.bytes / 2**20:.1f} MiB"]
+        for c in cards
+    ]
     console.table(["name", "title", "parameters", "clean accuracy", "stored as", "size"], rows)
     return [asdict(card) for card in cards]
 
@@ -90,10 +95,14 @@ def _add(options: argparse.Namespace, console: Console) -> Any:
         std=std,
         size=size,
         title=options.title,
-        command=" ".join(["python -m explorer models add", options.words[1], *words, *([f"--size {size}"] if size else [])]),
+        command=" ".join(
+            ["python -m explorer models add", options.words[1], *words, *([f"--size {size}"] if size else [])]
+        ),
     )
     card = add(asked)
-    console.say(f"Added {card.name}: {card.parameters:,} parameters, {card.bytes / 2**20:.1f} MiB, {zoo.card_path(card.name)}.")
+    console.say(
+        f"Added {card.name}: {card.parameters:,} parameters, {card.bytes / 2**20:.1f} MiB, {zoo.card_path(card.name)}."
+    )
     console.say(f"Measure it: python -m explorer evaluate {card.name} --write")
     return asdict(card)
 
@@ -105,10 +114,14 @@ def _input(options: argparse.Namespace) -> tuple[list[float], list[float]]:
             raise InvalidValue("--range stands in place of --mean and --std.")
         ends = _numbers("range", options.range)
         if len(ends) != 2 or not ends[0] < ends[1]:
-            raise InvalidValue(f"range must be LOW,HIGH with LOW below HIGH, such as --range=-1,1; got {options.range!r}.")
+            raise InvalidValue(
+                f"range must be LOW,HIGH with LOW below HIGH, such as --range=-1,1; got {options.range!r}."
+            )
         return [ends[0] / (ends[0] - ends[1])], [1 / (ends[1] - ends[0])]
     if options.mean is None or options.std is None:
-        raise InvalidValue("models add needs --mean and --std, or --range LOW,HIGH: what the network wants of pixels in [0,1].")
+        raise InvalidValue(
+            "models add needs --mean and --std, or --range LOW,HIGH: what the network wants of pixels in [0,1]."
+        )
     return _numbers("mean", options.mean), _numbers("std", options.std)
 
 
@@ -132,7 +145,11 @@ def show(card: zoo.Card, console: Console) -> None:
         console.say(f"{key:<14} {_plain(value)}".rstrip())
     console.say("measures" if card.measures else "measures       none yet: `python -m explorer evaluate` makes them")
     for measure in card.measures:
-        conditions = {k: v for k, v in measure.items() if k not in ("kind", "accuracy", "auc", "low", "high") and v not in (None, "", {})}
+        conditions = {
+            k: v
+            for k, v in measure.items()
+            if k not in ("kind", "accuracy", "auc", "low", "high") and v not in (None, "", {})
+        }
         console.say(f"  {measure.get('kind', '')}: {tables.value(measure)}; {_plain(conditions)}")
 
 

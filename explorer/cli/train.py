@@ -41,13 +41,21 @@ JOINING = 60.0  # seconds that further processes wait for the first one to begin
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", help="which recipe; --list shows them")
     parser.add_argument("--list", action="store_true", help="show the recipes; with a recipe, its hyper-parameters")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)")
-    parser.add_argument("--out", metavar="FOLDER", help="where the run lives (default: among all runs, in EXPLORER_RUNS or ./runs)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)"
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="where the run lives (default: among all runs, in EXPLORER_RUNS or ./runs)"
+    )
     parser.add_argument("--name", help="what the zoo calls the model (default: DATASET/RECIPE, and the run's id)")
     parser.add_argument("--title", help="what choosers call it (default: the recipe's title)")
     parser.add_argument("--summary", help="one line of what it is, for tables (default: the recipe's)")
-    parser.add_argument("--export", metavar="FOLDER", help="where weights and card go (default: export/DATASET in the run's)")
-    parser.add_argument("--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works")
+    parser.add_argument(
+        "--export", metavar="FOLDER", help="where weights and card go (default: export/DATASET in the run's)"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works"
+    )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto",
         help="of the passes; auto: bfloat16 where the device computes in it, else float32 (default: %(default)s)",
@@ -59,7 +67,12 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         return _list(options.recipe, console)
     words = {"name": options.name, "title": options.title, "summary": options.summary}
     spec = Spec(
-        options.recipe, settings(options.set), device=options.device, precision=options.precision, smoke=options.smoke, **words
+        options.recipe,
+        settings(options.set),
+        device=options.device,
+        precision=options.precision,
+        smoke=options.smoke,
+        **words,
     ).checked()
     recipe = spec.build()
     name, target = options.name, Path(options.export) if options.export else None
@@ -84,14 +97,21 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if card is None:  # of several processes the first one exports, and says so
         return None
     best = result.history[result.best_epoch - 1]
-    scores = ", ".join(f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy", "certified") if key in best)
+    scores = ", ".join(
+        f"{key} {percent(best[key])}" for key in ("clean", "robust", "noisy", "certified") if key in best
+    )
     kept = f"kept epoch {result.best_epoch} of {recipe.epochs}: {scores} of {result.held_out} held-out images"
     target = target or held.folder / "export" / recipe.dataset
     console.say(f"Trained {card.name} in {result.seconds:.0f} s; {kept}.")
     if result.warning:
         console.say(result.warning)
     console.say(f"Exported {target / card.file} ({card.bytes / 2**20:.1f} MiB, {card.precision}) and its card.")
-    return {"card": asdict(card), "folder": str(held.folder), "export": str(target), "run": held.id if held.store else None}
+    return {
+        "card": asdict(card),
+        "folder": str(held.folder),
+        "export": str(target),
+        "run": held.id if held.store else None,
+    }
 
 
 def _held(out: str | None, spec: Spec) -> Run:

@@ -98,7 +98,11 @@ class Best:
         better = self._better(step)
         if bool(better.any()):
             self.shared = step.shared
-            self.x[better], self.success[better], self.loss[better] = step.x[better], step.reached[better], step.loss[better]
+            self.x[better], self.success[better], self.loss[better] = (
+                step.x[better],
+                step.reached[better],
+                step.loss[better],
+            )
             beside = better.to(self.distance.device)  # float64, so perhaps not on the model's device
             self.distance[beside] = step.distance[beside]
             if self.theta is not None and step.theta is not None:
@@ -131,7 +135,9 @@ class Best:
             raise FloatingPointError("the attack produced pixels that are not finite")
         last = self.last
         spent = last.forwards, last.backwards
-        return Outcome(self.x, self.success, self.distance, self.loss, *spent, self.degenerate_share, self.shared, self.theta)
+        return Outcome(
+            self.x, self.success, self.distance, self.loss, *spent, self.degenerate_share, self.shared, self.theta
+        )
 
 
 def run(walk: Iterable[Step], goal: Goal, minimal: bool | None = None) -> Outcome:

@@ -20,7 +20,11 @@ class LazyPixels:
     """
 
     def __init__(
-        self, count: int, shape: tuple[int, int, int], decode: Callable[[int], np.ndarray], keep: Callable[[Tensor], None]
+        self,
+        count: int,
+        shape: tuple[int, int, int],
+        decode: Callable[[int], np.ndarray],
+        keep: Callable[[Tensor], None],
     ):
         """`decode` gives (C,H,W) uint8 of one row; what it raises reaches whoever asks next."""
         self.shape = (count, *shape)

@@ -29,7 +29,9 @@ class Fashion(Recipe, lr=0.05, label_smoothing=0.0):
     def architecture(self) -> tuple[str, dict[str, Any]]:
         widths = self.hidden.split("-")
         if not all(width.isdecimal() and 1 <= int(width) <= 4096 for width in widths):
-            raise InvalidValue(f'hidden must be numbers of units in [1, 4096] such as "100" or "500-150"; got {self.hidden!r}.')
+            raise InvalidValue(
+                f'hidden must be numbers of units in [1, 4096] such as "100" or "500-150"; got {self.hidden!r}.'
+            )
         return "mlp", {"hidden": [int(width) for width in widths]}
 
 

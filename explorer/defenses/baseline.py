@@ -10,7 +10,9 @@ from explorer.defenses import RECIPES
 from explorer.defenses.recipe import Recipe
 
 
-@RECIPES.register("baseline", title="Baseline", group="no defence", summary="Cross-entropy on clean images; no defence at all.")
+@RECIPES.register(
+    "baseline", title="Baseline", group="no defence", summary="Cross-entropy on clean images; no defence at all."
+)
 @dataclass(frozen=True)
 class Baseline(Recipe, epochs=40):
     """Cross-entropy with flips and crops."""

@@ -95,7 +95,12 @@ class Contrastive(Recipe, epochs=3, lr=0.05, start="cifar10/baseline"):
 )
 @dataclass(frozen=True)
 class ContrastiveAdversarial(
-    AdversarialRecipe, epochs=3, lr=0.05, finish_steps=2, finish_share=0.34, start="cifar10/pgd-linf",
+    AdversarialRecipe,
+    epochs=3,
+    lr=0.05,
+    finish_steps=2,
+    finish_share=0.34,
+    start="cifar10/pgd-linf",
 ):
     """Cross-entropy on attacked images + lambda * contrastive loss on all pairs of a clean and an attacked image.
 

@@ -94,9 +94,13 @@ class DeepDefense(FashionDefence, lr=0.01):
 
     weight: float = param(3.0, "weight", lo=0.0, hi=1000.0, help="Of the distances (lambda).")
     right_rate: float = param(25.0, "rate, right", lo=0.0, hi=1000.0, help="How soon a distance is long enough (c).")
-    wrong_rate: float = param(5.0, "rate, wrong", lo=0.0, hi=1000.0, help="How fast a wrong image's distance grows dear (d).")
+    wrong_rate: float = param(
+        5.0, "rate, wrong", lo=0.0, hi=1000.0, help="How fast a wrong image's distance grows dear (d)."
+    )
     steps: int = param(STEPS, "DeepFool steps", lo=1, hi=50, help="How often each image is moved at most.")
-    overshoot: float = param(OVERSHOOT, "overshoot", lo=0.0, hi=1.0, help="How far beyond the boundary, relative to the way.")
+    overshoot: float = param(
+        OVERSHOOT, "overshoot", lo=0.0, hi=1.0, help="How far beyond the boundary, relative to the way."
+    )
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         logits = model(x)

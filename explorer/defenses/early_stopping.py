@@ -43,10 +43,16 @@ class EarlyStopping(OnResNet, start="cifar10/baseline"):
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2, "start": ""}
 
-    epochs: int = param(12, "epochs at most", lo=1, hi=1000, help="Passes over the training images, if nothing ends them.")
-    lr: float = param(0.05, "learning rate", lo=1e-5, hi=10.0, help="Of the first half; then a tenth, then a hundredth.")
+    epochs: int = param(
+        12, "epochs at most", lo=1, hi=1000, help="Passes over the training images, if nothing ends them."
+    )
+    lr: float = param(
+        0.05, "learning rate", lo=1e-5, hi=10.0, help="Of the first half; then a tenth, then a hundredth."
+    )
     warmup: float = param(0.02, "warm-up share", lo=0.0, hi=0.5, help="Share of all updates until the rate is reached.")
-    patience: int = param(2, "patience", lo=1, hi=1000, unit="epochs", help="Epochs without a new best that end the run.")
+    patience: int = param(
+        2, "patience", lo=1, hi=1000, unit="epochs", help="Epochs without a new best that end the run."
+    )
 
     def learning_rate(self, update: int, updates: int) -> float:
         rising = min((update + 1) / max(self.warmup * updates, 1e-9), 1.0)

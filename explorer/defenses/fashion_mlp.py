@@ -27,4 +27,3 @@ class FashionMlp(Fashion, epochs=10, weight_decay=2e-3):
         r"A network of one hidden layer sees all 784 pixels at once and learns by the cross-entropy $L$ alone. It is small "
         r"enough to be trained in a minute, and what the two defences that go on from it are compared with."
     )
-

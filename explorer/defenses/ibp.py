@@ -48,10 +48,16 @@ class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, 
         r"of the plain loss, shrinks in the course of the run; intervals are wide guesses at first, and training makes them narrow."
     )
 
-    eps: float = param(0.1, "eps", lo=0.0, hi=1.0, unit="pixel range", help="Radius in Linf whose pictures are bounded, at the end.")
+    eps: float = param(
+        0.1, "eps", lo=0.0, hi=1.0, unit="pixel range", help="Radius in Linf whose pictures are bounded, at the end."
+    )
     kappa: float = param(0.5, "kappa", lo=0.0, hi=1.0, help="Weight of the plain loss at the end; 1 at first.")
-    clean: float = param(0.05, "clean share", lo=0.0, hi=1.0, help="Share of the epochs before the bounds' loss sets in.")
-    ramp: float = param(0.5, "ramp share", lo=0.01, hi=1.0, help="Share of the epochs in which eps and kappa move to their ends.")
+    clean: float = param(
+        0.05, "clean share", lo=0.0, hi=1.0, help="Share of the epochs before the bounds' loss sets in."
+    )
+    ramp: float = param(
+        0.5, "ramp share", lo=0.01, hi=1.0, help="Share of the epochs in which eps and kappa move to their ends."
+    )
     channels: str = param("24-48", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
     hidden: int = param(128, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
 
@@ -70,7 +76,9 @@ class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, 
         share = self.moved(epoch)
         if share == 0:
             return plain
-        worst = -margins(model, *around(x, share * self.eps), y)  # (N, K) the logits up to a shift of all, which is no matter
+        worst = -margins(
+            model, *around(x, share * self.eps), y
+        )  # (N, K) the logits up to a shift of all, which is no matter
         weight = 1 - share * (1 - self.kappa)
         return weight * plain + (1 - weight) * self.cross_entropy(worst, y)
 

@@ -40,7 +40,9 @@ def pgd_images(
     No forward pass beyond the gradients'.
     """
     region = ball.around(x)
-    return projected_ascent(region.sample(rng), region, ball, steps, rel_step, lambda at: input_gradient(model, at, y, rng))
+    return projected_ascent(
+        region.sample(rng), region, ball, steps, rel_step, lambda at: input_gradient(model, at, y, rng)
+    )
 
 
 def projected_ascent(
@@ -52,16 +54,12 @@ def projected_ascent(
     return start
 
 
-def input_gradient(
-    model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, kind: LossName = "ce"
-) -> Tensor:
+def input_gradient(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, kind: LossName = "ce") -> Tensor:
     """Gradient of a goal's loss at x (N,C,H,W), each image's up to scale; see `input_vjp`."""
     return input_vjp(model, x, lambda logits: Goal.untargeted(y).logit_grad(logits, kind), rng)
 
 
-def input_vjp(
-    model: Classifier, x: Tensor, logit_grad: Callable[[Tensor], Tensor], rng: torch.Generator
-) -> Tensor:
+def input_vjp(model: Classifier, x: Tensor, logit_grad: Callable[[Tensor], Tensor], rng: torch.Generator) -> Tensor:
     """(N,C,H,W) gradient at x of the loss whose gradient by the float32 logits (N,K) is `logit_grad` of them.
 
     A vector-Jacobian product, in eval mode; running statistics and parameter gradients stay untouched.

@@ -68,7 +68,12 @@ class AttackedLeNet(OnLeNet, AdversarialRecipe, epochs=15, eps=EPS):
     smoke = OnLeNet.smoke | {"inner_steps": 1, "selection_steps": 2}
 
     alpha: float = param(
-        ALPHA, "shortest step", lo=1e-4, hi=1.0, unit="pixel range", help="Of PGD; longer where few steps could not cross the ball."
+        ALPHA,
+        "shortest step",
+        lo=1e-4,
+        hi=1.0,
+        unit="pixel range",
+        help="Of PGD; longer where few steps could not cross the ball.",
     )
     inner_steps: int = param(5, "inner steps", lo=1, hi=50, help="PGD steps before every update.")
 
@@ -123,7 +128,11 @@ class LeNetInNorms(OnLeNet, SeveralNorms, epochs=15, eps=EPS, eps_l2=EPS_L2, inn
         help="Of PGD in Linf; longer where few steps could not cross the ball.",
     )  # fmt: skip
     alpha_l2: float = param(
-        ALPHA_L2, "shortest L2 step", lo=1e-3, hi=10.0, help="Of PGD in L2; longer where few steps could not cross the ball."
+        ALPHA_L2,
+        "shortest L2 step",
+        lo=1e-3,
+        hi=10.0,
+        help="Of PGD in L2; longer where few steps could not cross the ball.",
     )
 
     def lengths(self) -> tuple[float, float]:

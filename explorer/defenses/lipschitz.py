@@ -49,10 +49,17 @@ class Lipschitz(Recipe, epochs=15, lr=0.01, weight_decay=0.0, label_smoothing=0.
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1, "width": 16, "depths": "1-1"}
 
     radius: float = param(
-        RADIUS, "radius", lo=0.0, hi=10.0, unit="pixel range", help="In L2, that the true class's lead is asked to be worth (rho)."
+        RADIUS,
+        "radius",
+        lo=0.0,
+        hi=10.0,
+        unit="pixel range",
+        help="In L2, that the true class's lead is asked to be worth (rho).",
     )
     temperature: float = param(0.25, "temperature", lo=0.001, hi=10.0, help="Below 1, leads count as more decided (t).")
-    width: int = param(32, "width", lo=16, hi=128, unit="channels", help="Channels of the first stage, at half the resolution.")
+    width: int = param(
+        32, "width", lo=16, hi=128, unit="channels", help="Channels of the first stage, at half the resolution."
+    )
     depths: str = param("4-3", "depths", help='Layers of each stage, as "5-4".')
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

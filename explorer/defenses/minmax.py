@@ -44,7 +44,11 @@ class MinMax(FineTuned, InBothNorms, epochs=2):
     smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
     gamma: float = param(
-        1.0, "pull to equal weights", lo=1e-3, hi=1000.0, help="Losses that differ by this much or more: only the larger counts."
+        1.0,
+        "pull to equal weights",
+        lo=1e-3,
+        hi=1000.0,
+        help="Losses that differ by this much or more: only the larger counts.",
     )
 
     def weights(self, losses: Tensor) -> Tensor:

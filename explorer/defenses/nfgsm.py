@@ -33,4 +33,3 @@ class Nfgsm(OnResNet, epochs=12, width=16):
         r"keep it from that. Each update costs two passes, where PGD with ten steps costs eleven."
     )
     smoke = {"epochs": 1, "width": 8, "selection_steps": 2}
-

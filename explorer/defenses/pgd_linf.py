@@ -29,4 +29,3 @@ class PgdLinf(OnResNet, epochs=9, lr=0.1, warmup=0.15, finish_steps=2, finish_sh
         r"approached: by one step from a noisy start (N-FGSM: cheap, and not held inside the ball) or by several PGD steps (dearer)."
     )
     smoke = {"epochs": 1, "width": 8, "start": ""}
-

@@ -32,7 +32,9 @@ class Randomized(AdversarialRecipe):
         r"small change. What one lucky or unlucky draw says means little: an attack has to average over draws, and so does a verdict."
     )
 
-    noise: float = param(0.1, "noise", lo=0.0, hi=1.0, unit="pixel range", step=0.01, help="Standard deviation of the noise.")
+    noise: float = param(
+        0.1, "noise", lo=0.0, hi=1.0, unit="pixel range", step=0.01, help="Standard deviation of the noise."
+    )
 
     def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
         """As in all adversarial training, but verdicts are means over draws, on noise that the attack has not seen."""
@@ -40,7 +42,9 @@ class Randomized(AdversarialRecipe):
         attacked = []
         for images, labels in zip(x[half].split(250), y[half].split(250), strict=True):
             ball = Ball("linf", self.eps)
-            attacked.append(pgd_images(model, images, labels, ball, self.selection_steps, 2.5 / self.selection_steps, rng))
+            attacked.append(
+                pgd_images(model, images, labels, ball, self.selection_steps, 2.5 / self.selection_steps, rng)
+            )
         robust = voted_accuracy(model, torch.cat(attacked), y[half], rng)
         return {"clean": voted_accuracy(model, x, y, rng), "robust": robust, "score": robust}
 

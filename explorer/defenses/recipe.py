@@ -56,9 +56,7 @@ class Recipe(Hyper):
 
     # One update.
 
-    def training_inputs(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0
-    ) -> Tensor:
+    def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         """(N,C,H,W) what the loss shows the model in place of x: attacked or noisy images, by default x itself."""
         return x
 

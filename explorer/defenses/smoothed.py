@@ -41,7 +41,9 @@ class Noisy(Recipe, epochs=20, label_smoothing=0.0):
     consistency: float = param(
         0.0, "consistency", lo=0.0, hi=100.0, help="Weight of the copies' agreement (lambda); 0: plain noise training."
     )
-    entropy: float = param(0.5, "entropy weight", lo=0.0, hi=10.0, help="Weight of the mean prediction's entropy (eta).")
+    entropy: float = param(
+        0.5, "entropy weight", lo=0.0, hi=10.0, help="Weight of the mean prediction's entropy (eta)."
+    )
     width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

@@ -47,7 +47,13 @@ class Spectral(FineTuned, AdversarialRecipe, inner_steps=2):
 
     bound: float = param(1.5, "bound", lo=0.1, hi=100.0, help="Largest norm of a convolution (beta).")
     noise: float = param(
-        0.05, "noise", lo=0.0, hi=1.0, unit="pixel range", step=0.01, help="Standard deviation of the noise in training."
+        0.05,
+        "noise",
+        lo=0.0,
+        hi=1.0,
+        unit="pixel range",
+        step=0.01,
+        help="Standard deviation of the noise in training.",
     )
 
     def architecture(self) -> tuple[str, dict[str, Any]]:

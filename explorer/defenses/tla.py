@@ -97,7 +97,9 @@ class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
         return self.bank
 
     def passes(self, epoch: int) -> int:
-        return 3 + self.inner_steps_at(epoch)  # the last one is of three times the images; the bank's has no backward pass
+        return 3 + self.inner_steps_at(
+            epoch
+        )  # the last one is of three times the images; the bank's has no backward pass
 
     def loss(
         self,

@@ -54,7 +54,10 @@ class Trades(FineTuned, RobustRecipe, epochs=2):
         help="Steps that look for the largest disagreement: 2 keep the run short, the authors take 10.",
     )  # fmt: skip
     inner_start: str = param(
-        "uniform", "inner start", choices=STARTS, help="Where they begin: uniform in the ball, or normal noise of 0.001."
+        "uniform",
+        "inner start",
+        choices=STARTS,
+        help="Where they begin: uniform in the ball, or normal noise of 0.001.",
     )
 
     def passes(self, epoch: int) -> int:

@@ -22,7 +22,10 @@ from explorer.engine.smallest import PROBES, Search, next_eps
 from explorer.engine.tracing import Clock, made_on, picture
 from explorer.evaluation.verdict import round_to_8bit
 
-ATTACKERS = (("pgd", {"loss": "ce"}), ("pgd", {"loss": "margin"}))  # the second, if at all, where the first did not succeed
+ATTACKERS = (
+    ("pgd", {"loss": "ce"}),
+    ("pgd", {"loss": "margin"}),
+)  # the second, if at all, where the first did not succeed
 REL_STEP = 0.15
 WALK, JUDGE = 8, 9  # streams of randomness
 SURE = {"n": 10_000, "alpha": 1e-6}  # PREDICT once more before an alarm is raised

@@ -39,7 +39,9 @@ class BatchWalk:
     def __init__(self, model: Classifier, request: ManyRequest) -> None:
         self.model, self.request = model, request
         self.best = Best(request.is_minimal, by_loss=model.stochastic)
-        self.curve = Rows(request.one.frames)  # after each step, best so far: "margin", "distance", "reached", each (A,)
+        self.curve = Rows(
+            request.one.frames
+        )  # after each step, best so far: "margin", "distance", "reached", each (A,)
         self.logits: Tensor | None = None  # (A,K) at the best points
 
     def begin(self, x0: Tensor, labels: Tensor, clean: Verdict) -> None:

@@ -59,7 +59,9 @@ class ManyRequest(Request):
         made = dataclasses.replace(self, target=target, **chosen)
         known = len(made.candidates)
         if known < made.count:
-            raise InvalidValue(f"count must be at most {known} here: there are no more such pictures; got {made.count}.")
+            raise InvalidValue(
+                f"count must be at most {known} here: there are no more such pictures; got {made.count}."
+            )
         return dataclasses.replace(made, hyper=made.one.hyper, eps=made.one.eps, seed=made.one.seed)
 
     def _by_hand(self, spec: Dataset, target: int | None, most: int) -> dict[str, Any]:

@@ -80,7 +80,9 @@ class BatchResult:
     after: Predictions  # of `images`: as the attack saw them, and in the end on fresh looks
     fooled: np.ndarray  # (N,) bool; likewise
     distance: np.ndarray  # (N,) float64 in the attack's norm
-    shared: np.ndarray | None = field(default=None, kw_only=True)  # (C,H,W) the one change of all, if the attack looks for one
+    shared: np.ndarray | None = field(
+        default=None, kw_only=True
+    )  # (C,H,W) the one change of all, if the attack looks for one
     curve: Mapping[str, np.ndarray]  # (T,A) after each step, best so far: "margin", "distance", "reached"
     planned: int  # steps the finished walk will have
     seconds: float  # of computing

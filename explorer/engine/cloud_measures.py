@@ -37,10 +37,14 @@ class Measured:
     neighbours_before: np.ndarray  # (N,) class of most of the K nearest reference images, its own left out
     neighbours_after: np.ndarray  # (N,)
     silhouette: dict[str, Interval]  # "before", "after": mean over the attacked images, each among all reference images
-    scatter: dict[str, float]  # "before", "after": within/between, of all reference images, the attacked in their new place
+    scatter: dict[
+        str, float
+    ]  # "before", "after": within/between, of all reference images, the attacked in their new place
     among: dict[str, float] | None  # the same of the attacked images alone; None if they are of one class
     off_map: np.ndarray  # (N,) percentile of the gauge at the end, see `explorer.features.Gauge`
-    detections: dict[str, Detection | None]  # by DETECTORS: the images that fell against themselves before; None if none fell
+    detections: dict[
+        str, Detection | None
+    ]  # by DETECTORS: the images that fell against themselves before; None if none fell
 
 
 def measure(
@@ -63,7 +67,9 @@ def measure(
     yield None
     silhouette, scatter = {}, {}
     for name, points in (("before", clean), ("after", attacked)):
-        cloud, classes, mine = _among(reference.features.numpy(), reference.labels.numpy(), rows[at], points[at], labels[at])
+        cloud, classes, mine = _among(
+            reference.features.numpy(), reference.labels.numpy(), rows[at], points[at], labels[at]
+        )
         silhouette[name] = mean_interval(silhouettes(cloud, classes)[mine])
         scatter[name] = scatter_ratio(cloud, classes)
         yield None

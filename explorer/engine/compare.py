@@ -55,7 +55,9 @@ class CompareRequest(Request):
         for model in models:
             dataclasses.replace(attack, model=model).checked()  # refuses one of another dataset
         if self.craft == TRANSFER and attack.is_upload and attack.label is None:
-            raise InvalidValue("label must be known where one model's image is shown to others: say what your picture shows.")
+            raise InvalidValue(
+                "label must be known where one model's image is shown to others: say what your picture shows."
+            )
         return dataclasses.replace(self, models=models, attack=dataclasses.replace(attack, model=models[0]))
 
     @property
@@ -235,7 +237,9 @@ class _TransferLane:
         }
         for name, value in rows.items():
             if not bool(torch.isfinite(value).all()):
-                raise FloatingPointError(f"the {name} of {self.request.model} at steps {self._seen} to {end - 1} are not finite")
+                raise FloatingPointError(
+                    f"the {name} of {self.request.model} at steps {self._seen} to {end - 1} are not finite"
+                )
             self._rows[name].append(value.cpu().numpy())
         self._seen, self._trace = end, None
         self._seconds += time.perf_counter() - began
@@ -289,7 +293,9 @@ class _TransferLane:
         if self.map.plane is None:
             return None
         counts = len(trace) - 1 if self._result is None else self._result.best
-        return feature_path(self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
+        return feature_path(
+            self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts
+        )
 
     def _loss(self) -> str:
         return self.request.method.loss

@@ -16,7 +16,9 @@ from explorer.data.pictures import amplification, to_png
 from explorer.engine.request import AttackRequest, eps_text
 from explorer.engine.tracing import Result
 
-ARRAYS = {name: name for name in ("frames", "logits", "features", "loss", "linf", "l2", "reached")}  # of the trace, a row per frame
+ARRAYS = {
+    name: name for name in ("frames", "logits", "features", "loss", "linf", "l2", "reached")
+}  # of the trace, a row per frame
 ARRAYS |= {"stalled": "degenerate"}  # saved under the name that earlier files have
 GREY = 0.5  # "unchanged" in the picture of a perturbation
 DAY = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal walks make equal files

@@ -19,7 +19,9 @@ from explorer.engine.request import Budget
 from explorer.engine.tracing import FIRST_LOOK, Clock, timed
 
 
-def many_work(engine: Engine, request: ManyRequest, budget: Budget = MANY) -> Callable[[], Iterator[BatchResult | None]]:
+def many_work(
+    engine: Engine, request: ManyRequest, budget: Budget = MANY
+) -> Callable[[], Iterator[BatchResult | None]]:
     """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than `budget`."""
     asked = request.checked().within(budget)
     return lambda: timed(lambda clock: _work(engine, asked, clock))

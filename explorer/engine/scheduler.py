@@ -105,7 +105,9 @@ class Future(Generic[T]):
     def wait_for(self, accepts: Callable[[T], bool], timeout: float) -> bool:
         """True once there is an item that it `accepts`, or the work has finished; False if `timeout` seconds pass first."""
         with self._news:
-            return self._news.wait_for(lambda: self.finished or (self._latest is not None and accepts(self._latest)), timeout)
+            return self._news.wait_for(
+                lambda: self.finished or (self._latest is not None and accepts(self._latest)), timeout
+            )
 
     def events(self) -> Iterator[T]:
         """Items as they come; a slow reader misses some but never the last. Raises what made the work fail or stop."""
@@ -211,7 +213,9 @@ class Scheduler:
                 raise Busy("The engine has been closed: start the app again.")
             queue = self._queues.get(session, ())
             if sum(not job.future.cancelling for job in queue) >= JOBS_PER_SESSION:
-                raise Busy(f"You have {JOBS_PER_SESSION} runs under way or waiting already: wait for one, or cancel one.")
+                raise Busy(
+                    f"You have {JOBS_PER_SESSION} runs under way or waiting already: wait for one, or cancel one."
+                )
             if sum(map(len, self._queues.values())) >= QUEUE_LIMIT:
                 raise Busy(f"The device is busy: {QUEUE_LIMIT} runs are waiting. Try again in a moment.")
             future: Future[T] = Future(session, self._position, self._wake)

@@ -80,7 +80,9 @@ class Slice:
     predicted: np.ndarray  # (S,S) int16, rows across, columns along: the class of the largest mean probability
     probability: np.ndarray  # (S,S) float32, its probability, the mean over the draws
     loss: np.ndarray  # (S,S) float32: cross-entropy of the true class (target: minus its own), the mean over the draws
-    margin: np.ndarray  # (S,S) float32: log mean probability of the class to leave minus the best other; below 0: reached
+    margin: (
+        np.ndarray
+    )  # (S,S) float32: log mean probability of the class to leave minus the best other; below 0: reached
     cut: np.ndarray  # (S,S) float32, share of the pixel values that lay outside [0, 1]
     seen: np.ndarray  # (S,S) bool: looked at
     stride: int  # all points on this grid have been looked at; 1: all
@@ -135,7 +137,9 @@ def slice_work(
     direction = torch.from_numpy(adversarial.copy()).double() - x0
     across = sideways(direction, request.norm, plan.seed)
     if plan.draws > 1 and not zoo.card(request.model).stochastic:
-        raise InvalidValue(f"draws must be 1 for {request.model}, which says the same at every look; got {plan.draws!r}.")
+        raise InvalidValue(
+            f"draws must be 1 for {request.model}, which says the same at every look; got {plan.draws!r}."
+        )
     return lambda: timed(lambda clock: _work(engine, request, x0, direction, across, label, plan, clock))
 
 
@@ -187,7 +191,13 @@ def _work(
             return
 
 
-_VALUES = {"predicted": np.int16, "probability": np.float32, "loss": np.float32, "margin": np.float32, "cut": np.float32}
+_VALUES = {
+    "predicted": np.int16,
+    "probability": np.float32,
+    "loss": np.float32,
+    "margin": np.float32,
+    "cut": np.float32,
+}
 
 
 def _batches(plan: Plan) -> Iterator[tuple[int, np.ndarray, bool]]:

@@ -132,7 +132,9 @@ def _work(engine: Engine, request: AttackRequest, width: float, clock: Clock) ->
     search = Search(request, width, device=engine.description)
     limit, longest = SHARE * engine.deadline, 0.0
     while True:
-        search = dataclasses.replace(search, ended=_ending(search, clock.seconds + longest, limit), seconds=clock.seconds)
+        search = dataclasses.replace(
+            search, ended=_ending(search, clock.seconds + longest, limit), seconds=clock.seconds
+        )
         yield search
         if search.ended:
             return

@@ -74,7 +74,9 @@ def adaptive_measures(
     chosen = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
     clean = clean_accuracy(model, images, seed=seed, batch=batch, chosen=chosen, ranks=ranks, should_stop=should_stop)
     share = flip_rate(model, images, seed, batch, ranks)
-    yield replace(clean, variant="the images of these attacks", note=f"{clean.note}; {share:.1%} of single draws say otherwise")
+    yield replace(
+        clean, variant="the images of these attacks", note=f"{clean.note}; {share:.1%} of single draws say otherwise"
+    )
     held = []
     few = load(about.dataset, "test", max(len(images) // SLOW_SHARE, 1), data_seed, source)
     for test in _tests(model, device, twins, draws, queries, seed):

@@ -83,7 +83,13 @@ def comparisons() -> tuple[Comparison, ...]:
         ),
         Comparison("cw-5x100", ATTACKS["cw"](searches=5, steps=100), far, 16, 1, (Target("adv-lib", "passes", 0.5),)),
         Comparison(
-            "cw-9x1000", ATTACKS["cw"](searches=9, steps=1000), far, 8, 1, (Target("adv-lib", "passes", 0.5),), minutes=30
+            "cw-9x1000",
+            ATTACKS["cw"](searches=9, steps=1000),
+            far,
+            8,
+            1,
+            (Target("adv-lib", "passes", 0.5),),
+            minutes=30,
         ),
         Comparison(
             "apgd-ce-linf",
@@ -187,7 +193,9 @@ class _Run:
         counted, made = Counted(model, None if self.is_ours else minutes), []
 
         def work() -> None:
-            made.append(self.how(counted, x, y, setting) if self.is_ours else attacked(self.how, counted, x, y, setting))
+            made.append(
+                self.how(counted, x, y, setting) if self.is_ours else attacked(self.how, counted, x, y, setting)
+            )
             if not bool(torch.isfinite(made[0]).all()):
                 raise FloatingPointError("it returned pixels that are no numbers")
 

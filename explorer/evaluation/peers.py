@@ -471,9 +471,7 @@ def _al_apgd_t(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
     from adv_lib.attacks import apgd_targeted
 
     a, targets = s.attack, min(s.attack.target_classes, s.classes - 1)
-    return apgd_targeted(
-        model, x, y, s.ball.eps, s.order, n_iter=a.steps, n_restarts=a.restarts, num_targets=targets
-    )
+    return apgd_targeted(model, x, y, s.ball.eps, s.order, n_iter=a.steps, n_restarts=a.restarts, num_targets=targets)
 
 
 @_adapts("adv-lib", "fab", "linf", "l2")

@@ -74,7 +74,9 @@ def predict_measures(
         "note": _note(gold, ns, max_draws, smoothed.sound),
     }
     return [
-        _measure([predictions[at] for predictions, _ in found], gold, labels, conditions | {"draws": n, "verdict_draws": n})
+        _measure(
+            [predictions[at] for predictions, _ in found], gold, labels, conditions | {"draws": n, "verdict_draws": n}
+        )
         for at, n in enumerate(ns)
     ]
 

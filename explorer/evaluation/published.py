@@ -142,7 +142,9 @@ FASHION = Source(
     "Deng, Zhang, Zhao: Using regularization methods to tackle adversarial images classification problems, Brown University, 2019",
     "Fashion-MNIST, 10,000 test images; one hidden layer of 100 units, 10 epochs, then 5 more of each kind.",
 )
-FASHION_TABLE: Mapping[str, tuple[str, str, str, str, str]] = {  # accuracy, rho_2, accuracy at 0.2, 0.5, 1 eps of reference
+FASHION_TABLE: Mapping[
+    str, tuple[str, str, str, str, str]
+] = {  # accuracy, rho_2, accuracy at 0.2, 0.5, 1 eps of reference
     "fashion-mlp": ("87.38", "0.0392", "79.57", "63.26", "34.53"),
     "fashion-deepfool": ("88.13", "0.0436", "81.50", "68.31", "42.97"),
     "deep-defense": ("87.99", "0.0554", "82.74", "71.81", "50.88"),

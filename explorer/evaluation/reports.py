@@ -95,7 +95,9 @@ def in_turn(model: str) -> Ask:
 
 
 def _under(model: str, attacks: Attacks, norm: str, eps: float, draws: int) -> Ask:
-    return Ask(model, "white-box" if draws == 1 else "adaptive", attacks, {"norm": norm, "eps": eps, "source_model": None})
+    return Ask(
+        model, "white-box" if draws == 1 else "adaptive", attacks, {"norm": norm, "eps": eps, "source_model": None}
+    )
 
 
 RANDOM = ("cifar10/lwta", "cifar10/rat", "cifar10/lenet-rat")  # attacked naively and over draws
@@ -112,7 +114,11 @@ def tables() -> tuple[Table, ...]:
 
 
 def _slides() -> Iterator[Table]:
-    nets = {"none": ("baseline-dropout", "baseline"), "FGSM": ("fgsm-0.01", "fgsm", "nfgsm"), "PGD": ("pgd-linf", "pgd-l2")}
+    nets = {
+        "none": ("baseline-dropout", "baseline"),
+        "FGSM": ("fgsm-0.01", "fgsm", "nfgsm"),
+        "PGD": ("pgd-linf", "pgd-l2"),
+    }
     ours = {training: [f"cifar10/{net}" for net in names] for training, names in nets.items()}
     rows = [Row("No attack, no defence", published.SLIDES_CLEAN, tuple(map(clean, ours["none"])))]
     for (attack, training), numbers in published.SLIDES_TABLE.items():
@@ -120,7 +126,13 @@ def _slides() -> Iterator[Table]:
             asks = tuple(fgsm(net, eps) if attack == "FGSM" else pgd(net, "linf", eps) for net in ours[training])
             defence = "no defence" if training == "none" else f"trained on {training} images"
             rows.append(Row(f"{attack}, L∞ {eps:g}, {defence}", number, asks, fair=attack == "FGSM"))
-    yield Table("slides", "FGSM and PGD, without and with adversarial training", published.SLIDES, tuple(rows), (published.SLIDES_NOTE,))
+    yield Table(
+        "slides",
+        "FGSM and PGD, without and with adversarial training",
+        published.SLIDES,
+        tuple(rows),
+        (published.SLIDES_NOTE,),
+    )
 
 
 def _certified() -> Iterator[Table]:
@@ -133,13 +145,21 @@ def _certified() -> Iterator[Table]:
         )
         for sigma, (_, test) in published.UNDER_NOISE.items()
     ]
-    yield Table("noise", "Accuracy of the network itself on noisy images", published.REPORT, tuple(noisy), (published.UNDER_NOISE_NOTE,))
+    yield Table(
+        "noise",
+        "Accuracy of the network itself on noisy images",
+        published.REPORT,
+        tuple(noisy),
+        (published.UNDER_NOISE_NOTE,),
+    )
     for source in (published.REPORT, published.COHEN):
         rows = []
         for sigma in SIGMAS:
             for radius, share in zip(RADII, published.CERTIFIED[source.name][sigma], strict=True):
                 if share > 0:
-                    rows.append(Row(_at(sigma, radius), f"{100 * share:.0f}", _smoothed(sigma, "certified", eps=radius)))
+                    rows.append(
+                        Row(_at(sigma, radius), f"{100 * share:.0f}", _smoothed(sigma, "certified", eps=radius))
+                    )
         yield Table(f"certified-{source.name}", "Certified accuracy, L2", source, tuple(rows))
     rows = [
         Row(f"{method}: {_at(sigma, radius)}", number, _smoothed(sigma, "certified", eps=radius))
@@ -147,7 +167,9 @@ def _certified() -> Iterator[Table]:
         for radius, number in zip((0.0, *RADII), numbers, strict=False)
     ]
     notes = ("ACR and certified accuracy reward easy images: look at the whole curve, not at one radius.",)
-    yield Table("curves", "Certified accuracy, L2: whole curves of other networks", published.CURVES, tuple(rows), notes)
+    yield Table(
+        "curves", "Certified accuracy, L2: whole curves of other networks", published.CURVES, tuple(rows), notes
+    )
     rows = []
     for draws, p in published.PREDICT.items():
         for outcome, share in asdict(p).items():
@@ -182,7 +204,9 @@ def _lwta() -> Table:
         for (what, ours), number in zip(asks, numbers, strict=True):
             if number:
                 rows.append(Row(f"{what}: {who}", number, ours, fair=what == "natural" and "platform" not in who))
-    return Table("lwta", "Stochastic local winner-takes-all networks", published.REPORT, tuple(rows), (published.LWTA_NOTE,))
+    return Table(
+        "lwta", "Stochastic local winner-takes-all networks", published.REPORT, tuple(rows), (published.LWTA_NOTE,)
+    )
 
 
 def _lenet() -> Iterator[Table]:
@@ -215,19 +239,27 @@ def _fashion() -> Iterator[Table]:
         rows.append(Row(f"{title}: ρ₂", rho, (Ask(model, "rho_2", where=free), Ask(model, "rho_2"))))
         for share, number in zip(SHARES, attacked_numbers, strict=True):
             ask = Ask(model, "white-box", (("fgsm", {}),), {"eps_share": share})
-            rows.append(Row(f"{title}: FGS, {share:g} eps of reference", number, (ask,), fair=False))  # an eps each of its own
+            rows.append(
+                Row(f"{title}: FGS, {share:g} eps of reference", number, (ask,), fair=False)
+            )  # an eps each of its own
         where = free | {"source_model": None if model == VANILLA else VANILLA}
         names = dataset("fashion_mnist").classes
         for index, number in enumerate(published.FASHION_AUC[net]):
             kind = "white-box" if model == VANILLA else "transfer"
-            aucs.append(Row(f"{title} ({kind}): {names[index]}", number, (Ask(model, "class AUC", where=where, part=index),)))
-    yield Table("deep-defense", "Deep Defense on Fashion-MNIST", published.FASHION, tuple(rows), (published.FASHION_NOTE,))
+            aucs.append(
+                Row(f"{title} ({kind}): {names[index]}", number, (Ask(model, "class AUC", where=where, part=index),))
+            )
+    yield Table(
+        "deep-defense", "Deep Defense on Fashion-MNIST", published.FASHION, tuple(rows), (published.FASHION_NOTE,)
+    )
     notes = (published.FASHION_AUC_NOTE,)
     yield Table("auc", "Area under each class's ROC curve on DeepFool images", published.FASHION, tuple(aucs), notes)
 
 
 def _networks() -> Iterator[Table]:
-    ours = dict(zip(published.LINF_NETS, ("pgd-linf", "nfgsm", "nfgsm", "free", "trades", "pgd-linf", "tla"), strict=True))
+    ours = dict(
+        zip(published.LINF_NETS, ("pgd-linf", "nfgsm", "nfgsm", "free", "trades", "pgd-linf", "tla"), strict=True)
+    )
     rows = []
     for net, (natural, walked, strongest) in published.LINF_NETS.items():
         model = f"cifar10/{ours[net]}"

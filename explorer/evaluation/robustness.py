@@ -141,9 +141,7 @@ def robust_accuracy(
     )
 
 
-def accuracy_in_turn(
-    model: nn.Module, images: Images, attacks: Sequence[Attack], ball: Ball, **asked: Any
-) -> Measure:
+def accuracy_in_turn(model: nn.Module, images: Images, attacks: Sequence[Attack], ball: Ball, **asked: Any) -> Measure:
     """Share of images that stay right under all the `attacks`, each on the images that the ones before left standing.
 
     `asked` as for `robust_accuracy`. The measure's hyper-parameters are all attacks' together; it has no 8-bit accuracy,

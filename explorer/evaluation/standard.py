@@ -34,7 +34,11 @@ PLAIN = (  # from cheap to dear; each gives a card one number
     ("PGD-50, Linf 8/255", (("pgd", PGD),), LINF),
     ("PGD-50, L2 0.5", (("pgd", PGD),), L2),
 )
-IN_TURN = ("APGD-CE, then APGD-T, Linf 8/255", (("apgd-ce", {"early_stop": True}), ("apgd-t", {"early_stop": True})), LINF)
+IN_TURN = (
+    "APGD-CE, then APGD-T, Linf 8/255",
+    (("apgd-ce", {"early_stop": True}), ("apgd-t", {"early_stop": True})),
+    LINF,
+)
 DRAWN_PGD = ("PGD-20 over 20 draws, Linf 8/255", (("pgd", DRAWN),), LINF)
 AVERAGED = (  # of a stochastic model, whose single answers are noise: nothing leaves early within an attack
     ("FGSM over 20 draws, Linf 8/255", (("fgsm", {"draws": 20}),), LINF),
@@ -114,7 +118,9 @@ def _plain(stochastic: bool, thorough: bool) -> list[tuple[str, Any, Ball]]:
     if thorough:
         return list(PLAIN if stochastic else (*PLAIN, IN_TURN))
     once = {"restarts": 1}
-    return [(label, [(k, h | once if "restarts" in h else h) for k, h in attacks], ball) for label, attacks, ball in PLAIN]
+    return [
+        (label, [(k, h | once if "restarts" in h else h) for k, h in attacks], ball) for label, attacks, ball in PLAIN
+    ]
 
 
 def attacked(

@@ -72,7 +72,9 @@ class Shift:
     toward: np.ndarray  # (n,) int, each image's false class
     each: np.ndarray  # (n,) float64
     mean: Interval  # of `each`
-    others: Interval | None  # control: of each image's mean shift toward the remaining wrong classes; None if none remain
+    others: (
+        Interval | None
+    )  # control: of each image's mean shift toward the remaining wrong classes; None if none remain
 
 
 def shift(clean: Points, attacked: Points, own: np.ndarray, toward: np.ndarray, centers: Tensor) -> Shift:
@@ -291,7 +293,9 @@ def roc(negatives: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.nd
     cuts = np.unique(np.concatenate([negatives, positives]))[::-1]
 
     def shares(scores: np.ndarray) -> np.ndarray:
-        return np.concatenate([[0.0], (len(scores) - np.searchsorted(np.sort(scores), cuts, side="left")) / len(scores)])
+        return np.concatenate(
+            [[0.0], (len(scores) - np.searchsorted(np.sort(scores), cuts, side="left")) / len(scores)]
+        )
 
     return shares(negatives), shares(positives)
 

@@ -72,9 +72,7 @@ class Neighbours:
             raise InvalidValue(f"neighbours must be between 1 and {others}, the number of other points; got {k!r}.")
         asked = exact(features) - self._shift
         left_out = torch.full((len(asked),), -1) if rows is None else torch.as_tensor(rows).cpu()
-        parts = [
-            self._some(one, own, k) for one, own in zip(asked.split(CHUNK), left_out.split(CHUNK), strict=True)
-        ]
+        parts = [self._some(one, own, k) for one, own in zip(asked.split(CHUNK), left_out.split(CHUNK), strict=True)]
         if not parts:
             return asked.new_empty(0, k), torch.empty(0, k, dtype=torch.int64)
         return torch.cat([d for d, _ in parts]), torch.cat([i for _, i in parts])

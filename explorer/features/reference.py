@@ -180,7 +180,13 @@ def _read(file: Path, index: Tensor, key: str | None = None) -> Tensor | None:
         return None
     features = stored.get("features")
     same = torch.equal(stored.get("index", index[:0]), index)
-    if same and features is not None and features.ndim == 2 and len(features) == len(index) and bool(torch.isfinite(features).all()):
+    if (
+        same
+        and features is not None
+        and features.ndim == 2
+        and len(features) == len(index)
+        and bool(torch.isfinite(features).all())
+    ):
         return features.float()
     _log.warning("The stored features %s do not fit the reference images: they are computed again.", file.name)
     return None

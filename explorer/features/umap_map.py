@@ -69,7 +69,9 @@ class Embedding:
     centers: Tensor  # (K,D) float64, mean features of each class
     centroids: Tensor  # (K,2) float32, mean of each class's points on the map
     neighbours: Neighbours
-    facts: Mapping[str, Any] = field(default_factory=dict)  # "recipe" (its UmapSettings), trustworthiness, weights, versions
+    facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # "recipe" (its UmapSettings), trustworthiness, weights, versions
 
     @property
     def trustworthiness(self) -> float:
@@ -180,7 +182,9 @@ def _read(file: Path, name: str, weights: str, reference: Reference, neighbours:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise NoMap("damaged", f"The UMAP map {file.name} cannot be read: {_remedy(name)}.") from error
     if about.get("weights") != weights:
-        raise NoMap("stale", f"The UMAP map {file.name} was made with other weights than {name} has now: {_remedy(name)}.")
+        raise NoMap(
+            "stale", f"The UMAP map {file.name} was made with other weights than {name} has now: {_remedy(name)}."
+        )
     if not torch.equal(index, reference.index):
         raise NoMap("stale", f"The UMAP map {file.name} does not show the reference images of {name}: {_remedy(name)}.")
     labels, classes = reference.labels, reference.classes

@@ -89,7 +89,9 @@ class Guard:
         raise Refused("This is not the instructor's password." if given else "This needs the instructor's password.")
 
 
-def audit(root: Path, action: str, run: str | None, permit: Permit | None, app: bool, refused: str | None = None) -> None:
+def audit(
+    root: Path, action: str, run: str | None, permit: Permit | None, app: bool, refused: str | None = None
+) -> None:
     """One more line in `<root>/audit.jsonl`: what was asked for, and whether it was allowed. Never the password."""
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

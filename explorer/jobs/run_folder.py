@@ -193,7 +193,9 @@ class RunFolder:
         """Set aside room for the state; OSError if there is none."""
         path = self.folder / "reserve"
         if not path.exists():
-            write_atomically(path, secrets.token_bytes(RESERVE_BYTES))  # random: some file systems store zeros as nothing
+            write_atomically(
+                path, secrets.token_bytes(RESERVE_BYTES)
+            )  # random: some file systems store zeros as nothing
 
 
 @contextlib.contextmanager
@@ -203,7 +205,9 @@ def hold(lock: FileLock) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise InvalidValue(f"Another process has held the lock of {folder} for {LOCK_TIMEOUT_S:.0f} s; try again.") from error
+        raise InvalidValue(
+            f"Another process has held the lock of {folder} for {LOCK_TIMEOUT_S:.0f} s; try again."
+        ) from error
     except OSError as error:
         raise InvalidValue(f"The runs' folder {folder} cannot be written: {reason(error)}.") from error
     try:

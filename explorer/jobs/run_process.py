@@ -128,7 +128,9 @@ class RunProcess:
             self.signals.closing = True
             status, message = outcome_of(error)
             ending: dict[str, Any] = {"status": status, "message": message}
-            if status == "cancelled" and self.run.spec.place != "local" and not self.run.stopping:  # it was the cluster's doing
+            if (
+                status == "cancelled" and self.run.spec.place != "local" and not self.run.stopping
+            ):  # it was the cluster's doing
                 near = self.signals.near_limit
                 message = "It saved its state before its time limit." if near else "The cluster ended its processes."
                 # whether a job that was ended comes back, the cluster alone knows: `Slurm.ending` asks it

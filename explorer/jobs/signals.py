@@ -78,7 +78,9 @@ class StopSignals:
             self._first_at = now
             self.flag.set()
             threading.Thread(target=self._insist, name="insists on the stop", daemon=True).start()
-        elif (number == signal.SIGINT or now - self._first_at >= STOP_GRACE_S) and not self.closing:  # Ctrl-C twice; or late
+        elif (
+            number == signal.SIGINT or now - self._first_at >= STOP_GRACE_S
+        ) and not self.closing:  # Ctrl-C twice; or late
             raise Cancelled("It was stopped at once; it can go on from its last checkpoint.")
 
     def _on_warning(self, number: int, frame: object) -> None:

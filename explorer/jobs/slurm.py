@@ -112,7 +112,10 @@ class Slurm:
         if not found.over:
             return state.status, found.message
         status = "interrupted" if found.status == "lost" else found.status
-        return status, f"{found.message[:1].upper()}{found.message[1:]}; resume submits it again, to go on from the last checkpoint."
+        return (
+            status,
+            f"{found.message[:1].upper()}{found.message[1:]}; resume submits it again, to go on from the last checkpoint.",
+        )
 
     def stop(self, folder: Path, state: State, hard: bool) -> None:
         """SIGTERM to the job's processes, and SIGKILL after the cluster's KillWait; `hard`: again, and SIGKILL at once.
@@ -188,7 +191,9 @@ def check(spec: Spec) -> Options:
     """What is asked of the cluster for this run. Raises UnknownName, InvalidValue."""
     options = Options.from_dict(spec.cluster)
     if spec.processes % options.nodes:
-        raise InvalidValue(f"processes must be the same number on each of {options.nodes} nodes; got {spec.processes} in all.")
+        raise InvalidValue(
+            f"processes must be the same number on each of {options.nodes} nodes; got {spec.processes} in all."
+        )
     return options
 
 

@@ -85,9 +85,13 @@ def ask(*command: str) -> str:
     """What one of Slurm's commands says. Raises SlurmRefused where there is no Slurm, else SlurmSilent."""
     program = shutil.which(command[0])
     if program is None:
-        raise SlurmRefused(f"{command[0]} is not installed here: runs are submitted and looked after where Slurm's commands are.")
+        raise SlurmRefused(
+            f"{command[0]} is not installed here: runs are submitted and looked after where Slurm's commands are."
+        )
     try:
-        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [program, *command[1:]], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired as error:
         raise SlurmSilent(f"Slurm has not answered within {COMMAND_TIMEOUT_S:.0f} s") from error
     if done.returncode != 0:
@@ -114,7 +118,9 @@ def completion_facts(number: str | None, name: str) -> dict[str, str] | None:
     if number is None:
         return None
     try:
-        text = ask("sacct", "--completion", "--noheader", "--parsable2", f"--jobs={number}", "--format=JobName,State,ExitCode")
+        text = ask(
+            "sacct", "--completion", "--noheader", "--parsable2", f"--jobs={number}", "--format=JobName,State,ExitCode"
+        )
     except (SlurmSilent, SlurmRefused):  # the cluster keeps no such file, or not here
         return None
     lines = [line.split("|") for line in text.splitlines()]

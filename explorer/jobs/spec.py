@@ -48,20 +48,28 @@ class Spec:
             self._refuse(name, ok, f"one line of at most {MAX_TEXT} characters")
         for name in ("hyper", "cluster"):
             values = getattr(self, name)
-            self._refuse(name, isinstance(values, Mapping) and all(isinstance(n, str) for n in values), "names with values")
-        self._refuse("device", DEVICE.fullmatch(self.device) is not None, "auto, cpu, cuda, cuda:0 and the like, or mps")
+            self._refuse(
+                name, isinstance(values, Mapping) and all(isinstance(n, str) for n in values), "names with values"
+            )
+        self._refuse(
+            "device", DEVICE.fullmatch(self.device) is not None, "auto, cpu, cuda, cuda:0 and the like, or mps"
+        )
         self._refuse("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         self._refuse("place", self.place in PLACES, f"one of {', '.join(PLACES)}")
         self._refuse("processes", _whole(self.processes, 1, 1024), "a whole number in [1, 1024]")
         self._refuse("threads", self.threads is None or _whole(self.threads, 1, 1024), "a whole number in [1, 1024]")
-        self._refuse("limit", self.limit is None or _whole(self.limit, 1, 10**9), "a whole number of images, at least 1")
+        self._refuse(
+            "limit", self.limit is None or _whole(self.limit, 1, 10**9), "a whole number of images, at least 1"
+        )
         self._refuse("smoke", isinstance(self.smoke, bool), "true or false")
         for name in ("every", "created"):
             number = getattr(self, name)
             ok = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < 1e11
             self._refuse(name, ok or (name == "every" and number is None), "a number of seconds, at least 0")
         if self.processes > 1 and (self.device == "mps" or ":" in self.device):
-            raise InvalidValue(f"{self.processes} processes need device cuda (one GPU each) or cpu; got {self.device!r}.")
+            raise InvalidValue(
+                f"{self.processes} processes need device cuda (one GPU each) or cpu; got {self.device!r}."
+            )
 
     def _refuse(self, name: str, ok: bool, allowed: str) -> None:
         if not ok:

@@ -59,7 +59,10 @@ class Process:
         if self.here:
             try:
                 process = psutil.Process(self.pid)
-                return self.same(replace(Process.of(self.pid), host=self.host)) and process.status() != psutil.STATUS_ZOMBIE
+                return (
+                    self.same(replace(Process.of(self.pid), host=self.host))
+                    and process.status() != psutil.STATUS_ZOMBIE
+                )
             except psutil.Error:
                 return False
         if self.host == socket.gethostname():  # booted again since
@@ -100,7 +103,14 @@ class State:
         known = {f.name for f in fields(cls)} - {"progress"}
         if extra := sorted(values.keys() - known):
             raise ValueError(f"state.json knows no {extra[0]!r}")
-        kinds: dict[str, Any] = {"status": str, "message": str, "since": (int, float), "attempt": int, "order": int, "launches": int}
+        kinds: dict[str, Any] = {
+            "status": str,
+            "message": str,
+            "since": (int, float),
+            "attempt": int,
+            "order": int,
+            "launches": int,
+        }
         kinds |= dict.fromkeys(("device", "job", "model"), (str, type(None)))
         for name, kind in kinds.items():
             if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool)):

@@ -75,7 +75,9 @@ class Run(RunFolder):
             if self.launcher.alive(self.folder, state):
                 self.launcher.stop(self.folder, state, hard=False)
             else:
-                self.write(state, status="cancelled", message=CANCELLED_EARLY if state.status == "queued" else CANCELLED_LATE)
+                self.write(
+                    state, status="cancelled", message=CANCELLED_EARLY if state.status == "queued" else CANCELLED_LATE
+                )
 
     def resume(self, permit: Permit | None = None) -> None:
         """To the end of the queue again, to go on from its last checkpoint. Raises Refused, InvalidValue."""
@@ -357,7 +359,9 @@ def open_unmanaged(folder: Path, spec: Spec) -> Run:
         if (folder / "state.json").exists():
             run.refresh()
             if not run.spec.same_work(spec):
-                raise InvalidValue(f"The folder {folder} holds a run of another recipe or other values; choose another.")
+                raise InvalidValue(
+                    f"The folder {folder} holds a run of another recipe or other values; choose another."
+                )
             run.requeue(attached=True)
         else:
             run.write(State("queued", attached=True, since=time.time()))

@@ -80,7 +80,13 @@ def _trained(process: RunProcess, recipe: Recipe, facts: dict[str, Any], report:
 
 
 def _stored(
-    process: RunProcess, recipe: Recipe, facts: dict[str, Any], result: Result, name: str, target: Path, command: str | None
+    process: RunProcess,
+    recipe: Recipe,
+    facts: dict[str, Any],
+    result: Result,
+    name: str,
+    target: Path,
+    command: str | None,
 ) -> Card:
     """The card of the model that was exported; in a store it is measured, and published, too."""
     import torch
@@ -132,7 +138,9 @@ def publish(source: Path, target: Path, card: Card) -> None:
 class ProgressReport:
     """What the training tells after every update and epoch: for the heartbeat, the log and a terminal."""
 
-    def __init__(self, process: RunProcess, show: Callable[[Progress], None] | None = None, in_background: bool = False):
+    def __init__(
+        self, process: RunProcess, show: Callable[[Progress], None] | None = None, in_background: bool = False
+    ):
         self.process, self.show, self.in_background = process, show, in_background
         self._began: tuple[int, float] | None = None  # updates done before, and when
 
@@ -145,7 +153,13 @@ class ProgressReport:
                 lower_priority()
         done, began = now.update - self._began[0], self._began[1]
         left = (moment - began) / max(done, 1) * (now.updates - now.update)
-        facts = {"update": now.update, "updates": now.updates, "epoch": now.epoch, "epochs": now.epochs, "left": round(left, 1)}
+        facts = {
+            "update": now.update,
+            "updates": now.updates,
+            "epoch": now.epoch,
+            "epochs": now.epochs,
+            "left": round(left, 1),
+        }
         self.process.progress = {**facts, "message": f"Trains: epoch {now.epoch + 1} of {now.epochs}."}
         if now.held_out is not None:
             scores = ", ".join(f"{key} {100 * value:.1f} %" for key, value in now.held_out.items() if key != "score")

@@ -12,7 +12,10 @@ from torch.nn.grad import conv2d_input
 
 from explorer.core import seeded
 
-QUICK, THOROUGH = 10, 50  # power iterations: after every change of weights that are trained; once for those that are not
+QUICK, THOROUGH = (
+    10,
+    50,
+)  # power iterations: after every change of weights that are trained; once for those that are not
 TINY = 1e-12
 
 

@@ -25,7 +25,9 @@ def imagenet_weights() -> dict[str, Tensor]:
     """Names and tensors, without the last layer. Raises DataUnavailable where they are not at hand and cannot be fetched."""
     for folder in data_folders():
         if (folder / FILE).is_file():
-            return _parsed((folder / FILE).read_bytes(), f"{folder / FILE} is damaged; delete it to have it fetched anew")
+            return _parsed(
+                (folder / FILE).read_bytes(), f"{folder / FILE} is damaged; delete it to have it fetched anew"
+            )
     data = _fetched()
     found = _parsed(data, f"what came from {URL} is not a safetensors file of ResNet-18; try again later")
     try:

@@ -34,7 +34,9 @@ class SDPLayer(nn.Conv2d):
     def scale(self) -> Tensor:
         """(channels,) the diagonal of 2 T^-1."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            products = F.conv2d(self.weight, self.weight, padding=self.weight.shape[-1] - 1).abs().sum((2, 3))  # of all shifts
+            products = (
+                F.conv2d(self.weight, self.weight, padding=self.weight.shape[-1] - 1).abs().sum((2, 3))
+            )  # of all shifts
             q = self.log_q.exp()
             return 2 * q / (products @ q).clamp(min=TINY)
 

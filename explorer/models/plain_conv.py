@@ -29,7 +29,11 @@ class PlainConv(Classifier):
         hidden: Sequence[int] = (100,),
     ):
         super().__init__(mean, std, input_shape, num_classes)
-        if not convolutions or any(len(c) != 3 for c in convolutions) or min(*hidden, 1, *(min(c) for c in convolutions)) < 1:
+        if (
+            not convolutions
+            or any(len(c) != 3 for c in convolutions)
+            or min(*hidden, 1, *(min(c) for c in convolutions)) < 1
+        ):
             raise InvalidValue(
                 f"convolutions must be (channels, kernel, stride) each, at least one, and hidden widths, all at least 1; "
                 f"got {convolutions!r} and {hidden!r}."
@@ -41,7 +45,9 @@ class PlainConv(Classifier):
             layers += [nn.Conv2d(inputs, channels, kernel, stride, pad), nn.ReLU()]
             inputs, height, width = channels, *((size + 2 * pad - kernel) // stride + 1 for size in (height, width))
             if min(height, width) < 1:
-                raise InvalidValue(f"a {kernel}x{kernel} convolution leaves no pixel: {convolutions!r} on {tuple(input_shape)}.")
+                raise InvalidValue(
+                    f"a {kernel}x{kernel} convolution leaves no pixel: {convolutions!r} on {tuple(input_shape)}."
+                )
         layers.append(nn.Flatten())
         inputs *= height * width
         for units in hidden:

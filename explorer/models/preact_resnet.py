@@ -47,7 +47,9 @@ class PreActResNet18(Classifier):
         blocks, inputs = [], width
         for stage, outputs in enumerate((width, 2 * width, 4 * width, 8 * width)):
             for index in range(2):
-                blocks.append(PreActBlock(inputs, outputs, 2 if stage > 0 and index == 0 else 1, activation, convolution))
+                blocks.append(
+                    PreActBlock(inputs, outputs, 2 if stage > 0 and index == 0 else 1, activation, convolution)
+                )
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.norm, self.act = nn.BatchNorm2d(inputs), activation()

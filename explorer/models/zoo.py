@@ -111,7 +111,9 @@ def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier
     """As `load`, for a card anywhere on the disk (`.../<dataset>/<name>.json`, its weights beside it)."""
     about = _read_card(card_path)
     own = not is_external(about.architecture)  # others may keep what is not among their weights
-    with torch.device("meta" if own else "cpu"):  # no memory, and no draw from torch's global generator, for weights that are replaced
+    with torch.device(
+        "meta" if own else "cpu"
+    ):  # no memory, and no draw from torch's global generator, for weights that are replaced
         model = empty(about)
     tensors = _read_weights(card_path.parent / about.file, about)
     fill(model, tensors, about.name)

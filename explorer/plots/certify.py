@@ -139,9 +139,13 @@ def course(
             text=note, xref="paper", x=0.5, yref="paper", y=0.5, showarrow=False, font={"color": ink.text, "size": 15}
         )
     top = 1.08 * max([*np.asarray(cap, float), certified or 0.0, 1e-9])
-    figure.update_xaxes(title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], **TENS)
+    figure.update_xaxes(
+        title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], **TENS
+    )
     figure.update_yaxes(title="radius (L2)", range=[0, top])
-    return quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.2})
+    return quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, hovermode="closest").update_layout(
+        legend={"y": -0.2}
+    )
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,9 @@ def radius_by_share(
         )  # fmt: skip
     figure.update_xaxes(title="lower bound p on the class's share of the votes, %", range=[50, 100.4])
     figure.update_yaxes(title="radius (L2)", rangemode="tozero")
-    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.22})
+    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(
+        legend={"y": -0.22}
+    )
 
 
 def radius_by_draws(
@@ -206,7 +212,9 @@ def radius_by_draws(
         )  # fmt: skip
     figure.update_xaxes(title="n, the noisy copies that vote", type="log", **TENS)
     figure.update_yaxes(title="largest radius there can be (L2)", rangemode="tozero")
-    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(legend={"y": -0.22})
+    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(
+        legend={"y": -0.22}
+    )
 
 
 def attack_axis(
@@ -255,7 +263,14 @@ def attack_axis(
             annotation_position="bottom right" if found < 0.8 * reach else "bottom left",
         )
     figure.add_annotation(
-        text="not proven", xref="paper", x=0.995, xanchor="right", yref="paper", y=0.98, showarrow=False, font={"color": ink.quiet}
+        text="not proven",
+        xref="paper",
+        x=0.995,
+        xanchor="right",
+        yref="paper",
+        y=0.98,
+        showarrow=False,
+        font={"color": ink.quiet},
     )
     figure.update_xaxes(title="L2 distance from the picture", range=[0, 1.25 * reach], showgrid=True)
     figure.update_yaxes(visible=False, range=[-1, 1])
@@ -284,7 +299,9 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
     figure = go.Figure()
     for i, curve in enumerate(curves):
         color = series_color(i)
-        x, y, low, high = (np.asarray(values, float) for values in (curve.radius, curve.accuracy, curve.low, curve.high))
+        x, y, low, high = (
+            np.asarray(values, float) for values in (curve.radius, curve.accuracy, curve.low, curve.high)
+        )
         bounds = [f"{lo:.1%} to {hi:.1%}" for lo, hi in zip(low, high, strict=True)]
         tip = f"{curve.name}<br>radius %{{x:.3g}}: %{{y:.1f}} % [%{{customdata}}], n={curve.n}<extra></extra>"
         if curve.points:
@@ -308,4 +325,6 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
     figure.update_xaxes(title="radius (L2)", range=[-0.012 * farthest, 1.03 * farthest])  # marks at 0 are whole
     figure.update_yaxes(title="certified accuracy, %", range=[-1, 100])
     quiet_layout(figure, dark, height=HEIGHT + 90, dragmode=False, hovermode="closest", showlegend=True)
-    return figure.update_layout(legend={"orientation": "v", "x": 1, "xanchor": "right", "y": 1, "bgcolor": "rgba(0,0,0,0)"})
+    return figure.update_layout(
+        legend={"orientation": "v", "x": 1, "xanchor": "right", "y": 1, "bgcolor": "rgba(0,0,0,0)"}
+    )

@@ -47,7 +47,12 @@ def fall(
             y=[100 * (wrong + fresh) / n],
             name="fooled, on fresh draws",
             mode="markers",
-            marker={"symbol": "star", "size": 14, "color": STATE_COLORS["fooled"], "line": {"width": 1, "color": inks(dark).text}},
+            marker={
+                "symbol": "star",
+                "size": 14,
+                "color": STATE_COLORS["fooled"],
+                "line": {"width": 1, "color": inks(dark).text},
+            },
             hovertemplate=f"on fresh draws: {fresh} of {n} fooled by the attack<extra></extra>",
         )
     figure.update_xaxes(title="step of the attack", range=[0, max(planned - 1, 1)])
@@ -71,7 +76,12 @@ def margins(
         lines_x += [rank[at], rank[at], None]
         lines_y += [before[at], after[at], None]
     figure.add_scatter(
-        x=lines_x, y=lines_y, mode="lines", line={"color": inks(dark).quiet, "width": 1.5}, hoverinfo="skip", showlegend=False
+        x=lines_x,
+        y=lines_y,
+        mode="lines",
+        line={"color": inks(dark).quiet, "width": 1.5},
+        hoverinfo="skip",
+        showlegend=False,
     )
     figure.add_scatter(
         x=rank,

@@ -47,12 +47,24 @@ def class_map(
     figure.add_traces(_pictures(ink))
     for k in shown:
         figure.add_trace(
-            go.Scatter(x=[None], y=[None], mode="markers", name=classes[k], hoverinfo="skip",
-                       marker={"color": class_color(k), "symbol": class_shape(k), "size": 11})
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                name=classes[k],
+                hoverinfo="skip",
+                marker={"color": class_color(k), "symbol": class_shape(k), "size": 11},
+            )
         )
     for k, (row, column) in _named(predicted, shown).items():
         figure.add_annotation(
-            x=along[column], y=across[row], text=classes[k], showarrow=False, bgcolor=ink.page, opacity=0.85, borderpad=2,
+            x=along[column],
+            y=across[row],
+            text=classes[k],
+            showarrow=False,
+            bgcolor=ink.page,
+            opacity=0.85,
+            borderpad=2,
             font={"color": ink.text, "size": 13},
         )
     return _square(quiet_layout(figure, dark, height=HEIGHT), along, across)
@@ -77,8 +89,15 @@ def loss_map(
     """The loss (S,S) over the same plane as colours, with the decision boundary (`margin` 0) and the ball's edge."""
     ink = inks(dark)
     text = f"{_PLACE}<br>{loss_name} %{{z:.3g}}<extra></extra>"
-    bar = {"title": {"text": loss_name, "side": "top"}, "outlinewidth": 0, "thickness": 12, "orientation": "h", "y": -0.17,
-           "yanchor": "top", "len": 0.8}
+    bar = {
+        "title": {"text": loss_name, "side": "top"},
+        "outlinewidth": 0,
+        "thickness": 12,
+        "orientation": "h",
+        "y": -0.17,
+        "yanchor": "top",
+        "len": 0.8,
+    }
     figure = go.Figure(
         go.Heatmap(x=along, y=across, z=loss, colorscale=_scale(dark), colorbar=bar, hovertemplate=text, name=loss_name)
     )
@@ -105,24 +124,46 @@ def loss_surface(
     text = f"{_PLACE}<br>{loss_name} %{{z:.3g}}<extra></extra>"
     figure = go.Figure(
         go.Surface(
-            x=along, y=across, z=loss, colorscale=_scale(dark), showscale=False, hovertemplate=text,
-            name=loss_name, contours={"z": {"show": True, "color": ink.quiet, "width": 1}},
+            x=along,
+            y=across,
+            z=loss,
+            colorscale=_scale(dark),
+            showscale=False,
+            hovertemplate=text,
+            name=loss_name,
+            contours={"z": {"show": True, "color": ink.quiet, "width": 1}},
         )
     )
     inside = outline[(np.abs(outline[:, 1]) <= across[-1]) & (outline[:, 0] >= along[0]) & (outline[:, 0] <= along[-1])]
     lift = 0.04 * float(np.ptp(loss) or 1)  # so that nothing sinks into the surface
     heights = [_height(along, across, loss, *point) + lift for point in inside]
     figure.add_trace(
-        go.Scatter3d(x=inside[:, 0], y=inside[:, 1], z=heights, mode="lines", name=outline_name, hoverinfo="skip",
-                     line={"color": ink.text, "width": 5, "dash": "dash"})
+        go.Scatter3d(
+            x=inside[:, 0],
+            y=inside[:, 1],
+            z=heights,
+            mode="lines",
+            name=outline_name,
+            hoverinfo="skip",
+            line={"color": ink.text, "width": 5, "dash": "dash"},
+        )
     )
     for at, name, symbol in ((0.0, "original", "circle"), (1.0, "attacked", "diamond")):
         height = _height(along, across, loss, at, 0.0)
         figure.add_trace(
-            go.Scatter3d(x=[at], y=[0.0], z=[height + lift], mode="markers+text", name=name, text=[name],
-                         textposition="top center", textfont={"color": ink.text},
-                         marker={"size": 6, "symbol": symbol, "color": ink.page, "line": {"color": ink.text, "width": 2}},
-                         hovertemplate=f"{name}<br>{loss_name} {height:.3g}<extra></extra>", showlegend=False)
+            go.Scatter3d(
+                x=[at],
+                y=[0.0],
+                z=[height + lift],
+                mode="markers+text",
+                name=name,
+                text=[name],
+                textposition="top center",
+                textfont={"color": ink.text},
+                marker={"size": 6, "symbol": symbol, "color": ink.page, "line": {"color": ink.text, "width": 2}},
+                hovertemplate=f"{name}<br>{loss_name} {height:.3g}<extra></extra>",
+                showlegend=False,
+            )
         )
     figure = quiet_layout(figure, dark, height=HEIGHT)
     axis = {"gridcolor": ink.grid, "color": ink.text, "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": ink.grid}
@@ -168,7 +209,15 @@ def _veil(along, across, probability, classes: int, page: str) -> go.Heatmap:
     red, green, blue = (int(page[i : i + 2], 16) for i in (1, 3, 5))
     scale = [[0, f"rgba({red},{green},{blue},{FADE})"], [1, f"rgba({red},{green},{blue},0)"]]
     return go.Heatmap(
-        x=along, y=across, z=probability, zmin=1 / classes, zmax=1, colorscale=scale, showscale=False, hoverinfo="skip", name="veil"
+        x=along,
+        y=across,
+        z=probability,
+        zmin=1 / classes,
+        zmax=1,
+        colorscale=scale,
+        showscale=False,
+        hoverinfo="skip",
+        name="veil",
     )
 
 
@@ -180,7 +229,14 @@ def _line(along, across, values, level: float, stride: int, color: str, dash: st
         return []
     style = {"color": color, "width": 2.5 if dash == "solid" else 1.5, "dash": dash}
     contour = go.Contour(
-        x=along[grid], y=across[grid], z=known, name=name, showscale=False, hoverinfo="skip", showlegend=False, line=style,
+        x=along[grid],
+        y=across[grid],
+        z=known,
+        name=name,
+        showscale=False,
+        hoverinfo="skip",
+        showlegend=False,
+        line=style,
         contours={"start": level, "end": level, "size": 1, "coloring": "none"},
     )
     return [contour, go.Scatter(x=[None], y=[None], mode="lines", line=style, name=name, hoverinfo="skip")]
@@ -196,9 +252,20 @@ def _pictures(ink) -> list[go.Scatter]:
     marker = {"size": 13, "symbol": ["circle", "diamond"], "color": ink.page, "line": {"color": ink.text, "width": 2.5}}
     return [
         go.Scatter(
-            x=[0, 1], y=[0, 0], mode="lines+markers+text", text=["original", "attacked"], textposition="bottom center",
-            textfont={"color": ink.text, "size": 13, "shadow": f"0 0 3px {ink.page}, 0 0 3px {ink.page}, 0 0 6px {ink.page}"},
-            marker=marker, line={"color": ink.text, "width": 1.5}, name="original and attacked", hoverinfo="skip",
+            x=[0, 1],
+            y=[0, 0],
+            mode="lines+markers+text",
+            text=["original", "attacked"],
+            textposition="bottom center",
+            textfont={
+                "color": ink.text,
+                "size": 13,
+                "shadow": f"0 0 3px {ink.page}, 0 0 3px {ink.page}, 0 0 6px {ink.page}",
+            },
+            marker=marker,
+            line={"color": ink.text, "width": 1.5},
+            name="original and attacked",
+            hoverinfo="skip",
             showlegend=False,
         )
     ]
@@ -208,7 +275,12 @@ def _square(figure: go.Figure, along: np.ndarray, across: np.ndarray) -> go.Figu
     figure.update_layout(legend={"yanchor": "bottom", "y": 1.01, "entrywidth": 0}, margin={"t": 72, "b": 108})
     figure.update_xaxes(title=ALONG, range=[along[0], along[-1]], constrain="domain", showgrid=False)
     figure.update_yaxes(
-        title=ACROSS, range=[across[0], across[-1]], scaleanchor="x", constrain="domain", constraintoward="top", showgrid=False
+        title=ACROSS,
+        range=[across[0], across[-1]],
+        scaleanchor="x",
+        constrain="domain",
+        constraintoward="top",
+        showgrid=False,
     )
     return figure
 

@@ -38,7 +38,15 @@ def probes(
         x, y = np.r_[0.0, x], np.r_[clean, y]
         figure.add_trace(_points([0.0], [clean], [""], "untouched picture", "circle-open", ink.text, unit))
     figure.add_trace(
-        go.Scatter(x=x, y=y, mode="lines", line={"color": ink.quiet, "width": 1}, hoverinfo="skip", showlegend=False, name="line")
+        go.Scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": ink.quiet, "width": 1},
+            hoverinfo="skip",
+            showlegend=False,
+            name="line",
+        )
     )
     numbers = np.array([f"probe {i + 1}, " for i in range(len(eps))])
     for name, mask, symbol, color in (("held", ~reached, "square", "holds"), ("fooled", reached, "x", "fooled")):
@@ -54,7 +62,11 @@ def probes(
 
 def _points(x, y, number, name: str, symbol: str, color: str, unit: str) -> go.Scatter:
     return go.Scatter(
-        x=x, y=y, mode="markers", name=name, customdata=number,
+        x=x,
+        y=y,
+        mode="markers",
+        name=name,
+        customdata=number,
         marker={"symbol": symbol, "size": 11, "color": color, "line": {"color": color, "width": 1}},
         hovertemplate=f"%{{customdata}}eps %{{x:.4g}} {unit}: {name}<br>margin %{{y:.3g}}<extra></extra>",
     )

@@ -202,10 +202,16 @@ def _line(index: int, points: int) -> dict[str, object]:
 
 
 def _finish(figure: go.Figure, title: str, axis: str, runs: Sequence[Curves], height: int, dark: bool) -> go.Figure:
-    figure.update_xaxes(title=AXES[axis], rangemode="tozero", **(_whole_numbers(*(run.epoch for run in runs)) if axis == "epochs" else {}))
+    figure.update_xaxes(
+        title=AXES[axis],
+        rangemode="tozero",
+        **(_whole_numbers(*(run.epoch for run in runs)) if axis == "epochs" else {}),
+    )
     figure.update_yaxes(title=title)
     named = sum(trace.showlegend is not False for trace in figure.data)
-    grown = height + LEGEND_ROW * named if len(runs) > 1 else height  # long names: a row each, and the curves keep their room
+    grown = (
+        height + LEGEND_ROW * named if len(runs) > 1 else height
+    )  # long names: a row each, and the curves keep their room
     quiet_layout(figure, dark, height=grown, dragmode=False, hovermode="closest")
     figure.update_layout(legend={"y": -0.2}, showlegend=named > 1)
     if not any(len(trace.x) for trace in figure.data):

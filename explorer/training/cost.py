@@ -32,7 +32,9 @@ class Cost:
     scoring_seconds: float | None  # after each epoch, extrapolated from few images; None: not timed yet, and left out
     epoch_seconds: float  # mean over the run's epochs, scoring included
     total_seconds: float
-    memory: int | None  # bytes of the device's memory at the peak, without the data set; None where it has none of its own
+    memory: (
+        int | None
+    )  # bytes of the device's memory at the peak, without the data set; None where it has none of its own
 
 
 def estimate(
@@ -100,7 +102,8 @@ def _scoring(trainer: Trainer, limit: int | None) -> float:
 def _random_images(recipe: Recipe, device: torch.device) -> TrainingImages:
     spec, rng = dataset(recipe.dataset), seeded(0)
     pixels, scored = (
-        torch.randint(0, 256, (n, *spec.shape), generator=rng, dtype=torch.uint8).to(device) for n in (recipe.batch, SCORED)
+        torch.randint(0, 256, (n, *spec.shape), generator=rng, dtype=torch.uint8).to(device)
+        for n in (recipe.batch, SCORED)
     )
     labels = [torch.arange(n, device=device) % len(spec.classes) for n in (recipe.batch, SCORED)]
     return TrainingImages(Augmented(pixels), labels[0], HeldOut(scored, torch.arange(SCORED), device), labels[1])

@@ -45,7 +45,9 @@ class Augmented:
         pixels = self.pixels[rows]  # (B,C,H,W)
         height, width = pixels.shape[-2:]
         windows = F.pad(pixels, (PAD,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B,C,9,9,H,W)
-        shifts = sample_batch(lambda n: torch.randint(0, 2 * PAD + 1, (*n, 2), generator=rng, device=rng.device), rows.shape)
+        shifts = sample_batch(
+            lambda n: torch.randint(0, 2 * PAD + 1, (*n, 2), generator=rng, device=rng.device), rows.shape
+        )
         dy, dx = shifts.to(rows.device).unbind(1)
         x = windows[torch.arange(len(rows), device=rows.device), :, dy, dx]
         flip = sample_batch(lambda n: torch.rand(n, generator=rng, device=rng.device), rows.shape).to(rows.device) < 0.5
@@ -124,5 +126,8 @@ def split(
     else:
         trained = pixels[used].to(device)
     return TrainingImages(
-        (Augmented if augment else Unchanged)(trained), labels[used].to(device), HeldOut(pixels, held, device), labels[held].to(device)
+        (Augmented if augment else Unchanged)(trained),
+        labels[used].to(device),
+        HeldOut(pixels, held, device),
+        labels[held].to(device),
     )

@@ -72,7 +72,9 @@ def export(
 def check_place(name: str, recipe: Recipe, folder: Path) -> None:
     """Raises InvalidValue unless `name` is "<dataset>/<model>" and `folder` carries the dataset's name."""
     if not NAME.fullmatch(name) or not name.startswith(f"{recipe.dataset}/"):
-        raise InvalidValue(f"name must be {recipe.dataset}/ and then small letters, digits, dots and dashes; got {name!r}.")
+        raise InvalidValue(
+            f"name must be {recipe.dataset}/ and then small letters, digits, dots and dashes; got {name!r}."
+        )
     if folder.name != recipe.dataset:
         raise InvalidValue(f"the export folder must be called {recipe.dataset}, like the dataset; got {str(folder)!r}.")
 
@@ -85,7 +87,9 @@ def recipe_hash(key: str, recipe: Recipe) -> str:
 
 def command_of(key: str, recipe: Recipe) -> str:
     """The command line that trains this recipe: only values that differ from the defaults are named."""
-    changed = [f"--set {p.name}={getattr(recipe, p.name)}" for p in recipe.params() if getattr(recipe, p.name) != p.default]
+    changed = [
+        f"--set {p.name}={getattr(recipe, p.name)}" for p in recipe.params() if getattr(recipe, p.name) != p.default
+    ]
     return " ".join(["python -m explorer train", key, *changed])
 
 

@@ -71,7 +71,16 @@ class RunLog:
         if not self.writes:
             return
         numbers = {"loss": loss, "learning_rate": rate, "images_per_second": round(speed, 2)}
-        self._add({"kind": "update", "update": update, "epoch": epoch, **numbers, "seconds": round(seconds, 3), "memory": memory})
+        self._add(
+            {
+                "kind": "update",
+                "update": update,
+                "epoch": epoch,
+                **numbers,
+                "seconds": round(seconds, 3),
+                "memory": memory,
+            }
+        )
         self.tensorboard.add(update, numbers)
 
     def epoch(self, update: int, entry: dict[str, Any]) -> None:
@@ -131,5 +140,7 @@ def _to_nobody(sentence: str) -> None:
 def _difference(kept: Any, asked: dict[str, Any]) -> str:
     if not isinstance(kept, dict):
         return ""
-    words = [f"{name} {kept.get(name)!r} there, {value!r} here" for name, value in asked.items() if kept.get(name) != value]
+    words = [
+        f"{name} {kept.get(name)!r} there, {value!r} here" for name, value in asked.items() if kept.get(name) != value
+    ]
     return f" ({'; '.join(words[:3])})" if words else ""

@@ -65,7 +65,9 @@ def read_metrics(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
             whole, newline, _ = file.read().rpartition(b"\n")
     except FileNotFoundError:
         return [], 0
-    return [record for line in whole.split(b"\n") if (record := _parsed(line)) is not None], offset + len(whole + newline)
+    return [record for line in whole.split(b"\n") if (record := _parsed(line)) is not None], offset + len(
+        whole + newline
+    )
 
 
 def newest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -40,7 +40,9 @@ class Optimizer:
         """One update at this learning rate of all parameters that have a gradient."""
         first = 0
         for parameters, decay in self._groups:
-            self._move([row for row, parameter in enumerate(parameters, first) if parameter.grad is not None], decay, lr)
+            self._move(
+                [row for row, parameter in enumerate(parameters, first) if parameter.grad is not None], decay, lr
+            )
             first += len(parameters)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -94,15 +96,21 @@ class Adam(Optimizer):
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         super().restore(tensors)
         self.squares = self._restored(tensors, "square")
-        self.counts = [tensors[f"count.{row}"].cpu() if f"count.{row}" in tensors else None for row in range(len(self.parameters))]
+        self.counts = [
+            tensors[f"count.{row}"].cpu() if f"count.{row}" in tensors else None for row in range(len(self.parameters))
+        ]
 
     def _move(self, rows: Sequence[int], decay: float, lr: float) -> None:
         for row in rows:
             if self.momentum_buffers[row] is None:
-                self.momentum_buffers[row], self.squares[row] = (torch.zeros_like(self.parameters[row]) for _ in range(2))
+                self.momentum_buffers[row], self.squares[row] = (
+                    torch.zeros_like(self.parameters[row]) for _ in range(2)
+                )
                 self.counts[row] = torch.zeros(())
         moved = [self.parameters[row] for row in rows]
-        momenta, squares, counts = ([values[row] for row in rows] for values in (self.momentum_buffers, self.squares, self.counts))
+        momenta, squares, counts = (
+            [values[row] for row in rows] for values in (self.momentum_buffers, self.squares, self.counts)
+        )
         adam(
             moved, [p.grad for p in moved], momenta, squares, [], counts, amsgrad=False, beta1=self._momentum, beta2=BETA2,
             lr=lr, weight_decay=decay, eps=EPS, maximize=False,

@@ -61,7 +61,9 @@ class TensorBoard:
             write()
         except ImportError:
             self._missing = True
-            self.say("There are no TensorBoard event files: tensorboardX is not installed. The metrics are in metrics.jsonl.")
+            self.say(
+                "There are no TensorBoard event files: tensorboardX is not installed. The metrics are in metrics.jsonl."
+            )
         except OSError as error:
             self._writer = None
             if not self._said:

@@ -89,7 +89,9 @@ def favourite(dataset: str) -> str:
     """A model of this dataset that was made to be smoothed, else any."""
     cards = [card for card in zoo.cards() if card.dataset == dataset]
     if not cards:
-        raise BadCheckpoint("There is no model to certify: the folder checkpoints/ holds no readable card. Get it again.")
+        raise BadCheckpoint(
+            "There is no model to certify: the folder checkpoints/ holds no readable card. Get it again."
+        )
     first = {f"{dataset}/{name}": i for i, name in enumerate(FAVOURITES)}
     return min(cards, key=lambda card: (first.get(card.name, len(first)), card.sigma is None, card.sigma or 0)).name
 
@@ -151,10 +153,17 @@ def headline() -> None:
     model_and_noise(columns)
     draws_box(columns[2], "certify.n", CertifyParams.n)
     if running():
-        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="certify.cancel")
+        columns[3].button(
+            "Cancel", icon=":material/stop_circle:", on_click=cancel, width="stretch", key="certify.cancel"
+        )
     else:
         columns[3].button(
-            "Certify", type="primary", icon=":material/verified_user:", on_click=begin, width="stretch", key="certify.begin"
+            "Certify",
+            type="primary",
+            icon=":material/verified_user:",
+            on_click=begin,
+            width="stretch",
+            key="certify.begin",
         )
 
 
@@ -175,7 +184,9 @@ def panel() -> None:
     st.session_state.setdefault("certify.alpha", about["alpha"].default)
     st.session_state.setdefault("certify.sound", False)
     left, right = st.columns(2)
-    left.number_input("selection (n0)", 1, MOST["n0"], step=100, key="certify.n0", persist_state="session", help=about["n0"].help)
+    left.number_input(
+        "selection (n0)", 1, MOST["n0"], step=100, key="certify.n0", persist_state="session", help=about["n0"].help
+    )
     right.number_input(
         "alpha", 0.0, 0.5, step=0.001, format="%g", key="certify.alpha", persist_state="session",
         help="How often, at most, one certificate may be wrong because its draws happened to mislead.",
@@ -268,7 +279,9 @@ def watch() -> None:
 
 def _await_votes(future: Future[Certifying]) -> None:
     """Wait a moment for the first votes that count, so that the first drawing can tell a radius."""
-    future.wait_for(lambda now: now.certificate is not None or bool(now.progress is not None and now.progress.n_drawn), PATIENCE)
+    future.wait_for(
+        lambda now: now.certificate is not None or bool(now.progress is not None and now.progress.n_drawn), PATIENCE
+    )
 
 
 def _stage(future: Future[Certifying], polling: bool) -> None:
@@ -284,7 +297,9 @@ def _stage(future: Future[Certifying], polling: bool) -> None:
             st.session_state.setdefault("certify.made", {})[now.request] = now.certificate
     stage.say_how_it_stands(future, polling)
     if future.state == "cancelled":
-        st.caption("A certificate that was stopped certifies nothing. Asked for again, it begins with the very same draws.")
+        st.caption(
+            "A certificate that was stopped certifies nothing. Asked for again, it begins with the very same draws."
+        )
 
 
 def _verdict(now: Certifying) -> None:
@@ -313,7 +328,9 @@ def _pictures(now: Certifying) -> None:
     classes, truth = now.request.classes, now.request.label
     own = now.clean if truth is None else truth
     looks = [(now.picture, now.clean, "the picture", "<br>no noise")]
-    looks += [(pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.copy_classes, strict=False)]
+    looks += [
+        (pixels, said, "noisy copy", "") for pixels, said in zip(now.copies[:COPIES], now.copy_classes, strict=False)
+    ]
     cells = []
     for pixels, said, what, more in looks:
         right, name = said == own, escape(classes[said])
@@ -382,7 +399,9 @@ def _figures(now: Certifying) -> None:
             dark=dark(),
         )
         st.plotly_chart(figure, key="certify.course", theme=None, config=PLAIN)
-        st.caption("While it runs, a bound that holds at every look; the star is the certificate, from all draws and one look.")
+        st.caption(
+            "While it runs, a bound that holds at every look; the star is the certificate, from all draws and one look."
+        )
 
 
 def _steps(n: int, alpha: float) -> np.ndarray:
@@ -438,7 +457,12 @@ def _smooth_an_ordinary_one(request: CertifyRequest) -> None:
         st.session_state["certify.model"] = ordinary.name
         begin()
 
-    st.button(f"Smooth “{ordinary.title}” with this noise", icon=":material/visibility_off:", key="certify.ordinary", on_click=smooth_it)
+    st.button(
+        f"Smooth “{ordinary.title}” with this noise",
+        icon=":material/visibility_off:",
+        key="certify.ordinary",
+        on_click=smooth_it,
+    )
 
 
 def _what_sigma_and_n_do(request: CertifyRequest, now: Certifying | None) -> None:
@@ -450,7 +474,9 @@ def _what_sigma_and_n_do(request: CertifyRequest, now: Certifying | None) -> Non
         st.markdown("**The radius for a share of votes:** R = σ Φ⁻¹(p)")
         top = 1 - 10.0 ** np.linspace(-0.31, -4, 120)  # dense where it is steep
         lines = [
-            plots.Line(f"σ {s:g}", 100 * top, np.array([certified_radius(float(p), s) or 0.0 for p in top]), s == request.sigma)
+            plots.Line(
+                f"σ {s:g}", 100 * top, np.array([certified_radius(float(p), s) or 0.0 for p in top]), s == request.sigma
+            )
             for s in sigmas
         ]
         figure = plots.radius_by_share(
@@ -465,7 +491,12 @@ def _what_sigma_and_n_do(request: CertifyRequest, now: Certifying | None) -> Non
         st.markdown("**The largest radius that n copies can prove:** σ Φ⁻¹(α^(1/n))")
         steps = _steps(MOST["n"], request.alpha)
         lines = [
-            plots.Line(f"σ {s:g}", steps, np.array([largest_radius(s, int(k), request.alpha) for k in steps]), s == request.sigma)
+            plots.Line(
+                f"σ {s:g}",
+                steps,
+                np.array([largest_radius(s, int(k), request.alpha) for k in steps]),
+                s == request.sigma,
+            )
             for s in sigmas
         ]
         figure = plots.radius_by_draws(lines, request.n, request.cap, None if c is None else c.radius, dark=dark())
@@ -482,7 +513,9 @@ def _others_of_this_picture(request: CertifyRequest) -> None:
     made = st.session_state.get("certify.made", {})
     same = [asked for asked in made if (asked.dataset, asked.image) == (request.dataset, request.image)][-MADE:]
     if len(same) < 2:
-        st.caption("Certify this picture with another noise, n or model: the certificates are then listed here side by side.")
+        st.caption(
+            "Certify this picture with another noise, n or model: the certificates are then listed here side by side."
+        )
         return
     st.markdown("**This picture, so far**")
     rows = [["Model", "σ", "n", "Votes for the class", "Answer", "Radius"]]
@@ -494,7 +527,9 @@ def _others_of_this_picture(request: CertifyRequest) -> None:
         title = zoo.card(asked.model).title + (", sound" if asked.sound else "")
         rows.append([title, f"{asked.sigma:g}", f"{asked.n:,}", votes, answer, radius])
     st.html(table(rows))
-    st.caption("Each may be wrong with its own alpha: to look at several and keep the best is not covered by any of them.")
+    st.caption(
+        "Each may be wrong with its own alpha: to look at several and keep the best is not covered by any of them."
+    )
 
 
 # Proof and attack
@@ -520,12 +555,18 @@ def _attack(request: CertifyRequest, now: Certifying | None, polling: bool) -> N
         preset_row(SmoothedAttack, "certify.by")
         st.caption(words.effort())
     if future is not None and not future.finished:
-        if press.button("Cancel the attack", icon=":material/stop_circle:", key="certify.attack.cancel", width="stretch"):
+        if press.button(
+            "Cancel the attack", icon=":material/stop_circle:", key="certify.attack.cancel", width="stretch"
+        ):
             future.cancel()
             future.wait(2)
             st.rerun()
     elif press.button(
-        "Attack the smoothed model", icon=":material/bolt:", key="certify.attack.run", width="stretch", disabled=now is None
+        "Attack the smoothed model",
+        icon=":material/bolt:",
+        key="certify.attack.run",
+        width="stretch",
+        disabled=now is None,
     ):
         _begin_attack(request, now)
         st.rerun()

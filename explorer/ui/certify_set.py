@@ -27,7 +27,9 @@ from explorer.ui.training_words import duration
 POLL = 1.0  # seconds between two looks at running work
 KEPT = 6  # sets that are shown together
 SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)  # radii of the table of numbers
-_LINK = {name: name for name in ("model", "sigma", "count", "n0", "n", "alpha", "sound", "shuffle")} | {"data": "dataset"}
+_LINK = {name: name for name in ("model", "sigma", "count", "n0", "n", "alpha", "sound", "shuffle")} | {
+    "data": "dataset"
+}
 
 
 # What is asked for
@@ -91,7 +93,9 @@ def headline() -> None:
     certify.model_and_noise(columns)
     certify.draws_box(columns[2], "certify.each", CertifySetRequest.n)
     if (future := _running()) is not None:
-        columns[3].button("Cancel", icon=":material/stop_circle:", on_click=future.cancel, width="stretch", key="certify.set.cancel")
+        columns[3].button(
+            "Cancel", icon=":material/stop_circle:", on_click=future.cancel, width="stretch", key="certify.set.cancel"
+        )
     else:
         columns[3].button(
             "Certify", type="primary", icon=":material/verified_user:", on_click=_begin, width="stretch", key="certify.set.begin",
@@ -171,7 +175,9 @@ def _stage(polling: bool) -> None:
     )  # fmt: skip
     shown = [_curve(now) for now in sets] + (certify_tables.curves(cards) if with_cards else [])
     if shown:
-        st.plotly_chart(plots.accuracy(shown, dark=certify.dark()), key="certify.set.curve", theme=None, config=certify.PLAIN)
+        st.plotly_chart(
+            plots.accuracy(shown, dark=certify.dark()), key="certify.set.curve", theme=None, config=certify.PLAIN
+        )
         st.caption(
             "Lines with bands: certificates made here. Points with bars: the cards. Bands and bars: 95 % intervals for each radius by "
             "itself, over the choice of pictures; that each certificate may be wrong with its alpha is not in them."
@@ -213,7 +219,10 @@ def _progress(future: Future[CertifiedSet]) -> None:
         return
     fresh = now.done - now.kept * (now.request.n0 + now.request.n)
     left = (now.total - now.done) * now.seconds / fresh if fresh > 0 and not future.finished else float("nan")
-    st.progress(min(now.done / now.total, 1.0), f"{text}, {'about ' + duration(left) + ' left' if left == left else 'estimating'}.")
+    st.progress(
+        min(now.done / now.total, 1.0),
+        f"{text}, {'about ' + duration(left) + ' left' if left == left else 'estimating'}.",
+    )
 
 
 def _curve(now: CertifiedSet) -> plots.Curve:
@@ -232,7 +241,17 @@ def _cards() -> list[Card]:
 
 def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
     """One row a set: what the network does without noise, on noisy copies, what is certified, and the average radius."""
-    rows = [["Model", "Pictures × copies", "No noise", "Noisy copies", *(f"r = {r:g}" for r in SHOWN), "Average radius", "Abstains"]]
+    rows = [
+        [
+            "Model",
+            "Pictures × copies",
+            "No noise",
+            "Noisy copies",
+            *(f"r = {r:g}" for r in SHOWN),
+            "Average radius",
+            "Abstains",
+        ]
+    ]
     for now in sets:
         right, total = now.natural
         noisy, acr = now.noisy, now.acr
@@ -240,13 +259,22 @@ def _numbers(sets: Sequence[CertifiedSet], cards: Sequence[Card]) -> str:
         cells = [_share(right / total, *wilson(right, total)), _share(noisy.value, noisy.low, noisy.high), *certified]
         mean = plots.down(acr.value, 3) + (f" [{acr.low:.3f} to {acr.high:.3f}]" if acr.low < acr.high else "")
         title = certify_tables.called(zoo.card(now.request.model), now.request.sigma)
-        rows.append([title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.counts["abstained"])])
+        rows.append(
+            [title, f"{len(now.certificates)} × {now.request.n:,}, here", *cells, mean, str(now.counts["abstained"])]
+        )
     for card in cards:
         for sigma, measures in certify_tables.certified(card).items():
             certified = (certify_tables.cell(measures, radius) for radius in SHOWN)
             cells = [_of_card(card, "clean", None), _of_card(card, "noisy", sigma), *certified]
             facts = certify_tables.average_radius(measures[0])
-            rows.append([certify_tables.called(card, sigma), f"{measures[0]['n']} × {measures[0]['draws']:,}, card", *cells, *facts])
+            rows.append(
+                [
+                    certify_tables.called(card, sigma),
+                    f"{measures[0]['n']} × {measures[0]['draws']:,}, card",
+                    *cells,
+                    *facts,
+                ]
+            )
     return certify_tables.table(rows)
 
 
@@ -270,7 +298,9 @@ def compare() -> None:
     if st.session_state["dataset"] != "cifar10":
         return
     st.subheader("Beside the report and the paper", anchor=False)
-    st.markdown(f"**Certified accuracy in %, CIFAR-10** (the report's table 3; {published.COHEN.name}; ours from the model cards)")
+    st.markdown(
+        f"**Certified accuracy in %, CIFAR-10** (the report's table 3; {published.COHEN.name}; ours from the model cards)"
+    )
     st.html(certify_tables.radii_table(cards))
     st.caption(certify_tables.standing(cards))
     st.markdown("**Accuracy of the network itself on noisy pictures, %** (the report's table 1)")

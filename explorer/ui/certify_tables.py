@@ -175,10 +175,14 @@ def predict_notes(cards: Sequence[Card]) -> list[str]:
     for card, measures in predicted(cards, PREDICT_SIGMA):
         series: dict[tuple, list[int]] = {}
         for m in measures:
-            series.setdefault((m["n"], m["chosen"], m["alpha"], m["precision"], m["seed"], m["note"]), []).append(m["draws"])
+            series.setdefault((m["n"], m["chosen"], m["alpha"], m["precision"], m["seed"], m["note"]), []).append(
+                m["draws"]
+            )
         for (n, chosen, alpha, precision, seed, note), draws in series.items():
             asked = ", ".join(f"{d:,}" for d in draws)
-            lines.append(f"{card.name}, {asked} draws: {n:,} images ({chosen}), alpha {alpha:g} each, {precision}, seed {seed}; {note}.")
+            lines.append(
+                f"{card.name}, {asked} draws: {n:,} images ({chosen}), alpha {alpha:g} each, {precision}, seed {seed}; {note}."
+            )
     return lines
 
 

@@ -55,7 +55,10 @@ def verdict(certificate: Certificate, classes: Sequence[str], truth: int | None)
         f"misled, which happens with probability {certificate.alpha:g} at most"
     )
     if truth is not None and certificate.label != truth:
-        return WRONG, f"**Certified, but wrong: {name}, within {radius}.** The picture shows {classes[truth]}, yet {within}."
+        return (
+            WRONG,
+            f"**Certified, but wrong: {name}, within {radius}.** The picture shows {classes[truth]}, yet {within}.",
+        )
     return RIGHT, f"**Certified: {name}, within {radius}.** That is, {within}."
 
 
@@ -63,7 +66,11 @@ def abstained(certificate: Certificate, classes: Sequence[str]) -> str:
     """Why there is no certificate, in plain words."""
     c = certificate
     votes, name = c.estimation[c.selected], classes[c.selected]
-    known = f"the true share is only known to be at least {percent(c.p_lower)}" if votes else "nothing is known of the true share"
+    known = (
+        f"the true share is only known to be at least {percent(c.p_lower)}"
+        if votes
+        else "nothing is known of the true share"
+    )
     hope = (
         "More copies may settle it: ask with a larger n."
         if 2 * votes > c.n
@@ -166,7 +173,9 @@ def searched(search: SmoothedSearch, classes: Sequence[str]) -> tuple[bool, str]
             "**Nothing to attack.** The smoothed model gives no class for the untouched picture: PREDICT abstains, its two "
             "most frequent classes are too close."
         )
-    proven = search.certificate.radius if search.certificate is not None and search.certificate.label is not None else None
+    proven = (
+        search.certificate.radius if search.certificate is not None and search.certificate.label is not None else None
+    )
     so_far = "" if search.ended else " so far"
     if search.distance is None:
         held = search.largest_held
@@ -204,7 +213,11 @@ def search_notes(search: SmoothedSearch) -> list[str]:
         f"Judged by PREDICT on {about['n']} fresh noisy copies, which give another class with probability {about['alpha']:g} at most "
         f"where it is not one. It abstained {search.abstentions} time{'' if search.abstentions == 1 else 's'}; that counts as no success.",
         "The attack gives an upper bound of the distance to the nearest other answer, the certificate a lower bound."
-        + ("" if search.settings.twice else " This was one attack alone, without the second try: a nearer one may well have been missed."),
+        + (
+            ""
+            if search.settings.twice
+            else " This was one attack alone, without the second try: a nearer one may well have been missed."
+        ),
         f"{about['seconds']:.1f} s on {about['device']}; seed {about['seed']}, which follows from the question.",
     ]
     return lines

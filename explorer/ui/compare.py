@@ -245,7 +245,11 @@ def outcome() -> None:
     st.subheader("What happened", anchor=False)
     comparison = future.latest
     if comparison is None or any(lane.snapshot.result is None for lane in comparison.lanes):
-        st.caption("No verdicts: not all walks got to their end." if future.finished else "The verdicts come when all walks have ended.")
+        st.caption(
+            "No verdicts: not all walks got to their end."
+            if future.finished
+            else "The verdicts come when all walks have ended."
+        )
         return
     request: CompareRequest = st.session_state[SHOWN]
     st.markdown(summary(comparison, request))
@@ -256,7 +260,9 @@ def outcome() -> None:
             st.warning(f"**{_title(lane.request.model)}.** {doubt}", icon=":material/help:")
     st.caption(conditions(comparison, request))
     with st.expander("All conditions of every lane, and its attack as Python"):
-        for lane, tab in zip(comparison.lanes, st.tabs([_title(lane.request.model) for lane in comparison.lanes]), strict=True):
+        for lane, tab in zip(
+            comparison.lanes, st.tabs([_title(lane.request.model) for lane in comparison.lanes]), strict=True
+        ):
             with tab:
                 _full_conditions(lane)
 
@@ -384,7 +390,11 @@ def _full_conditions(lane: ModelLane) -> None:
     trace = lane.snapshot.trace
     if lane.is_transfer:
         st.caption(f"Made on {lane.source}: the script is that model's. Then ask this one: `model(outcome.x)`.")
-        st.code(dataclasses.replace(lane.request, model=lane.source).to_python(trace.label), language="python", wrap_lines=True)
+        st.code(
+            dataclasses.replace(lane.request, model=lane.source).to_python(trace.label),
+            language="python",
+            wrap_lines=True,
+        )
     else:
         st.code(lane.request.to_python(trace.label), language="python", wrap_lines=True)
     st.code(json.dumps(lane.snapshot.result.conditions, indent=1, ensure_ascii=False), language="json")

@@ -60,7 +60,9 @@ def default_request() -> AttackRequest:
     """What a page opens with: it succeeds at once."""
     known = [card.name for card in zoo.cards()]
     if not known:
-        raise BadCheckpoint("There is no model to attack: the folder checkpoints/ holds no readable card. Get it again.")
+        raise BadCheckpoint(
+            "There is no model to attack: the folder checkpoints/ holds no readable card. Get it again."
+        )
     model = FAVOURITE if FAVOURITE in known else known[0]
     name = model.split("/")[0]
     return AttackRequest(dataset=name, image=FIRST_PICTURES.get(name, 0), model=model).checked()
@@ -88,14 +90,21 @@ def image_panel(models: Sequence[str] | None = None) -> None:
     classes = dataset(name).classes
     st.session_state.setdefault("class", EVERY)
     st.selectbox(
-        "Class", [EVERY, *classes], key="class", persist_state="session", on_change=partial(_jump, "first"), label_visibility="collapsed"
+        "Class",
+        [EVERY, *classes],
+        key="class",
+        persist_state="session",
+        on_change=partial(_jump, "first"),
+        label_visibility="collapsed",
     )
     rows = rows_of_class(name, state["class"])
     position = rows.index(state["image"]) if state["image"] in rows else 0
     page = position // PER_PAGE
     shown = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
     chosen = () if _is_upload(state["image"]) else (state["image"],)
-    gallery(thumbs(name, tuple(shown)), chosen, key="gallery", label="Pictures to attack", on_pick=partial(_pick, shown))
+    gallery(
+        thumbs(name, tuple(shown)), chosen, key="gallery", label="Pictures to attack", on_pick=partial(_pick, shown)
+    )
     columns = st.columns(2)
     columns[0].button("Next", on_click=_jump, args=("next",), width="stretch", icon=":material/navigate_next:")
     columns[1].button("Random", on_click=_jump, args=("random",), width="stretch", icon=":material/shuffle:")
@@ -116,7 +125,12 @@ def dataset_box() -> None:
     offered = sorted({card.dataset for card in zoo.cards()})
     if len(offered) > 1:
         st.selectbox(
-            "Dataset", offered, key="dataset", persist_state="session", format_func=lambda d: DATASETS[d].title, on_change=_dataset_changed
+            "Dataset",
+            offered,
+            key="dataset",
+            persist_state="session",
+            format_func=lambda d: DATASETS[d].title,
+            on_change=_dataset_changed,
         )
 
 
@@ -262,7 +276,9 @@ def attack_settings(model: str | None = None) -> dict[str, Any]:
     number = state[_eps_key(norm)]
     eps = float(number) / 255 if norm == "linf" else float(number)
     cls = ATTACKS[state["attack"]]
-    hyper = {p.name: state.get(f"{state['attack']}.{p.name}", p.default) for p in cls.params()}  # not drawn yet: the default
+    hyper = {
+        p.name: state.get(f"{state['attack']}.{p.name}", p.default) for p in cls.params()
+    }  # not drawn yet: the default
     return {
         "dataset": state["dataset"],
         "model": model or state["model"],

@@ -52,7 +52,12 @@ def open_page() -> None:
     """
     state = st.session_state
     if "features.run" not in state:
-        state["features.run"], state["features.future"], state["features.shown"], state["features.maps"] = 0, None, None, None
+        state["features.run"], state["features.future"], state["features.shown"], state["features.maps"] = (
+            0,
+            None,
+            None,
+            None,
+        )
     elif not stage.gone_back():
         return
     query = st.query_params.to_dict()
@@ -118,7 +123,9 @@ def pictures_panel() -> None:
     controls.dataset_box()
     if state["features.rows"]:
         st.caption(f"The {len(state['features.rows'])} pictures that the link names.")
-        st.button("Draw others", on_click=_forget_rows, width="stretch", icon=":material/shuffle:", key="features.forget")
+        st.button(
+            "Draw others", on_click=_forget_rows, width="stretch", icon=":material/shuffle:", key="features.forget"
+        )
         return
     st.selectbox(
         "Class", [controls.EVERY, *classes], key="features.of", persist_state="session", help="The cloud of one class, or a mix of all.",
@@ -175,7 +182,9 @@ def headline() -> None:
         required=True,
         help="PCA is exact and linear. UMAP keeps neighbours together, and preserves no distances.",
     )
-    controls.attack_row(st.columns([3, 3, 3.2], vertical_alignment="bottom"), running(), begin, cancel, own=_own_classes())
+    controls.attack_row(
+        st.columns([3, 3, 3.2], vertical_alignment="bottom"), running(), begin, cancel, own=_own_classes()
+    )
 
 
 def _own_classes() -> list[int] | None:
@@ -430,7 +439,9 @@ def _moves(cloud: FeatureCloud, grounds: Sequence[FeatureMap]) -> Moves:
 
 def _step_words(lane: ModelCloud, total: int) -> list[str]:
     total = max(total, int(lane.steps[-1]) - 1)
-    said = ["before the attack" if k == 0 else f"step {k - 1} of {total}" if k > 1 else "start" for k in lane.steps.tolist()]
+    said = [
+        "before the attack" if k == 0 else f"step {k - 1} of {total}" if k > 1 else "start" for k in lane.steps.tolist()
+    ]
     if lane.finished and len(said) > 1:
         said[-1] = "the best found"
     return said
@@ -468,16 +479,28 @@ def _missing(name: str, why: str, polling: bool) -> None:
     with st.container(border=True):
         left, right = st.columns([4, 1.4], vertical_alignment="center")
         if state == "running":
-            left.markdown(f"**Computing the UMAP map of {words.title(name)}**, {making.seconds:.0f} s. {making.doing.rstrip(' .')} …")
-            left.caption("In a process of its own, with one thread: a minute or more. Other pages can be used meanwhile.")
-            right.button("Cancel", icon=":material/stop_circle:", on_click=making.cancel, width="stretch", key=f"features.stop.{name}")
+            left.markdown(
+                f"**Computing the UMAP map of {words.title(name)}**, {making.seconds:.0f} s. {making.doing.rstrip(' .')} …"
+            )
+            left.caption(
+                "In a process of its own, with one thread: a minute or more. Other pages can be used meanwhile."
+            )
+            right.button(
+                "Cancel",
+                icon=":material/stop_circle:",
+                on_click=making.cancel,
+                width="stretch",
+                key=f"features.stop.{name}",
+            )
             return
         left.markdown(f"{why} PCA is shown until then.")
         if state == "failed":
             left.error(f"It could not be computed. {making.doing}", icon=":material/error:")
         if state == "cancelled":
             left.caption("Stopped; nothing half-made was kept.")
-        right.button("Compute it", type="primary", on_click=_make, args=(name,), width="stretch", key=f"features.make.{name}")
+        right.button(
+            "Compute it", type="primary", on_click=_make, args=(name,), width="stretch", key=f"features.make.{name}"
+        )
 
 
 def _make(name: str) -> None:
@@ -504,7 +527,9 @@ def outcome() -> None:
         _measured(cloud)
     st.subheader("How the classes hold together", anchor=False)
     st.markdown(words.clusters_table(models, [own.clusters() if kept[1].state == "done" else None for own in maps]))
-    st.caption("In the full feature space, not on the map; in brackets: 95 % intervals. An image is no neighbour of itself.")
+    st.caption(
+        "In the full feature space, not on the map; in brackets: 95 % intervals. An image is no neighbour of itself."
+    )
     st.subheader("How to read the map", anchor=False)
     _, method, axes = VIEWS[state["features.view"]]
     try:
@@ -520,7 +545,9 @@ def _measured(cloud: FeatureCloud) -> None:
     _figures(cloud)
     st.markdown("\n".join(f"- {line}" for line in words.notes(cloud)))
     with st.expander("All conditions"):
-        st.code(json.dumps([dict(lane.conditions) for lane in cloud.lanes], indent=1, ensure_ascii=False), language="json")
+        st.code(
+            json.dumps([dict(lane.conditions) for lane in cloud.lanes], indent=1, ensure_ascii=False), language="json"
+        )
 
 
 def _figures(cloud: FeatureCloud) -> None:
@@ -533,7 +560,12 @@ def _figures(cloud: FeatureCloud) -> None:
             ways = [way for way in lane.measured.distances if way is not None]
             own, toward = (np.stack([getattr(way, name) for way in ways], axis=1) for name in ("own", "toward"))
             st.markdown(f"**Distance to the class centres: {words.title(lane.model)}**")
-            st.plotly_chart(plots.distances(lane.steps, own, toward, dark=_dark()), key=f"features.distances.{k}", theme=None, config=PLAIN)
+            st.plotly_chart(
+                plots.distances(lane.steps, own, toward, dark=_dark()),
+                key=f"features.distances.{k}",
+                theme=None,
+                config=PLAIN,
+            )
             st.caption(
                 f"Mean of {len(ways)} image{'s' * (len(ways) > 1)}; the band holds their middle half. 0 is the untouched image, 1 the "
                 "attack's start; the large mark the best found, which all numbers above are of."
@@ -548,13 +580,18 @@ def _shift_figure(done: Sequence[tuple[int, ModelCloud]]) -> None:
     rows = []
     for k, lane in done:
         found, name = lane.measured.shift, words.title(lane.model)
-        both = ((f"{name}:<br>to its false class", found.each, found.mean), (f"{name}:<br>to the others", None, found.others))
+        both = (
+            (f"{name}:<br>to its false class", found.each, found.mean),
+            (f"{name}:<br>to the others", None, found.others),
+        )
         for label, each, mean in both:
             if mean is not None:
                 rows.append(plots.Moved(label, k, each, mean.value, mean.low, mean.high, mean.n))
     st.markdown("**Shift toward the false class**")
     st.plotly_chart(plots.shifts(rows, dark=_dark()), key="features.shifts", theme=None, config=PLAIN)
-    st.caption("Each small mark one image; the diamond their mean with its 95 % interval. 1 is as far as from one centre to the other.")
+    st.caption(
+        "Each small mark one image; the diamond their mean with its 95 % interval. 1 is as far as from one centre to the other."
+    )
 
 
 def _roc_figure(done: Sequence[tuple[int, ModelCloud]]) -> None:

@@ -60,7 +60,11 @@ def how_to_read(grounds: Sequence[FeatureMap]) -> str:
             f"over {count}. It is exact and linear; what happens in all other directions is not seen here."
         )
     if len(grounds) > 1:
-        turned = "turned, perhaps mirrored, and never stretched" if one.method == "PCA" else "turned, perhaps mirrored, and moved"
+        turned = (
+            "turned, perhaps mirrored, and never stretched"
+            if one.method == "PCA"
+            else "turned, perhaps mirrored, and moved"
+        )
         words += (
             f" Both maps show the same images; the second is {turned} so that they lie as near as they can to where they lie on "
             "the first. Each map has a scale of its own: sizes compare within one map, not between two."
@@ -155,7 +159,10 @@ def measured_table(cloud: FeatureCloud, labels: np.ndarray) -> str:
     rows: list[tuple[str, list[str]]] = [
         ("Images attacked: right before", [f"{int(lane.right.sum())} of {len(lane.right)}" for lane in cloud.lanes]),
         ("Fooled by the attack", [share(int(lane.fooled.sum()), int(lane.right.sum())) for lane in cloud.lanes]),
-        (f"Own class among {K} nearest reference images: before → after", [_neighbours(lane, labels) for lane in cloud.lanes]),
+        (
+            f"Own class among {K} nearest reference images: before → after",
+            [_neighbours(lane, labels) for lane in cloud.lanes],
+        ),
         ("Shift toward the false class: 1 is from centre to centre", [_shift(lane) for lane in cloud.lanes]),
         ("… toward the other wrong classes, as a control", [_others(lane) for lane in cloud.lanes]),
         ("Silhouette of the attacked images: before → after", [_silhouette(lane) for lane in cloud.lanes]),
@@ -177,7 +184,8 @@ def _neighbours(lane: ModelCloud, labels: np.ndarray) -> str:
     if not n:
         return DASH
     before, after = (
-        int((voted == labels)[lane.right].sum()) for voted in (lane.measured.neighbours_before, lane.measured.neighbours_after)
+        int((voted == labels)[lane.right].sum())
+        for voted in (lane.measured.neighbours_before, lane.measured.neighbours_after)
     )
     return f"{before} → {after} of {n}"
 

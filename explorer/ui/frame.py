@@ -16,7 +16,9 @@ from explorer.ui.session import engine
 from explorer.ui.theme_change import follow_theme
 
 LOGO = Path(__file__).with_name("logo.svg")
-ICON = Path(__file__).with_name("icon.svg")  # a named one of Streamlit's would be fetched from elsewhere by every browser
+ICON = Path(__file__).with_name(
+    "icon.svg"
+)  # a named one of Streamlit's would be fetched from elsewhere by every browser
 
 WANTED = "wanted page"
 _framed: ContextVar[bool] = ContextVar("framed", default=False)
@@ -37,9 +39,7 @@ section[data-testid="stSidebar"] [data-testid="stVerticalBlock"] { gap: 0.7rem; 
 def prepare() -> None:
     """Page settings; must be the first thing a run does."""
     _framed.set(True)
-    st.set_page_config(
-        page_title="Robustness Explorer", page_icon=ICON, layout="wide", initial_sidebar_state=330
-    )
+    st.set_page_config(page_title="Robustness Explorer", page_icon=ICON, layout="wide", initial_sidebar_state=330)
     st.html(_CSS)
     st.logo(LOGO, size="large")
 

@@ -339,7 +339,9 @@ def _close_look(now: BatchResult) -> None:
 def _picture(place, pixels: np.ndarray, caption: str) -> None:
     """Large and sharp. As a data URL: what `st.image` serves is gone where a running strip is drawn again and again."""
     url = to_url(pixels)
-    place.html(f'<img src="{url}" alt="{escape(caption)}" style="width:100%;image-rendering:pixelated;border-radius:8px">')
+    place.html(
+        f'<img src="{url}" alt="{escape(caption)}" style="width:100%;image-rendering:pixelated;border-radius:8px">'
+    )
     place.caption(caption, text_alignment="center")
 
 
@@ -418,7 +420,9 @@ def _others(now: BatchResult) -> None:
     state = st.session_state
     st.subheader("The same change on other pictures", anchor=False)
     if now.shared is not None:
-        st.markdown("This attack made **one change for all** pictures of the strip. Does it fool the model on pictures it has not seen?")
+        st.markdown(
+            "This attack made **one change for all** pictures of the strip. Does it fool the model on pictures it has not seen?"
+        )
         if state["many.applied"] is None:
             _apply(now, None, MAX_OTHERS)  # it is what this attack is about
     else:
@@ -444,7 +448,10 @@ def _apply_row(now: BatchResult) -> None:
         fooled = [row for row in changed if now.fooled[now.rows == row][0]]
         state["many.given"] = (fooled or changed)[0]
     columns[0].selectbox(
-        "Take the change of", changed, key="many.given", format_func=lambda row: f"{now.request.classes[labels[row]]}, picture {row}"
+        "Take the change of",
+        changed,
+        key="many.given",
+        format_func=lambda row: f"{now.request.classes[labels[row]]}, picture {row}",
     )
     st.session_state.setdefault("many.n", 100)
     columns[1].number_input("and put it on (pictures)", 1, MAX_OTHERS, key="many.n", persist_state="session")

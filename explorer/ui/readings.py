@@ -29,10 +29,15 @@ def smallest(search: Search) -> tuple[bool, str]:
     if fooled is None:
         if held is None:
             return False, "The time was over before the first attack had ended: choose fewer steps, restarts or draws."
-        return False, f"**Nothing found.** {title} failed at every eps tried, up to {eps_words(norm, held.eps)}. {NO_PROOF}"
+        return (
+            False,
+            f"**Nothing found.** {title} failed at every eps tried, up to {eps_words(norm, held.eps)}. {NO_PROOF}",
+        )
     reaches = f"{title} reaches its goal at **{eps_words(norm, fooled.eps)}**"
     if held is None:
-        least = f", the least eps that 32-bit pixels can tell from none ({EPS_LEAST:g})" if fooled.eps <= EPS_LEAST else ""
+        least = (
+            f", the least eps that 32-bit pixels can tell from none ({EPS_LEAST:g})" if fooled.eps <= EPS_LEAST else ""
+        )
         return True, f"{reaches}{least}, and failed nowhere."
     return True, f"{reaches} and not at {eps_words(norm, held.eps)}."
 
@@ -126,7 +131,9 @@ def _cut_words(found: Slice) -> str:
     many = float((found.cut > CUT).mean())
     if many == 0:
         return f"Here these are at most {float(found.cut.max()):.1%} of a picture's values."
-    return f"At {many:.0%} of the points, beyond the dotted line, these are more than {CUT:.0%} of the picture's values."
+    return (
+        f"At {many:.0%} of the points, beyond the dotted line, these are more than {CUT:.0%} of the picture's values."
+    )
 
 
 def _dimensions(request: AttackRequest) -> int:

@@ -49,6 +49,7 @@ def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, 
     - A part that stands has another name than one that looks again. A late look at what has ended is then refused; allowed, it
       could take the place of the page's drawing between its end and its sending, and what was not sent yet would be lost.
     """
+
     def look(*arguments: Any) -> None:
         began = time.thread_time()
         draw(*arguments)
@@ -56,7 +57,9 @@ def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, 
 
     name = key if every is not None else f"{key} at rest"
     with st.container():
-        st.fragment(look, run_every=between_looks(every, _costs().get(key, 0.0)) if every is not None else None, key=name)(*arguments)
+        st.fragment(
+            look, run_every=between_looks(every, _costs().get(key, 0.0)) if every is not None else None, key=name
+        )(*arguments)
 
 
 @st.cache_resource(show_spinner=False)

@@ -120,7 +120,9 @@ def _other_map(model: str, snapshot: Snapshot) -> tuple[FeaturePath | None, str]
         f"images. Neighbourhoods kept: {ground.trustworthiness:.2f} (trustworthiness: 1 all, 0.5 a random map)."
     )
     trace, kept = snapshot.trace, st.session_state.get("stage.umap")
-    if kept is None or kept[0] is not trace or kept[1] is not ground:  # k-NN of every frame: once a walk, not once a rerun
+    if (
+        kept is None or kept[0] is not trace or kept[1] is not ground
+    ):  # k-NN of every frame: once a walk, not once a rerun
         kept = st.session_state["stage.umap"] = (trace, ground, on_map(ground, trace))
     return kept[2], note
 
@@ -200,7 +202,11 @@ def _result(future: Future[Snapshot], request: AttackRequest) -> None:
     st.subheader("What happened", anchor=False)
     snapshot = future.latest
     if snapshot is None or snapshot.result is None:
-        st.caption("No verdict: the attack did not get to its end." if future.finished else "The verdict comes when the attack has ended.")
+        st.caption(
+            "No verdict: the attack did not get to its end."
+            if future.finished
+            else "The verdict comes when the attack has ended."
+        )
         return
     trace, result, stochastic = snapshot.trace, snapshot.result, zoo.card(request.model).stochastic
     reached, sentence = verdicts.headline(trace, result, request)
@@ -208,7 +214,9 @@ def _result(future: Future[Snapshot], request: AttackRequest) -> None:
     if doubt := verdicts.warning(request, stochastic):
         st.warning(doubt, icon=":material/help:")
     if pattern := masking.pattern(*masking.remembered(st.session_state.setdefault("tried", {}), result, request)):
-        (st.warning if pattern.flag else st.info)(pattern.words, icon=":material/visibility_off:" if pattern.flag else None)
+        (st.warning if pattern.flag else st.info)(
+            pattern.words, icon=":material/visibility_off:" if pattern.flag else None
+        )
     st.markdown("\n".join(f"- {line}" for line in verdicts.details(trace, result, request, stochastic)))
     with st.expander("All conditions, and the same attack as Python"):
         st.code(request.to_python(trace.label), language="python", wrap_lines=True)

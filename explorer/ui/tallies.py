@@ -106,9 +106,15 @@ def details(strip: BatchResult) -> list[str]:
         else "Every result lies inside the allowed distance and the pixel range, checked in double precision."
     )
     if about["stalled_share"] > 0:
-        lines.append(f"{about['stalled_share']:.1%} of all gradients were zero or not finite; there the step was random.")
+        lines.append(
+            f"{about['stalled_share']:.1%} of all gradients were zero or not finite; there the step was random."
+        )
     black = ATTACKS.entry(request.attack).group in BLACK_BOX
-    kind = "Black-box: the attack saw only the model's answers" if black else "White-box: the attack used the model's gradients"
+    kind = (
+        "Black-box: the attack saw only the model's answers"
+        if black
+        else "White-box: the attack used the model's gradients"
+    )
     spent = f"{about['forwards']:,} forward and {about['backwards']:,} backward passes for {tally.right} pictures"
     lines.append(f"{kind}; {spent} ({seconds(about['seconds'])} on {about['device']}), seed {request.seed}.")
     return lines

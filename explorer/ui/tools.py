@@ -119,9 +119,7 @@ def _dark() -> bool:
 # The smallest eps
 
 
-def _smallest(
-    kept: dict, snapshot: Snapshot, request: AttackRequest, play: Callable[[AttackRequest], None]
-) -> None:
+def _smallest(kept: dict, snapshot: Snapshot, request: AttackRequest, play: Callable[[AttackRequest], None]) -> None:
     title = ATTACKS.entry(request.attack).title
     if request.is_minimal:
         st.info(
@@ -136,7 +134,11 @@ def _smallest(
         "again and again. Each try is the very walk this page plays at that eps, same seed."
     )
     chosen = width.selectbox(
-        "until the interval is", WIDTHS, index=WIDTHS.index(WIDTH), key="smallest.width", format_func="{:.0%} wide".format,
+        "until the interval is",
+        WIDTHS,
+        index=WIDTHS.index(WIDTH),
+        key="smallest.width",
+        format_func="{:.0%} wide".format,
         help="(smallest eps that succeeded - largest that failed) / smallest that succeeded",
     )
     with button:
@@ -178,7 +180,12 @@ def _interval(found: Search, play: Callable[[AttackRequest], None]) -> None:
                 asked = dataclasses.replace(found.request, eps=probe.eps)
                 label = f"Play the walk at {readings.eps_words(asked.norm, asked.eps)}, which {word}"
                 if column.button(
-                    label, icon=":material/play_arrow:", on_click=play, args=(asked,), key=f"play.{word}", width="stretch"
+                    label,
+                    icon=":material/play_arrow:",
+                    on_click=play,
+                    args=(asked,),
+                    key=f"play.{word}",
+                    width="stretch",
                 ):
                     st.rerun()  # the whole page, not this part of it only
     st.markdown("\n".join(f"- {line}" for line in readings.smallest_notes(found)))
@@ -196,23 +203,39 @@ def _slice(kept: dict, snapshot: Snapshot, request: AttackRequest) -> None:
     columns = st.columns([2, 1.5, 1.5, 1.5, 1.6], vertical_alignment="bottom")
     usual = Plan.usual(stochastic)
     extent = columns[0].selectbox(
-        "along the attack", list(EXTENTS), index=list(EXTENTS).index(usual.extent), key="slice.extent",
-        format_func=EXTENT_LABELS.get, help="0 is the original, 1 the attacked picture. Sideways it is as wide.",
+        "along the attack",
+        list(EXTENTS),
+        index=list(EXTENTS).index(usual.extent),
+        key="slice.extent",
+        format_func=EXTENT_LABELS.get,
+        help="0 is the original, 1 the attacked picture. Sideways it is as wide.",
     )
     size = columns[1].selectbox(
         "points", SIZES, index=SIZES.index(usual.size), key=f"slice.size.{stochastic}", format_func="{0} x {0}".format
     )
-    seed = columns[2].number_input("seed of the direction", 0, 2**31 - 1, key="slice.seed", help="Another seed, another plane.")
+    seed = columns[2].number_input(
+        "seed of the direction", 0, 2**31 - 1, key="slice.seed", help="Another seed, another plane."
+    )
     draws = 1
     if stochastic:
         draws = columns[3].number_input(
-            "draws a point", 1, DRAWS_LIMIT, usual.draws, key="slice.draws", help="This model is random: averaged over so many."
+            "draws a point",
+            1,
+            DRAWS_LIMIT,
+            usual.draws,
+            key="slice.draws",
+            help="This model is random: averaged over so many.",
         )
     plan = Plan(extent, size, int(seed), int(draws))
     trace, best = snapshot.trace, snapshot.result.best
     with columns[4]:
-        _run_or_cancel(kept, SLICE, "Draw the slice", ":material/grid_on:",
-                       lambda: slice_work(engine(), request, trace.frames[best], trace.label, plan))
+        _run_or_cancel(
+            kept,
+            SLICE,
+            "Draw the slice",
+            ":material/grid_on:",
+            lambda: slice_work(engine(), request, trace.frames[best], trace.label, plan),
+        )
     found: Slice | None = _found(kept, SLICE)
     if found is None:
         return
@@ -225,7 +248,12 @@ def _slice(kept: dict, snapshot: Snapshot, request: AttackRequest) -> None:
 
 
 def _maps(found: Slice, request: AttackRequest) -> None:
-    plan, dark, name, loss_name = found.plan, _dark(), readings.outline_words(found, request), readings.loss_words(found)
+    plan, dark, name, loss_name = (
+        found.plan,
+        _dark(),
+        readings.outline_words(found, request),
+        readings.loss_words(found),
+    )
     head, words, toggle = st.columns([4, 1.6, 2.4], gap="medium", vertical_alignment="center")
     head.markdown("**What the model sees**")
     words.markdown("**Its loss**")
@@ -235,8 +263,17 @@ def _maps(found: Slice, request: AttackRequest) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         figure = slice_figures.class_map(
-            plan.along, plan.across, found.predicted, found.probability, found.margin, found.cut, found.classes,
-            found.outline, name, stride=found.stride, dark=dark,
+            plan.along,
+            plan.across,
+            found.predicted,
+            found.probability,
+            found.margin,
+            found.cut,
+            found.classes,
+            found.outline,
+            name,
+            stride=found.stride,
+            dark=dark,
         )
         st.plotly_chart(figure, key="slice.classes", theme=None, config=NO_BAR)
     with right:
@@ -264,22 +301,47 @@ def _save(export: Export) -> None:
         for column, name in zip(st.columns(3), captions, strict=True):
             column.image(shown[name], caption=captions[name], width="stretch")
             column.download_button(
-                "PNG", plain[name], f"{export.stem}-{name}.png", "image/png", key=f"save.{name}", on_click="ignore",
-                icon=":material/image:", width="stretch",
+                "PNG",
+                plain[name],
+                f"{export.stem}-{name}.png",
+                "image/png",
+                key=f"save.{name}",
+                on_click="ignore",
+                icon=":material/image:",
+                width="stretch",
             )
         st.caption(verdicts.saved(bool(verdict.reached[0]), bool(verdict.reached_8bit[0])))
     with saved:
         st.download_button(
-            "Everything (zip)", export.bundle, f"{export.stem}.zip", "application/zip", key="save.zip", on_click="ignore",
-            icon=":material/folder_zip:", type="primary", width="stretch",
+            "Everything (zip)",
+            export.bundle,
+            f"{export.stem}.zip",
+            "application/zip",
+            key="save.zip",
+            on_click="ignore",
+            icon=":material/folder_zip:",
+            type="primary",
+            width="stretch",
         )
         st.download_button(
-            "Exact arrays (npz)", export.arrays, f"{export.stem}.npz", "application/octet-stream", key="save.npz",
-            on_click="ignore", icon=":material/data_array:", width="stretch",
+            "Exact arrays (npz)",
+            export.arrays,
+            f"{export.stem}.npz",
+            "application/octet-stream",
+            key="save.npz",
+            on_click="ignore",
+            icon=":material/data_array:",
+            width="stretch",
         )
         st.download_button(
-            "Conditions and verdict (JSON)", export.conditions, f"{export.stem}.json", "application/json", key="save.json",
-            on_click="ignore", icon=":material/data_object:", width="stretch",
+            "Conditions and verdict (JSON)",
+            export.conditions,
+            f"{export.stem}.json",
+            "application/json",
+            key="save.json",
+            on_click="ignore",
+            icon=":material/data_object:",
+            width="stretch",
         )
         st.caption(
             "The arrays hold every frame in 32-bit floats, with logits, features, losses and distances; "

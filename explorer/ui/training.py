@@ -51,7 +51,14 @@ _CSS = """
 def open_page() -> None:
     """The first choices, and the runs that the link names."""
     state = st.session_state
-    for key, default in ((RECIPE, FIRST), (SMOKE, False), (TITLE, ""), (DEVICE, "auto"), (PRECISION, "auto"), (PROCESSES, 1)):
+    for key, default in (
+        (RECIPE, FIRST),
+        (SMOKE, False),
+        (TITLE, ""),
+        (DEVICE, "auto"),
+        (PRECISION, "auto"),
+        (PROCESSES, 1),
+    ):
         state.setdefault(key, default)
     if SHOWN not in state:
         asked = st.query_params.get("run", "")
@@ -73,7 +80,9 @@ def headline() -> None:
     )
     smoke.toggle("Smoke run", key=SMOKE, persist_state="session", on_change=_apply_smoke, help=(
         f"A small network on {RECIPES[state[RECIPE]].smoke_images} images: about a minute, only to see that it works."))  # fmt: skip
-    start.button("Start", type="primary", icon=":material/play_arrow:", on_click=_start, width="stretch", key="training.start")
+    start.button(
+        "Start", type="primary", icon=":material/play_arrow:", on_click=_start, width="stretch", key="training.start"
+    )
 
 
 def panel() -> None:
@@ -91,7 +100,13 @@ def panel() -> None:
         remember(other.cls, _prefix(other.key))
     form_for(entry.cls, _prefix(entry.key))
     with st.expander("How it is computed", icon=":material/memory:"):
-        st.selectbox("Device", choices(), key=DEVICE, persist_state="session", help="auto: the GPU where there is one, else the CPU.")
+        st.selectbox(
+            "Device",
+            choices(),
+            key=DEVICE,
+            persist_state="session",
+            help="auto: the GPU where there is one, else the CPU.",
+        )
         st.selectbox("Precision", ["auto", "float32", "bfloat16"], key=PRECISION, persist_state="session", help=(
             "Of the passes. auto: bfloat16 where the device computes in it, else float32."))  # fmt: skip
         st.number_input("Processes", 1, 64, key=PROCESSES, persist_state="session", help=(
@@ -294,7 +309,10 @@ def _settle(runs: Sequence[Seen]) -> None:
     there = {seen.id for seen in runs}
     for id in [id for id in state[SHOWN] if id not in there]:
         _forget(id)
-        st.warning(f"The run {id[:12]} is not there any more: it was deleted, or the link is another computer's.", icon=":material/info:")
+        st.warning(
+            f"The run {id[:12]} is not there any more: it was deleted, or the link is another computer's.",
+            icon=":material/info:",
+        )
     if not state[SHOWN] and runs and "training.visited" not in state:
         state[SHOWN] = [runs[0].id]
     state["training.visited"] = True
@@ -397,12 +415,18 @@ def _head(seen: Seen) -> None:
 def _message(seen: Seen) -> None:
     status, said = seen.state.status, seen.state.message
     if status == "queued" and not said:
-        said = f"Waiting for its turn on {seen.state.device}: one run at a time has a device." if seen.state.device else "Waiting."
+        said = (
+            f"Waiting for its turn on {seen.state.device}: one run at a time has a device."
+            if seen.state.device
+            else "Waiting."
+        )
     if status == "finished" and seen.state.model:
         said = said or f"Its model is {seen.state.model}: it stands in every model chooser now."
     if not said:
         return
-    tell = {"failed": st.error, "unreadable": st.error, "paused": st.warning, "interrupted": st.warning}.get(status, st.caption)
+    tell = {"failed": st.error, "unreadable": st.error, "paused": st.warning, "interrupted": st.warning}.get(
+        status, st.caption
+    )
     tell(said)
 
 

@@ -89,7 +89,9 @@ def _ask(spec: Spec) -> None:
 def _timing(spec: Spec) -> Iterator[Cost]:
     recipe, device = spec.build(), choose(spec.device)
     if spec.device != "auto" and device.type != engine().device.type:
-        raise InvalidValue(f"Only {engine().description} is timed from this page; the run itself may take {spec.device}.")
+        raise InvalidValue(
+            f"Only {engine().description} is timed from this page; the run itself may take {spec.device}."
+        )
     bf16 = precision_of(spec.precision, device) == "bfloat16"
     limit = recipe.smoke_images if spec.smoke else None
     yield from estimate(recipe, device=device, limit=limit, bf16=bf16, should_stop=_unwanted)

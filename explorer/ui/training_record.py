@@ -21,7 +21,13 @@ from explorer.plots.training import MEASURES, Curves
 COLUMNS = ("loss", "learning_rate", "images_per_second", "seconds", "memory")
 RECENT = 20  # updates that the time left is reckoned from
 KEPT = 64  # runs whose records are remembered
-UNREADABLE = (ExplorerError, OSError, ValueError, KeyError, zipfile.BadZipFile)  # what a damaged or vanished sight raises
+UNREADABLE = (
+    ExplorerError,
+    OSError,
+    ValueError,
+    KeyError,
+    zipfile.BadZipFile,
+)  # what a damaged or vanished sight raises
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class Seen:
         if self.spec is None:
             return f"Run {self.id[:6]}"
         named = self.spec.title or self.spec.name
-        return f"{named or (RECIPES.entry(self.spec.recipe).title if self.recipe else self.spec.recipe)} · {self.id[:6]}"
+        return (
+            f"{named or (RECIPES.entry(self.spec.recipe).title if self.recipe else self.spec.recipe)} · {self.id[:6]}"
+        )
 
     @property
     def half(self) -> tuple[str, ...]:
@@ -179,7 +187,9 @@ class Record:
         epoch_update = np.array([row["update"] for row in rows], float)
         took = np.cumsum([_number(row.get("seconds")) for row in rows])
         scores = {m: np.array([_number(row.get(m)) for row in rows]) for m in MEASURES if any(m in row for row in rows)}
-        per_epoch = updates / epochs if updates and epochs else float(epoch_update[0] / epoch[0]) if len(rows) else np.inf
+        per_epoch = (
+            updates / epochs if updates and epochs else float(epoch_update[0] / epoch[0]) if len(rows) else np.inf
+        )
         return Curves(
             name,
             update,
@@ -208,7 +218,9 @@ class Record:
             finished = [self._epochs[e] for e in sorted(self._epochs)]
             held_out = self._whole("held_out")
         pace = np.diff(seconds)
-        per_update = float(np.nanmean(pace)) if np.isfinite(pace).any() else float(row["seconds"] / at) if at else np.nan
+        per_update = (
+            float(np.nanmean(pace)) if np.isfinite(pace).any() else float(row["seconds"] / at) if at else np.nan
+        )
         best = max(finished, key=lambda e: (_number(e.get("score")), e["epoch"]), default={})
         return Standing(
             update=at,

@@ -49,7 +49,9 @@ def curves(runs: Sequence[Seen]) -> None:
         st.caption("The curves begin with the first update." if waiting else "Nothing was recorded.")
         return
     st.session_state.setdefault(AXIS, "epochs")
-    st.segmented_control("Along", list(plots.AXES), key=AXIS, persist_state="session", required=True, label_visibility="collapsed")
+    st.segmented_control(
+        "Along", list(plots.AXES), key=AXIS, persist_state="session", required=True, label_visibility="collapsed"
+    )
     axis = st.session_state[AXIS]
     figures = (
         ("**Training loss**: each update pale, their mean bold", "loss", plots.loss),
@@ -107,13 +109,22 @@ def images(run: Seen) -> None:
         st.caption(f"The images of epoch {epoch} cannot be read ({type(error).__name__}).")
         return
     state = st.session_state
-    picked = strip(cards, state.get(PICTURE, 0), key=f"training.strip.{run.id}", label="Watched images: untouched, and as trained on")
+    picked = strip(
+        cards,
+        state.get(PICTURE, 0),
+        key=f"training.strip.{run.id}",
+        label="Watched images: untouched, and as trained on",
+    )
     if picked is not None and picked != state.get(PICTURE) and 0 <= picked < len(cards):
         state[PICTURE] = picked
         st.rerun()
     st.caption(
         f"{len(cards)} held-out images, never trained on; "
-        + ("left untouched, right what this recipe's loss would see of them now. " if pairs else "this recipe trains on plain images. ")
+        + (
+            "left untouched, right what this recipe's loss would see of them now. "
+            if pairs
+            else "this recipe trains on plain images. "
+        )
         + "The answers are those of the averaged weights. Click one to follow it from epoch to epoch."
     )
     _decision(run, min(state.get(PICTURE, 0), len(cards) - 1), np.asarray(sight["labels"]))
@@ -201,11 +212,15 @@ def facts(run: Seen) -> None:
             hyper = {labels.get(name, name): value for name, value in told.pop("hyper").items()}
             left.dataframe(_table(hyper), hide_index=True, width="stretch")
             right.dataframe(_table(told), hide_index=True, width="stretch")
-        right.dataframe(_table(run.run.environment or {"environment": "not recorded yet"}), hide_index=True, width="stretch")
+        right.dataframe(
+            _table(run.run.environment or {"environment": "not recorded yet"}), hide_index=True, width="stretch"
+        )
 
 
 def _table(values: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [{"": name.replace("_", " "), "value": words.plain(value)} for name, value in values.items() if value is not None]
+    return [
+        {"": name.replace("_", " "), "value": words.plain(value)} for name, value in values.items() if value is not None
+    ]
 
 
 def _labels(runs: Sequence[Seen]) -> dict[str, str]:

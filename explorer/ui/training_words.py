@@ -115,5 +115,7 @@ def plain(value: Any) -> str:
 def differing(hypers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Names of hyper-parameters whose values differ between runs (or are not in all), with each run's value."""
     names = dict.fromkeys(name for hyper in hypers.values() for name in hyper)
-    rows = {name: {run: plain(hyper[name]) if name in hyper else "–" for run, hyper in hypers.items()} for name in names}
+    rows = {
+        name: {run: plain(hyper[name]) if name in hyper else "–" for run, hyper in hypers.items()} for name in names
+    }
     return {name: row for name, row in rows.items() if len(set(row.values())) > 1}

@@ -24,7 +24,10 @@ def headline(trace: Trace, result: Result, request: AttackRequest) -> tuple[bool
         return False, f"The result lies outside the allowed distance ({within}) and does not count."
     if reached and bool(trace.reached[0]):
         before = trace.classes[int(trace.predicted[0])]
-        return True, f"**Wrong from the start.** The model takes this {noun(true)} for {article(before)} before anything is changed."
+        return (
+            True,
+            f"**Wrong from the start.** The model takes this {noun(true)} for {article(before)} before anything is changed.",
+        )
     if reached:
         return True, f"**Fooled.** The model now sees {article(sees)} instead of {article(true)}, {within}."
     if trace.target is not None:
@@ -53,8 +56,14 @@ def _smallest(trace: Trace, result: Result, request: AttackRequest) -> tuple[boo
     if not bool(verdict.inside[0]):
         return False, "The result lies outside the pixel range and does not count."
     if not bool(verdict.reached[0]):
-        return False, f"**Does not hold.** The smallest change found {length}, but on fresh looks the model sees {article(sees)}."
-    return True, f"**Fooled.** The model now sees {article(sees)} instead of {article(true)}. The smallest change found {length}."
+        return (
+            False,
+            f"**Does not hold.** The smallest change found {length}, but on fresh looks the model sees {article(sees)}.",
+        )
+    return (
+        True,
+        f"**Fooled.** The model now sees {article(sees)} instead of {article(true)}. The smallest change found {length}.",
+    )
 
 
 def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bool) -> list[str]:
@@ -62,7 +71,9 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
     verdict, about = result.verdict, result.conditions
     lines = []
     if result.best != len(trace) - 1:
-        lines.append(f"What is judged is the picture {_when(result.best)}, the best that was found, not the last one of the walk.")
+        lines.append(
+            f"What is judged is the picture {_when(result.best)}, the best that was found, not the last one of the walk."
+        )
     if stochastic:
         share = round(float(verdict.share[0]) * verdict.draws)
         lines.append(
@@ -84,7 +95,9 @@ def details(trace: Trace, result: Result, request: AttackRequest, stochastic: bo
         )
     where = f"({seconds(about['seconds'])} on {about['device']}), seed {request.seed}."
     if ATTACKS.entry(request.attack).group in BLACK_BOX:
-        lines.append(f"Black-box: the attack saw only this model's answers, in {about['forwards']:,} forward passes {where}")
+        lines.append(
+            f"Black-box: the attack saw only this model's answers, in {about['forwards']:,} forward passes {where}"
+        )
     else:
         lines.append(
             f"White-box: the attack used this model's own gradients{_and_others(request)}, in {about['forwards']:,} forward and "
@@ -131,7 +144,9 @@ def saved(reached: bool, reached_8bit: bool) -> str:
         return "It survives being saved as an ordinary 8-bit picture."
     if reached:
         return "**Rounding undoes it:** saved as an ordinary 8-bit picture, the result no longer fools the model."
-    return "Rounded to 8 bits, as in a saved picture, the outcome is " + ("different: fooled." if reached_8bit else "the same.")
+    return "Rounded to 8 bits, as in a saved picture, the outcome is " + (
+        "different: fooled." if reached_8bit else "the same."
+    )
 
 
 def _floor_levels(linf: float) -> str:

@@ -139,7 +139,9 @@ def test_checkpoints_follow_their_recursion(steps):
     ],
 )
 def test_the_two_conditions(rises, halved, before, now, expected):
-    found = must_halve(*(torch.tensor([v]) for v in (rises,)), 22, torch.tensor([halved]), *map(torch.tensor, ([before], [now])))
+    found = must_halve(
+        *(torch.tensor([v]) for v in (rises,)), 22, torch.tensor([halved]), *map(torch.tensor, ([before], [now]))
+    )
     assert found.tolist() == [expected]
 
 

@@ -166,7 +166,9 @@ def test_once_all_are_done_nothing_is_evaluated(ball):
         assert net.batches == [4] and len(steps) == 1 and steps[-1].reached.all()
 
 
-@pytest.mark.parametrize("attack", [UNIFORM(tries=5, draws=4), GAUSSIAN(tries=5, draws=4), SEARCH(steps=4, draws=4)], ids=str)
+@pytest.mark.parametrize(
+    "attack", [UNIFORM(tries=5, draws=4), GAUSSIAN(tries=5, draws=4), SEARCH(steps=4, draws=4)], ids=str
+)
 def test_draws_are_averaged_and_counted(attack, ball, masked):
     model = masked(torch.randn(2, SIZE, generator=seeded(11)), p=0.8)
     x, goal = safe(model, 3)

@@ -68,7 +68,8 @@ class RandomResize(Broken):
         size = torch.randint(2, 5, (n, 1), generator=rng).float()
         cell = (torch.arange(side) * size / side).floor()  # which small pixel each one belongs to
         rows, columns = (
-            ((cell + torch.rand(n, 1, generator=rng)) * side / size).floor().clamp(max=side - 1).long() for _ in range(2)
+            ((cell + torch.rand(n, 1, generator=rng)) * side / size).floor().clamp(max=side - 1).long()
+            for _ in range(2)
         )
         picked = pixels[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         return self.inner(picked.movedim(-1, 1))
@@ -82,7 +83,9 @@ def share_fooled(trained):
 
     def measured(model, attack, made_on=None):
         outcome = run(attack.walk(made_on or model, x, goal, BALL, seeded(0)), goal)
-        return float(verify(model, outcome.x, x, goal, BALL, seeded(99)).reached.float().mean()), outcome.degenerate_share
+        return float(
+            verify(model, outcome.x, x, goal, BALL, seeded(99)).reached.float().mean()
+        ), outcome.degenerate_share
 
     return measured
 

@@ -60,7 +60,9 @@ def test_the_margin_moves_by_the_dual_norm(attack, ball, linear):
         assert torch.allclose(moved, best.expand(8), rtol=NEAR)
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(random_start=False), PGD(steps=50, rel_step=0.1, random_start=True)], ids=str)
+@pytest.mark.parametrize(
+    "attack", [FGSM(), PGD(random_start=False), PGD(steps=50, rel_step=0.1, random_start=True)], ids=str
+)
 def test_the_verdict_is_exact(attack, ball, linear):
     """Images whose distance to the boundary is 0.999 and 1.001 times what the ball reaches."""
     weight = weights(2)
@@ -83,7 +85,8 @@ def test_a_shift_of_all_logits_changes_nothing(attack, ball, bias, linear):
     x, y = interior(4), torch.tensor([0, 1, 0, 1])
     for goal in both_goals(y):
         steps = [
-            list(attack.walk(linear(weights(2), torch.full((2,), shift)), x, goal, ball, seeded(2))) for shift in (0.0, bias)
+            list(attack.walk(linear(weights(2), torch.full((2,), shift)), x, goal, ball, seeded(2)))
+            for shift in (0.0, bias)
         ]
         for plain, shifted in zip(*steps, strict=True):
             assert torch.allclose(plain.x, shifted.x, atol=1e-6)
@@ -162,7 +165,9 @@ def test_fgsm_is_pgd_with_one_full_step_and_no_random_start(ball, linear):
     model, x = linear(weights(5)), interior(4)
     goal = Goal.untargeted(torch.arange(4))
     pgd = PGD(steps=1, rel_step=1.0, random_start=False)
-    for a, b in zip(FGSM().walk(model, x, goal, ball, seeded(0)), pgd.walk(model, x, goal, ball, seeded(0)), strict=True):
+    for a, b in zip(
+        FGSM().walk(model, x, goal, ball, seeded(0)), pgd.walk(model, x, goal, ball, seeded(0)), strict=True
+    ):
         assert torch.equal(a.x, b.x) and torch.equal(a.loss, b.loss)
 
 
@@ -194,7 +199,9 @@ def test_every_restart_begins_anew_inside_the_ball(ball, linear):
     starts = [s.x for s in steps[::2]]
     assert not any(torch.equal(a, b) for i, a in enumerate(starts) for b in [x, *starts[:i]])
     plain = list(PGD(steps=1, restarts=2, random_start=False).walk(model, x, goal, ball, seeded(0)))
-    assert torch.equal(plain[0].x, x) and not torch.equal(plain[2].x, x)  # a second try from the image would be the same
+    assert torch.equal(plain[0].x, x) and not torch.equal(
+        plain[2].x, x
+    )  # a second try from the image would be the same
 
 
 def test_a_batch_of_one_walks_as_in_a_batch_of_many(ball, linear):
@@ -231,6 +238,7 @@ def test_in_l2_the_clipped_optimum_is_nearly_reached_and_never_passed(linear):
     outcome = run(PGD(steps=60, random_start=False).walk(model, x, goal, ball, seeded(0)), goal)
     moved = margin(model, outcome.x, goal) - margin(model, x, goal)
     for i, image in enumerate(x.double().flatten(1)):
+
         def clipped(scale, image=image):
             return (scale * w).clamp(-image, 1 - image)
 

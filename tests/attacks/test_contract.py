@@ -44,7 +44,9 @@ def test_every_image_may_have_its_own_eps(key, norm, quick, trained):
         with pytest.raises(InvalidValue, match="eps must be one number for Universal"):
             attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))
         return
-    farthest = torch.stack([step.distance for step in attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))]).amax(0)
+    farthest = torch.stack(
+        [step.distance for step in attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))]
+    ).amax(0)
     assert (farthest <= eps).all() and (farthest > 0.5 * eps).all()
 
 

@@ -201,7 +201,9 @@ def test_pixels_at_the_limit_are_left_out_at_last(linear):
     goal = Goal.untargeted(torch.tensor([0]))
     steps = walk(DeepFool(), model, x, goal)
     gone, expected = 0.0, []
-    for share in (0.1,) * 5 + (1.0,):  # pixel 1 has a tenth of the squared slope: so much of the rest at first, then all
+    for share in (0.1,) * 5 + (
+        1.0,
+    ):  # pixel 1 has a tenth of the squared slope: so much of the rest at first, then all
         gone += share * (1 - 1.02 * gone)
         expected.append(0.2 * 1.02 * gone)
     assert [float(s.distance) for s in steps[1:]] == pytest.approx(expected, rel=1e-4)

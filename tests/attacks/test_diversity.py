@@ -105,7 +105,9 @@ def test_without_copies_it_is_the_plain_method(options, ball, trained):
     net, x, y = trained
     goal = Goal.untargeted(y[:8])
     for diverse, plain in ((DI(**options), MI(momentum=0)), (MDI(**options), MI())):
-        pairs = zip(diverse.walk(net, x[:8], goal, ball, seeded(0)), plain.walk(net, x[:8], goal, ball, seeded(0)), strict=True)
+        pairs = zip(
+            diverse.walk(net, x[:8], goal, ball, seeded(0)), plain.walk(net, x[:8], goal, ball, seeded(0)), strict=True
+        )
         for a, b in pairs:
             assert torch.allclose(a.x, b.x, atol=1e-5) and torch.allclose(a.loss, b.loss, atol=1e-4)
 

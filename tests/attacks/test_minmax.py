@@ -92,7 +92,9 @@ def test_every_step_says_where_all_models_stand(ball, linear):
             assert torch.equal(step.loss, step.domains.losses.amin(1))
             assert torch.equal(step.reached, step.domains.reached[:, 0])
             assert (ball.distance(step.x, x) <= ball.eps).all()
-        assert steps[-1].forwards.tolist() == [2 * 7 * 2 * 3] * 4 and steps[-1].backwards.tolist() == [2 * 6 * 2 * 3] * 4
+        assert (
+            steps[-1].forwards.tolist() == [2 * 7 * 2 * 3] * 4 and steps[-1].backwards.tolist() == [2 * 6 * 2 * 3] * 4
+        )
 
 
 def test_an_image_walks_alone_as_in_a_batch(ball, linear):
@@ -177,7 +179,9 @@ def test_the_harder_norm_gets_the_weight_and_its_optimum(linear):
 
 
 def test_the_projection_onto_the_simplex_is_the_nearest_point():
-    v = torch.cat([2 * torch.randn(60, 3, generator=seeded(0)), torch.tensor([[0.2, 0.3, 0.5], [0.0, 0.0, 0.0], [9, 9, -9.0]])])
+    v = torch.cat(
+        [2 * torch.randn(60, 3, generator=seeded(0)), torch.tensor([[0.2, 0.3, 0.5], [0.0, 0.0, 0.0], [9, 9, -9.0]])]
+    )
     w = onto_simplex(v).double()
     assert (w >= 0).all() and torch.allclose(w.sum(1), torch.ones(63).double(), atol=1e-5)
     brute = torch.cdist(v.double(), SIMPLEX).min(1)
@@ -206,7 +210,9 @@ def two_models(monkeypatch, linear):
             raise UnknownName("model", name, nets)
         return nets[name]
 
-    monkeypatch.setattr("explorer.attacks.minmax.zoo", SimpleNamespace(card_path=known, load=lambda name, device: known(name)))
+    monkeypatch.setattr(
+        "explorer.attacks.minmax.zoo", SimpleNamespace(card_path=known, load=lambda name, device: known(name))
+    )
     return nets
 
 
@@ -223,9 +229,13 @@ def test_models_are_named_in_one_text(two_models, text):
     assert run(steps, goal).x.shape == x.shape
 
 
-@pytest.mark.parametrize("text", ["neither", "a/one+a/one", "a/one;a/two", "+".join(f"a/m{i}" for i in range(6)), "a/b/c"])
+@pytest.mark.parametrize(
+    "text", ["neither", "a/one+a/one", "a/one;a/two", "+".join(f"a/m{i}" for i in range(6)), "a/b/c"]
+)
 def test_a_list_that_is_none_is_refused_in_one_sentence(two_models, text):
-    with pytest.raises(InvalidValue, match="models must be up to 5 different names such as cifar10/baseline") as refusal:
+    with pytest.raises(
+        InvalidValue, match="models must be up to 5 different names such as cifar10/baseline"
+    ) as refusal:
         MinMaxModels(models=text)
     assert repr(text) in str(refusal.value)
 

@@ -69,7 +69,9 @@ def test_without_momentum_it_is_pgd(ball, trained):
     net, x, y = trained
     goal = Goal.untargeted(y[:8])
     plain = PGD(steps=6, rel_step=0.2, random_start=False).walk(net, x[:8], goal, ball, seeded(0))
-    for a, b in zip(plain, MIFGSM(steps=6, rel_step=0.2, momentum=0).walk(net, x[:8], goal, ball, seeded(0)), strict=True):
+    for a, b in zip(
+        plain, MIFGSM(steps=6, rel_step=0.2, momentum=0).walk(net, x[:8], goal, ball, seeded(0)), strict=True
+    ):
         assert torch.allclose(a.x, b.x, atol=1e-6)
 
 
@@ -108,7 +110,9 @@ def test_each_restart_begins_without_memory(ball, model):
 
     turning = Turning(torch.randn(2, 48, generator=seeded(11)))
     steps = list(MIFGSM(steps=5, restarts=2).walk(turning, x, zeros(2), ball, seeded(0)))
-    gains = [(b.x - a.x).mul(best_direction(model, ball)).sum((1, 2, 3)) for a, b in zip(steps, steps[1:], strict=False)]
+    gains = [
+        (b.x - a.x).mul(best_direction(model, ball)).sum((1, 2, 3)) for a, b in zip(steps, steps[1:], strict=False)
+    ]
     assert all((g > 0).all() for g in gains[:5]) and (gains[6] < 0).all()
 
 

@@ -28,7 +28,10 @@ PAGES = {  # what the student of this number opens, and what stands on a page th
     "attack": (lambda at: LINK | {"image": at}, b"White-box: the attack used"),
     "compare": (lambda at: LINK | {"image": at, "models": "cifar10/baseline,cifar10/pgd-linf"}, b"in every lane"),
     "many": (lambda at: LINK | {"seed": at}, b"What was measured"),
-    "features": (lambda at: {"data": "cifar10", "model": f"cifar10/{('baseline', 'pgd-linf', 'trades')[at % 3]}"}, b"Silhouette"),
+    "features": (
+        lambda at: {"data": "cifar10", "model": f"cifar10/{('baseline', 'pgd-linf', 'trades')[at % 3]}"},
+        b"Silhouette",
+    ),
     "certify": (lambda at: {"data": "cifar10", "image": at}, b"Not attacked yet"),
 }
 LIMIT = 120.0  # seconds
@@ -54,7 +57,10 @@ class Student:
     async def attend(self) -> None:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(LIMIT), connect(self.url, subprotocols=["streamlit"], max_size=None, close_timeout=0.1) as socket:
+            async with (
+                asyncio.timeout(LIMIT),
+                connect(self.url, subprotocols=["streamlit"], max_size=None, close_timeout=0.1) as socket,
+            ):
                 await socket.send(self._run())
                 async for data in socket:
                     if await self._take(socket, data):
@@ -85,7 +91,9 @@ class Student:
             if kind == "new_session":
                 self._whole = not message.metadata.run.fragment_ids
                 self._read &= not self._whole
-            for name in list(self._timers) if kind == "new_session" and self._whole else message.stop_auto_rerun.fragment_ids:
+            for name in (
+                list(self._timers) if kind == "new_session" and self._whole else message.stop_auto_rerun.fragment_ids
+            ):
                 if name in self._timers:
                     self._timers.pop(name).cancel()
         elif kind == "navigation":
@@ -108,7 +116,9 @@ class Student:
 
 def student(url: str, at: int, page: str = "attack") -> Student:
     query, text = PAGES[page]
-    return Student(f"{url.replace('http', 'ws')}/_stcore/stream", "" if page == "attack" else page, urlencode(query(at)), text)
+    return Student(
+        f"{url.replace('http', 'ws')}/_stcore/stream", "" if page == "attack" else page, urlencode(query(at)), text
+    )
 
 
 async def lesson(url: str, count: int, page: str, process: psutil.Process) -> None:

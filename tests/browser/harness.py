@@ -139,12 +139,16 @@ def main() -> None:
             st.session_state.seen = min(seen, len(whole))
             part = first(whole, st.session_state.seen)
             live = len(part) < len(whole)
-            trace_player(part, None if live else feature_path(part), captions(part), key="player", live=live, title=title)
+            trace_player(
+                part, None if live else feature_path(part), captions(part), key="player", live=live, title=title
+            )
 
         running()
     elif mode == "grey":
         trace = walk(steps, side=28, channels=1, classes=CLOTHES, target=CAT)
-        trace_player(trace, feature_path(trace), captions(trace), key="player", title="A targeted attack on a grey image")
+        trace_player(
+            trace, feature_path(trace), captions(trace), key="player", title="A targeted attack on a grey image"
+        )
     elif mode == "lanes":  # the second walk is shorter, the last one transferred
         count = int(st.query_params.get("lanes", 2))
         for k, column in enumerate(st.columns(count)):
@@ -152,10 +156,14 @@ def main() -> None:
             if k == count - 1:
                 trace.conditions["threat"] = "transfer"
             with column:
-                trace_player(trace, feature_path(trace), captions(trace), key=f"player {k}", title=f"Lane {k}", group="lanes")
+                trace_player(
+                    trace, feature_path(trace), captions(trace), key=f"player {k}", title=f"Lane {k}", group="lanes"
+                )
     else:
         trace = walk(steps)
-        trace_player(trace, None if mode == "nomap" else feature_path(trace), captions(trace), key="player", title=title)
+        trace_player(
+            trace, None if mode == "nomap" else feature_path(trace), captions(trace), key="player", title=title
+        )
 
 
 if __name__ == "__main__":  # `walk` and the rest are imported by tests too

@@ -108,7 +108,9 @@ def test_a_thumbnail_is_chosen_by_a_click(open_page, url):
 def test_a_malformed_upload_gets_one_sentence_and_the_app_goes_on(open_page, url):
     page = opened(open_page, url)
     page.get_by_text("Use your own picture").click()
-    page.locator("input[type=file]").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.locator("input[type=file]").set_input_files(
+        {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
     expect(page.get_by_text(re.compile(r"x\.png .*PNG, JPEG or WebP"))).to_be_visible()
     page.get_by_role("button", name="Attack", exact=True).click()
     finished(page)
@@ -148,7 +150,9 @@ def test_a_class_that_opens_the_app_at_once_is_answered(url):
     with ThreadPoolExecutor(1) as aside:  # Playwright has an event loop in this thread
         aside.submit(asyncio.run, lesson()).result()
     assert not [one.complaint for one in students if one.complaint]
-    assert all(one.answered < 45 and one.looks < 40 for one in students), [(one.answered, one.looks) for one in students]
+    assert all(one.answered < 45 and one.looks < 40 for one in students), [
+        (one.answered, one.looks) for one in students
+    ]
 
 
 def test_a_closed_tab_stops_its_attack(open_page, url):

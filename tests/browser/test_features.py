@@ -61,12 +61,16 @@ def test_a_linked_cloud_is_watched_on_two_maps(open_page, serve):
     expect(cloud.locator(".step")).to_have_text("before the attack")  # it stays where the reader was
     assert_fits_sideways(page)
     assert not wrong
-    source = (ROOT / "explorer/ui/features_map/map.js").read_text("utf-8") + (ROOT / "explorer/ui/drawing.js").read_text("utf-8")
+    source = (ROOT / "explorer/ui/features_map/map.js").read_text("utf-8") + (
+        ROOT / "explorer/ui/drawing.js"
+    ).read_text("utf-8")
     assert "innerHTML" not in source and not re.search(r"setStateValue|setTriggerValue", source)
 
 
 def test_back_and_forward_bring_the_map_alone_and_the_cloud_again(open_page, serve):
-    page = open_page(f"{serve(ROOT / 'app.py', env={'EXPLORER_THREADS': '1'})}/features?data=cifar10&model=cifar10/lenet")
+    page = open_page(
+        f"{serve(ROOT / 'app.py', env={'EXPLORER_THREADS': '1'})}/features?data=cifar10&model=cifar10/lenet"
+    )
     cloud = page.locator(".cloud")
     expect(page.get_by_role("columnheader", name="Before any attack")).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name="Attack", exact=True).click()

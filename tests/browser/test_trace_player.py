@@ -435,7 +435,9 @@ def test_players_of_a_group_move_in_step_and_in_silence(open_page, url):
 
 @pytest.mark.parametrize(("lanes", "width"), [(3, 1280), (4, 1600)])
 def test_narrow_lanes_are_whole(open_page, url, lanes, width):
-    page = open_page(f"{url}/?mode=lanes&lanes={lanes}", reduced_motion="reduce", viewport={"width": width, "height": 900})
+    page = open_page(
+        f"{url}/?mode=lanes&lanes={lanes}", reduced_motion="reduce", viewport={"width": width, "height": 900}
+    )
     for lane in range(lanes):
         check_layout(Player(page, lane), least=3)
 

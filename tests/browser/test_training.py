@@ -22,7 +22,11 @@ from .test_compare import APP, MINUTE
 UPDATES = re.compile(r"update ([\d,]+) of ([\d,]+)")
 DONE = r"Number((document.body.innerText.match(/update ([\d,]+) of/) ?? [0, '0'])[1].replaceAll(',', ''))"  # as `done`
 POINTS = "document.querySelector('.js-plotly-plot')?.calcdata?.at(-1).length"  # of the loss's mean, as drawn
-LONG = {"epochs": "999", "batch size (images)": "8", "width (channels)": "4"}  # cancelled long before its end on any computer
+LONG = {
+    "epochs": "999",
+    "batch size (images)": "8",
+    "width (channels)": "4",
+}  # cancelled long before its end on any computer
 SHORT = {"epochs": "2", "width (channels)": "4"}
 PLANNED = 2 * 512 // 128
 

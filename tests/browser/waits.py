@@ -33,7 +33,9 @@ def main() -> None:
         cache = tempfile.TemporaryDirectory()  # no certificate was made before
         server, url = _start(str(ROOT / "app.py"), {"EXPLORER_CACHE": cache.name}, Path(os.devnull))
         try:
-            reader = browser.new_context(viewport=SIZE)  # who has been here before: Streamlit's own files are in the browser
+            reader = browser.new_context(
+                viewport=SIZE
+            )  # who has been here before: Streamlit's own files are in the browser
             for turn in range(TIMES + 1):  # the first one warms the server
                 feature_space(reader.new_page(), url, WHO[min(turn, 1)], folder)
             feature_space(browser.new_page(viewport=SIZE), url, "new browser", folder)
@@ -56,7 +58,9 @@ def feature_space(page: Page, url: str, who: str, folder: Path | None) -> None:
     sheet = time.monotonic() - began
     assert page.locator(".cloud").evaluate(POINT_AT_SOMETHING)
     answered = time.monotonic() - began
-    seen = f"map drawn {drawn:.2f} s, 2,000 thumbnails there {sheet:.2f} s, one shown under the pointer {answered:.2f} s"
+    seen = (
+        f"map drawn {drawn:.2f} s, 2,000 thumbnails there {sheet:.2f} s, one shown under the pointer {answered:.2f} s"
+    )
     say("Feature space", who, f"{seen}; {sum(received) / 1e6:.2f} MB")
     finish(page, folder, "features")
 

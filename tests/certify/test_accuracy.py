@@ -56,7 +56,9 @@ def test_certified_accuracy_by_hand(halfspace, images):
 def test_progress_counts_all_images_and_ends_at_the_total(halfspace, images):
     told = []
     y = torch.tensor([0, 1, 0, 1, 0])  # two of them skipped
-    list(certify_many(Smoothed(halfspace(0.5), SIGMA), images, y, n0=10, n=90, progress=lambda *args: told.append(args)))
+    list(
+        certify_many(Smoothed(halfspace(0.5), SIGMA), images, y, n0=10, n=90, progress=lambda *args: told.append(args))
+    )
     assert told[0] == (0, 500) and told[-1] == (500, 500)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 

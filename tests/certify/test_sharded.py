@@ -24,7 +24,9 @@ def both():
 
 def test_every_certificate_is_that_of_one_process(alone, both):
     for name, certificates_ in alone["certificates"].items():
-        assert len(certificates_) == N and len({c.estimation for c in certificates_}) > 3, f"{name}: nothing to tell apart"
+        assert len(certificates_) == N and len({c.estimation for c in certificates_}) > 3, (
+            f"{name}: nothing to tell apart"
+        )
         for answer in both:
             assert answer["certificates"][name] == certificates_  # votes, bounds, radii, seeds
     assert alone["certificates"]["plain"] != alone["certificates"]["stochastic"]

@@ -49,7 +49,9 @@ def tiny(tiny_folder, monkeypatch):
     """The card of cifar10/tiny: an untrained network that the zoo finds."""
     recipe = RECIPES["baseline"](epochs=1, width=4)
     history = [{"epoch": 1, "loss": 2.3, "seconds": 1.0, "clean": 0.1, "score": 0.1}]
-    run = Result(build(recipe, torch.device("cpu")).freeze(), 1, history, 1.0, 64, "CIFAR-10 train, 64 of 50,000 images", 16)
+    run = Result(
+        build(recipe, torch.device("cpu")).freeze(), 1, history, 1.0, 64, "CIFAR-10 train, 64 of 50,000 images", 16
+    )
     monkeypatch.setattr("explorer.training.export.CAST_IMAGES", 20)
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tiny_folder.parent))
     return export(run, recipe, "baseline", "cifar10/tiny", tiny_folder)

@@ -62,7 +62,9 @@ def test_a_target_and_l2_are_understood(cli, tiny):
 
 
 def test_the_smallest_change_needs_no_eps_and_takes_none(cli, tiny):
-    said = cli("attack", "--model", "cifar10/tiny", "--image", "17", "--attack", "deepfool", "--norm", "l2", "--json", "-")
+    said = cli(
+        "attack", "--model", "cifar10/tiny", "--image", "17", "--attack", "deepfool", "--norm", "l2", "--json", "-"
+    )
     facts = json.loads(said.out)
     assert said.code == 0 and facts["conditions"]["eps"] is None and facts["verdict"]["reached"]
     assert "the smallest change found" in said.err and "inside the pixel range" in said.err
@@ -78,8 +80,12 @@ def test_an_attack_of_one_norm_takes_it_and_refuses_the_other(cli, tiny):
 
 
 def test_a_picture_file_is_attacked_and_its_changes_are_told(cli, tiny, tmp_path):
-    Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)).save(tmp_path / "photo.png")
-    said = cli("attack", "--model", "cifar10/tiny", "--image", tmp_path / "photo.png", "--attack", "fgsm", "--label", "ship")
+    Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)).save(
+        tmp_path / "photo.png"
+    )
+    said = cli(
+        "attack", "--model", "cifar10/tiny", "--image", tmp_path / "photo.png", "--attack", "fgsm", "--label", "ship"
+    )
     assert said.code == 0, said.err
     assert "this picture" in said.out
 

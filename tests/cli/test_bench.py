@@ -50,7 +50,14 @@ def test_a_comparison_is_told_with_what_was_wanted(nobody, cli, tiny, monkeypatc
         "rows": [row, other, {"library": "third", "version": "1", "failed": "ValueError: no"}],
         "wanted": [wanted],
     }
-    about = {"device": "a computer", "threads": 1, "torch": "2", "data": "images", "libraries": {"other": "2"}, "missing": {}}
+    about = {
+        "device": "a computer",
+        "threads": 1,
+        "torch": "2",
+        "data": "images",
+        "libraries": {"other": "2"},
+        "missing": {},
+    }
 
     def beside(*given, told, **options):
         told(comparison)
@@ -90,8 +97,21 @@ def test_nonsense_is_refused_in_one_sentence(words, part, cli, tiny):
 
 
 def test_training_is_told_with_its_ratio_and_what_a_checkpoint_costs(cli, monkeypatch):
-    row = {"what": "clean", "batch": 128, "ratio": 0.97, "ratio_range": [0.95, 0.99], "target": 0.9, "device": "a computer"}
-    row |= {"images_per_second": 97.0, "bare_images_per_second": 100.0, "threads": 1, "torch": "2", "precision": "float32"}
+    row = {
+        "what": "clean",
+        "batch": 128,
+        "ratio": 0.97,
+        "ratio_range": [0.95, 0.99],
+        "target": 0.9,
+        "device": "a computer",
+    }
+    row |= {
+        "images_per_second": 97.0,
+        "bare_images_per_second": 100.0,
+        "threads": 1,
+        "torch": "2",
+        "precision": "float32",
+    }
     row |= {"checkpoint_seconds": 0.3, "checkpoint_bytes": 45 * 2**20, "checkpoint_share": 0.01, "load": [0.1, 0.2]}
     asked = {}
     monkeypatch.setattr("explorer.cli.bench.throughput", lambda **options: asked.update(options) or [row])

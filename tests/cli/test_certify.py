@@ -97,7 +97,10 @@ def test_predict_s_answers_are_counted_for_each_n_and_kept(cli, tiny, monkeypatc
     assert "right, accurate" in said.err and "top class over 200 fresh draws" in said.err
     assert zoo.card("cifar10/tiny").measures == facts["measures"]
     assert cli(*words, "--seed", "1").code == 0
-    assert [(m["kind"], m["draws"], m["seed"]) for m in zoo.card("cifar10/tiny").measures] == [("predict", 20, 1), ("predict", 50, 1)]
+    assert [(m["kind"], m["draws"], m["seed"]) for m in zoo.card("cifar10/tiny").measures] == [
+        ("predict", 20, 1),
+        ("predict", 50, 1),
+    ]
 
 
 def test_the_average_radius_and_the_abstentions_are_kept_by_themselves(cli, tiny):

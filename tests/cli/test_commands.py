@@ -54,7 +54,10 @@ def test_the_overview_names_every_command(cli):
         (["attack", *MODEL, "--image", __file__], "test_commands.py"),
         (["attack", *MODEL, "--set", "step=3"], "Did you mean 'steps'?"),
         (["attack", *MODEL, "--set", "steps=0"], "steps must be a whole number in [1, 1000]; got '0'."),
-        (["attack", *MODEL, "--set", "steps=1000", "--set", "restarts=100", "--set", "draws=512"], "may come to at most"),
+        (
+            ["attack", *MODEL, "--set", "steps=1000", "--set", "restarts=100", "--set", "draws=512"],
+            "may come to at most",
+        ),
         (["attack", *MODEL, "--target", "cta"], "Did you mean 'cat'?"),
         (["attack", *MODEL, "--seed", "1.5"], "seed must be a whole number"),
         (["attack", *MODEL, "--save", "walk.png"], "--save writes an .npz or a .zip file"),

@@ -27,7 +27,15 @@ def test_one_attack_gives_the_librarys_number_and_says_its_conditions(cli, tiny,
     images = load("cifar10", n=20)
     again = robust_accuracy(zoo.load("cifar10/tiny"), images, ATTACKS["pgd"](steps=2), Ball("linf", 2 / 255), seed=5)
     assert {**found, "seconds": 0, "chosen": ""} == {**again.to_dict(), "seconds": 0, "chosen": ""}
-    for part in ("n=20", "pgd (steps=2", "linf 2/255", "seed 5", "float32", "20, evenly from all classes", "bundled sample"):
+    for part in (
+        "n=20",
+        "pgd (steps=2",
+        "linf 2/255",
+        "seed 5",
+        "float32",
+        "20, evenly from all classes",
+        "bundled sample",
+    ):
         assert part in said.out
     low, high = 100 * found["low"], 100 * found["high"]
     assert f"{100 * found['accuracy']:.1f} % [{low:.1f}, {high:.1f}]" in said.out
@@ -119,7 +127,9 @@ def test_the_benchmark_reports_ratio_target_and_load(cli, tiny, monkeypatch):
     import explorer.cli.bench as command
 
     whole_bench = command.bench
-    monkeypatch.setattr(command, "bench", lambda *rest, **options: whole_bench(*rest, **options, steps=2, batches=(1, 3)))
+    monkeypatch.setattr(
+        command, "bench", lambda *rest, **options: whole_bench(*rest, **options, steps=2, batches=(1, 3))
+    )
     said = cli("bench", "cifar10/tiny", "--repeats", "1", "--json", "-")
     rows = json.loads(said.out)
     assert [row["batch"] for row in rows] == [1, 3, 1] and rows[0]["ratio"] > 0
@@ -136,7 +146,11 @@ def test_detection_goes_into_the_card_beside_the_accuracies(cli, tiny, tiny_fold
     words = ("evaluate", "cifar10/tiny", "--detection", "--n", "40", "--eps", "0.5", "--set", "steps=2", "--write")
     said = cli(*words)
     assert said.code == 0, said.err
-    assert said.out.count("AUC ") == 3 and "caught at 5% false alarms" in said.out and "40, evenly from all classes" in said.out
+    assert (
+        said.out.count("AUC ") == 3
+        and "caught at 5% false alarms" in said.out
+        and "40, evenly from all classes" in said.out
+    )
     assert cli(*words).code == 0  # the same again replaces them
     found = zoo.card("cifar10/tiny").measures
     assert [(m["kind"], m["detector"], m["knows_detector"], m["eps"]) for m in found] == [

@@ -36,7 +36,9 @@ def test_computed_once_into_the_cache_and_with_write_beside_the_card(cli, tiny, 
     first = cli("features", "cifar10/tiny", "--background", "--json", "-")
     assert lowered == [19]
     assert first.code == 0 and cache.is_file() and not beside.exists()
-    assert "100 of 100 reference images have been through the model" in first.err and "Laying out 100 images" in first.err
+    assert (
+        "100 of 100 reference images have been through the model" in first.err and "Laying out 100 images" in first.err
+    )
     (facts,) = json.loads(first.out)
     assert facts["model"] == "cifar10/tiny" and facts["weights"] == tiny.sha256 and 0 <= facts["trustworthiness"] <= 1
     assert "there already" in cli("features", "cifar10/tiny").out

@@ -75,7 +75,10 @@ def test_a_run_that_cannot_be_read_does_not_spoil_the_list(cli, store):
         run.update(status="cancelled")
     (bad.folder / "state.json").write_text("{")
     said = cli("jobs", "list", "--json", "-")
-    assert {one["id"]: one["state"]["status"] for one in json.loads(said.out)} == {good.id: "cancelled", bad.id: "unreadable"}
+    assert {one["id"]: one["state"]["status"] for one in json.loads(said.out)} == {
+        good.id: "cancelled",
+        bad.id: "unreadable",
+    }
     assert "unreadable: state.json" in cli("jobs", "show", bad.id).out
 
 

@@ -12,9 +12,51 @@ from explorer.models import zoo
 from tests.cli.at_once import say
 from tests.processes import together
 
-ATTACKED = ["evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--n", "20", "--batch", "6", "--device", "cpu"]
-CERTIFIED = ["certify", "cifar10/tiny", "--images", "5", "--n0", "10", "--n", "60", "--sigma", "0.5", "--seed", "0", "--device", "cpu"]
-PREDICTED = ["certify", "cifar10/tiny", "--predict", "--images", "5", "--n", "60", "--sigma", "0.5", "--seed", "0", "--device", "cpu"]
+ATTACKED = [
+    "evaluate",
+    "cifar10/tiny",
+    "--attack",
+    "pgd",
+    "--set",
+    "steps=2",
+    "--n",
+    "20",
+    "--batch",
+    "6",
+    "--device",
+    "cpu",
+]
+CERTIFIED = [
+    "certify",
+    "cifar10/tiny",
+    "--images",
+    "5",
+    "--n0",
+    "10",
+    "--n",
+    "60",
+    "--sigma",
+    "0.5",
+    "--seed",
+    "0",
+    "--device",
+    "cpu",
+]
+PREDICTED = [
+    "certify",
+    "cifar10/tiny",
+    "--predict",
+    "--images",
+    "5",
+    "--n",
+    "60",
+    "--sigma",
+    "0.5",
+    "--seed",
+    "0",
+    "--device",
+    "cpu",
+]
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,7 +68,9 @@ def no_full_set(monkeypatch):
 def without_times(facts):
     """The result but for what may differ: the times, and the computer's name with the number of processes."""
     if isinstance(facts, dict):
-        return {key: without_times(value) for key, value in facts.items() if key not in ("seconds", "device", "hardware")}
+        return {
+            key: without_times(value) for key, value in facts.items() if key not in ("seconds", "device", "hardware")
+        }
     return [without_times(one) for one in facts] if isinstance(facts, list) else facts
 
 
@@ -76,7 +120,17 @@ def test_a_refusal_is_said_once(tiny):
 
 def test_torchrun_itself(cli, tiny, tmp_path):
     assert cli(*ATTACKED, "--json", tmp_path / "one.json").code == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "--", "explorer"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "--",
+        "explorer",
+    ]
     done = subprocess.run(
         [*launcher, *ATTACKED, "--json", str(tmp_path / "two.json")],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=170,

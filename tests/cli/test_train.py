@@ -103,7 +103,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(cli, training_images, tmp_pat
     assert len(updates) == 5  # the one that was stopped was done again, no other
 
 
-def test_a_run_without_a_folder_of_its_own_is_listed_and_taken_up_and_its_model_published(cli, training_images, tmp_path, monkeypatch):
+def test_a_run_without_a_folder_of_its_own_is_listed_and_taken_up_and_its_model_published(
+    cli, training_images, tmp_path, monkeypatch
+):
     monkeypatch.setenv("EXPLORER_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("explorer.jobs.train.SMOKE_MEASURED_IMAGES", 2)
     words = ("train", "baseline", "--smoke", "--set", "width=4", "--precision", "float32", "--device", "cpu")
@@ -150,7 +152,9 @@ def test_without_the_training_set_one_sentence_says_what_to_do(cli, tmp_path, mo
 
 def test_a_loss_that_is_not_finite_fails_in_one_sentence(cli, training_images, tmp_path, monkeypatch):
     original = RECIPES["baseline"].loss
-    monkeypatch.setattr(RECIPES["baseline"], "loss", lambda self, *rest, **options: original(self, *rest, **options) / 0)
+    monkeypatch.setattr(
+        RECIPES["baseline"], "loss", lambda self, *rest, **options: original(self, *rest, **options) / 0
+    )
     said = cli("train", "baseline", "--smoke", "--out", tmp_path / "run")
     assert said.code == 2 and "The loss became inf in epoch 1 of 1: lower the learning rate" in said.err
     assert said.err.count("\n") == 1

@@ -70,7 +70,10 @@ class Answers(nn.Module):
         (Answers(torch.zeros(2, 4)), r"got shape \(2, 4\)"),
         (Answers({"logits": torch.zeros(1, 4)}), "got dict"),
         (Answers(torch.tensor([[0.0, float("nan")]])), "logits must be finite"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(10, 4)).eval(), r"does not take images of shape \(3, 8, 8\): mat1 and mat2"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(10, 4)).eval(),
+            r"does not take images of shape \(3, 8, 8\): mat1 and mat2",
+        ),
     ],
 )
 def test_what_cannot_be_a_classifier_gets_a_sentence(x, model, said):

@@ -36,7 +36,9 @@ thread.join()
 def passes(how, **env):
     """What the call said, and the pages that were mapped anew."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
-    done = subprocess.run([sys.executable, "-c", PASSES, how], env=clean | env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PASSES, how], env=clean | env, capture_output=True, text=True, check=True
+    )
     said, pages = done.stdout.split()
     return said, int(pages)
 

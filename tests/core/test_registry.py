@@ -50,6 +50,7 @@ def test_the_same_key_in_two_files_is_an_error(package):
 def test_a_reloaded_class_replaces_itself():
     registry = Registry("thing", "explorer.core")
     for _ in range(2):
+
         @registry.register("a", title="A")
         class Same:
             pass

@@ -129,7 +129,9 @@ def test_it_gets_none_of_the_apps_settings_and_loads_nothing_of_it(instead, monk
 
 @LINUX
 def test_it_can_have_only_so_much_memory_and_write_no_file(instead, tmp_path):
-    start = f"import sys; sys.path.insert(0, {str(upload.DECODER.parent)!r}); import decoder; decoder._limit_yourself()\n"
+    start = (
+        f"import sys; sys.path.insert(0, {str(upload.DECODER.parent)!r}); import decoder; decoder._limit_yourself()\n"
+    )
     instead(start + "decoder._decode = lambda *given: bytearray(decoder.MEMORY)\ndecoder.main()")
     assert "needs too much memory to decode" in refusal(SEEDS["png"])
     written = tmp_path / "written"

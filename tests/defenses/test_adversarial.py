@@ -58,7 +58,9 @@ def test_n_fgsm_s_loss_lies_between_those_of_its_nearest_and_farthest_points():
     """The step costs eps times the sum of |w|; the noise moves the start by at most twice that, either way."""
     eps, reach = 0.02, 0.02 * sum(map(abs, W))
     found = loss_of(plain("nfgsm", eps=eps), Linear(W), X.repeat(400, 1, 1, 1), Y.repeat(400))
-    assert cross_entropy(MARGIN - reach) < found < cross_entropy(MARGIN - reach) + 0.02  # convex, and the noise has mean 0
+    assert (
+        cross_entropy(MARGIN - reach) < found < cross_entropy(MARGIN - reach) + 0.02
+    )  # convex, and the noise has mean 0
 
 
 def test_one_full_step_is_the_worst_point_of_a_linear_model_s_ball():
@@ -103,7 +105,9 @@ def test_trades_asks_no_label_where_to_go(start):
     recipe = plain("trades", inner_start=start)
     x, y = images()
     model = Linear(W)
-    assert torch.equal(recipe.training_inputs(model, x, y, seeded(0)), recipe.training_inputs(model, x, 1 - y, seeded(0)))
+    assert torch.equal(
+        recipe.training_inputs(model, x, y, seeded(0)), recipe.training_inputs(model, x, 1 - y, seeded(0))
+    )
     assert float((recipe.training_inputs(model, x, y, seeded(0)) - x).abs().max()) <= recipe.eps
 
 
@@ -198,7 +202,9 @@ def test_dropout_hides_its_share_in_training_alone_and_draws_from_the_run():
 def test_the_loss_under_dropout_is_that_of_the_features_left():
     recipe = plain("baseline-dropout", dropout=0.5)
     model = Linear(W)
-    model.embed = lambda normalised: normalised.flatten(1) * torch.tensor([2.0, 0.0, 2.0, 0.0])  # features 1 and 3 hidden
+    model.embed = lambda normalised: (
+        normalised.flatten(1) * torch.tensor([2.0, 0.0, 2.0, 0.0])
+    )  # features 1 and 3 hidden
     margin = 2 * (W[0] * 0.4 + W[2] * 0.6)
     assert loss_of(recipe, model, X, Y) == pytest.approx(cross_entropy(margin), rel=1e-5)
 
@@ -272,7 +278,10 @@ def epochs(*scores):
         ([(0.30, 0.34), (0.38, 0.42), (0.40, 0.46)], None),  # goes well
         ([(0.30, 0.34), (0.05, 0.10)], None),  # everything falls: something else has happened
         ([(0.38, 0.42), (0.10, 0.80), (0.0, 0.95)], "since epoch 2"),  # the single step far above PGD
-        ([(0.38, 0.42), (0.17, 0.40), (0.16, 0.36)], "since epoch 2"),  # PGD falls by 20 points, the single step does not
+        (
+            [(0.38, 0.42), (0.17, 0.40), (0.16, 0.36)],
+            "since epoch 2",
+        ),  # PGD falls by 20 points, the single step does not
         ([(0.0, 0.9)], "since epoch 1"),
         ([(0.38, 0.42), (0.02, 0.70), (0.36, 0.41)], "from epoch 2 to epoch 2"),  # it recovered
     ],
@@ -322,7 +331,10 @@ def test_a_collapsed_network_passes_the_single_step_and_fails_pgd():
 
 def test_early_stopping_counts_epochs_since_the_first_best():
     recipe = RECIPES["early-stopping"](patience=2, epochs=9)
-    ends = [recipe.early_stop([{"score": s} for s in scores]) for scores in ([], [0.3], [0.3, 0.3], [0.3, 0.2, 0.3], [0.3, 0.2, 0.31])]
+    ends = [
+        recipe.early_stop([{"score": s} for s in scores])
+        for scores in ([], [0.3], [0.3, 0.3], [0.3, 0.2, 0.3], [0.3, 0.2, 0.31])
+    ]
     assert ends == [False, False, False, True, False]
     history = [{"robust": s, "score": s} for s in (0.30, 0.40, 0.39, 0.40)]
     assert recipe.warning(history) == (

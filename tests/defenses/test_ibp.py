@@ -50,7 +50,10 @@ def test_the_score_proves_what_no_attack_breaks_exactly_where_the_network_is_lin
     y[:30] = 1 - y[:30]  # wrong ones are never proven
     proven = float((lead.abs().flatten()[30:] > 0.05 * 5).sum()) / 300
     found = recipe.score(model, x, y, seeded(0))
-    assert found == {"clean": 0.9, "certified": pytest.approx(proven), "score": pytest.approx(proven)} and 0.2 < proven < 0.8
+    assert (
+        found == {"clean": 0.9, "certified": pytest.approx(proven), "score": pytest.approx(proven)}
+        and 0.2 < proven < 0.8
+    )
     robust = robust_mask(quick_pgd(20), model, x, y, Ball("linf", 0.05), seeded(0))
     assert proven == pytest.approx(float(robust.float().mean()), abs=0.004)
 
@@ -58,7 +61,11 @@ def test_the_score_proves_what_no_attack_breaks_exactly_where_the_network_is_lin
 def test_channels_as_text_make_the_network():
     name, arguments = RECIPES["ibp"](channels="8-16-16", hidden=50).architecture()
     model = PlainConv((0.5,), (0.25,), (1, 28, 28), 10, **arguments)
-    assert name == "plain-conv" and [m.out_channels for m in model.layers if isinstance(m, torch.nn.Conv2d)] == [8, 16, 16]
+    assert name == "plain-conv" and [m.out_channels for m in model.layers if isinstance(m, torch.nn.Conv2d)] == [
+        8,
+        16,
+        16,
+    ]
     for wrong in ("", "16-", "-4", "ten", "0"):
         with pytest.raises(InvalidValue, match="channels"):
             RECIPES["ibp"](channels=wrong).architecture()

@@ -36,8 +36,12 @@ def kept(tmp_path, monkeypatch):
 def published(width=64):
     """Weights as ImageNet's are: the last layer is called fc, and has a thousand classes."""
     model = ARCHITECTURES["resnet18"](*PLACE, width=width)
-    tensors = {key: torch.randn(t.shape, generator=seeded(1)) for key, t in model.state_dict().items() if t.is_floating_point()}
-    tensors = {key: t.abs() if key.endswith("running_var") else t for key, t in tensors.items() if key not in ("mean", "std")}
+    tensors = {
+        key: torch.randn(t.shape, generator=seeded(1)) for key, t in model.state_dict().items() if t.is_floating_point()
+    }
+    tensors = {
+        key: t.abs() if key.endswith("running_var") else t for key, t in tensors.items() if key not in ("mean", "std")
+    }
     del tensors["head.weight"], tensors["head.bias"]
     return tensors | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
@@ -59,11 +63,15 @@ def test_a_run_begins_with_the_weights_but_for_the_last_layer(kept):
     model, random = build(RECIPE(), CPU), build(RECIPE(pretrained=False), CPU)
     own, weights = model.state_dict(), published()
     assert all(torch.equal(own[key], weights[key]) for key in weights if not key.startswith("fc."))
-    assert torch.equal(model.head.weight, random.head.weight) and not torch.equal(model.conv1.weight, random.conv1.weight)
+    assert torch.equal(model.head.weight, random.head.weight) and not torch.equal(
+        model.conv1.weight, random.conv1.weight
+    )
 
 
 def test_without_the_weights_one_sentence_says_so(kept):
-    with pytest.raises(DataUnavailable, match=r"could not be downloaded from https://.*no route to host.*pretrained=false") as told:
+    with pytest.raises(
+        DataUnavailable, match=r"could not be downloaded from https://.*no route to host.*pretrained=false"
+    ) as told:
         build(RECIPE(), CPU)
     assert "\n" not in str(told.value) and str(kept) in str(told.value)
 
@@ -85,7 +93,9 @@ def test_weights_of_another_network_are_refused(kept):
 
 def test_what_is_fetched_is_kept(kept, monkeypatch):
     fetched = []
-    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: fetched.append(url) or io.BytesIO(save(published())))
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda url, timeout: fetched.append(url) or io.BytesIO(save(published()))
+    )
     first, again = imagenet.imagenet_weights(), imagenet.imagenet_weights()
     assert fetched == [imagenet.URL] and kept.is_file() and first.keys() == again.keys()
 

@@ -123,7 +123,9 @@ LOSSES = torch.tensor([[0.2, 1.0, 3.0, 0.5], [0.4, 0.4, 0.1, 0.5]])  # of four i
 def test_min_max_weights_lie_on_the_simplex_and_lean_to_the_harder_norm():
     weights = MinMax(gamma=1.0).weights(LOSSES)
     assert (weights >= 0).all() and torch.allclose(weights.sum(0), torch.ones(4))
-    torch.testing.assert_close(weights[0], torch.tensor([0.4, 0.8, 1.0, 0.5]))  # 1/2 + (L1 - L2) / (2 gamma), cut to [0,1]
+    torch.testing.assert_close(
+        weights[0], torch.tensor([0.4, 0.8, 1.0, 0.5])
+    )  # 1/2 + (L1 - L2) / (2 gamma), cut to [0,1]
 
 
 def test_min_max_weights_are_the_best_for_the_attack():
@@ -158,4 +160,6 @@ def test_the_loss_of_min_max_is_that_of_a_linear_model_attacked_in_both_norms():
     linf, l2 = (cross_entropy(margin) for margin in worst(x, y))
     share = (0.5 + (linf - l2) / (2 * 0.5)).clamp(0, 1)
     expected = float((share * linf + (1 - share) * l2).mean())
-    assert float(Weighted(**SMALL, gamma=0.5).loss(Linear(), x, y, seeded(1)).detach()) == pytest.approx(expected, rel=1e-3)
+    assert float(Weighted(**SMALL, gamma=0.5).loss(Linear(), x, y, seeded(1)).detach()) == pytest.approx(
+        expected, rel=1e-3
+    )

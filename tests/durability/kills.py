@@ -80,7 +80,9 @@ def prove(root: Path, count: int = 200, seed: int = 0, plant: str | None = None)
     try:
         spec = SPEC.checked()
         whole = _to_the_end(store.begin(spec), forked)
-        if found.check(whole.state.status == "finished", f"the whole run is {whole.state.status}: {whole.state.message}"):
+        if found.check(
+            whole.state.status == "finished", f"the whole run is {whole.state.status}: {whole.state.message}"
+        ):
             _kill(store, spec, whole, count, rng, forked, found)
     finally:
         end_all(store.runs())
@@ -100,7 +102,9 @@ def make_small() -> list[tuple[Any, str, Any]]:
     return undo
 
 
-def _kill(store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, forked: Forked, found: Findings) -> None:
+def _kill(
+    store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, forked: Forked, found: Findings
+) -> None:
     losses, weights = _losses(whole), _weights(whole)
     moments: Counter[str] = Counter()
     lost: list[float] = []
@@ -134,7 +138,10 @@ def _kill(store: Store, spec: Spec, whole: Run, count: int, rng: random.Random, 
             found.check(same, f"the weights of run {run.id} are not the uninterrupted run's")
         found.check(bool(run.published()), f"the model of run {run.id} is not in the zoo")
     found.facts |= {"kills": kills, **moments, "runs killed and finished": finished, "updates of a run": len(losses)}
-    found.facts |= {"seconds between checkpoints": EVERY, "most seconds of training lost": round(max(lost, default=0.0), 3)}
+    found.facts |= {
+        "seconds between checkpoints": EVERY,
+        "most seconds of training lost": round(max(lost, default=0.0), 3),
+    }
 
 
 def _wait_for_moment(run: Run, moment: str, rng: random.Random, forked: Forked) -> bool:
@@ -164,7 +171,9 @@ def _half_made(run: Run) -> list[Path]:
 
 def _half_written(run: Run) -> bool:
     """Whether a checkpoint is being written in place (the planted fault)."""
-    return checkpoint.write_atomically is _write_in_place and any((run.folder / "checkpoints").glob("*.safetensors.now"))
+    return checkpoint.write_atomically is _write_in_place and any(
+        (run.folder / "checkpoints").glob("*.safetensors.now")
+    )
 
 
 def _write_in_place(path: Path, data: bytes) -> None:
@@ -197,7 +206,9 @@ def _look(store: Store, run: Run, runs: int, lost: list[float], losses: dict[int
     records = [record for record in _records(run) if record.get("kind") == "update"]
     for record in records:
         ok = record["loss"] == losses.get(record["update"])
-        found.check(ok, f"update {record['update']} has the loss {record['loss']}, without kills {losses.get(record['update'])}")
+        found.check(
+            ok, f"update {record['update']} has the loss {record['loss']}, without kills {losses.get(record['update'])}"
+        )
     current = [record for record in newest(_records(run)) if record["kind"] == "update"]
     if current:
         saved = max((state["seconds"] for state in good), default=0.0)

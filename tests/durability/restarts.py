@@ -40,7 +40,11 @@ def prove(root: Path, count: int = 50, seed: int = 0, plant: str | None = None) 
         run = store.begin(LONG)
         wait_for(lambda: marks(root))
         times = [_app(root, run, rng, found) for _ in range(count)]
-        found.facts |= {"apps": count, "found after, median s": round(statistics.median(times), 2), "longest s": round(max(times), 2)}
+        found.facts |= {
+            "apps": count,
+            "found after, median s": round(statistics.median(times), 2),
+            "longest s": round(max(times), 2),
+        }
         _killed_run(store, run, plant, found)
         _the_others(store, run, found)
     finally:
@@ -51,14 +55,18 @@ def prove(root: Path, count: int = 50, seed: int = 0, plant: str | None = None) 
 def _app(root: Path, run: Run, rng: random.Random, found: Findings) -> float:
     """One life of the app; seconds from its start until it showed the run as running."""
     began = time.monotonic()
-    app = subprocess.Popen([sys.executable, "-m", "tests.durability.restarts", "--app", str(root)], stdout=subprocess.PIPE, cwd=PROJECT)
+    app = subprocess.Popen(
+        [sys.executable, "-m", "tests.durability.restarts", "--app", str(root)], stdout=subprocess.PIPE, cwd=PROJECT
+    )
     first = json.loads(app.stdout.readline() or b"{}")
     took = time.monotonic() - began
     time.sleep(rng.uniform(0, 0.1))  # a submission takes about as long
     app.kill()
     app.wait()
     app.stdout.close()
-    found.check(first.get(run.id) == ["running", run.state.process.pid], f"a new app found the run as {first.get(run.id)}")
+    found.check(
+        first.get(run.id) == ["running", run.state.process.pid], f"a new app found the run as {first.get(run.id)}"
+    )
     found.check(took <= FOUND_WITHIN, f"a new app found the run after {took:.1f} s")
     found.check(_processes(run) == 1, f"the run has {_processes(run)} processes")
     return took
@@ -82,12 +90,17 @@ def _killed_run(store: Store, run: Run, plant: str | None, found: Findings) -> N
         wait_for(lambda: _processes(run) == 0)
         status = store.run(run.id).state.status
         found.check(status == "interrupted", f"a killed run reads as {status}")
-        born = run.stored_state().process.start  # a number given again within the tolerance of start times cannot be told apart
+        born = (
+            run.stored_state().process.start
+        )  # a number given again within the tolerance of start times cannot be told apart
         wait_for(lambda: time.time() - psutil.boot_time() - born > START_TOLERANCE_S + 1.5)
         foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         try:
             old = run.stored_state()
-            lookalike = old.to_dict() | {"status": "running", "process": old.to_dict()["process"] | {"pid": foreign.pid}}
+            lookalike = old.to_dict() | {
+                "status": "running",
+                "process": old.to_dict()["process"] | {"pid": foreign.pid},
+            }
             write_atomically(run.folder / "state.json", json.dumps(lookalike).encode())
             (run.folder / "cancel").touch()
             os.utime(run.folder / "cancel", (0, 0))  # asked long ago: whatever is taken for the run is killed
@@ -107,7 +120,9 @@ def _the_others(store: Store, long: Run, found: Findings) -> None:
     wait_for(lambda: all(run.tend().status not in LIVE for run in others), 60 + 5 * len(others), 0.1)
     for run in others:
         began = sum(line["run"] == run.id and line["what"] == "begin" for line in marks(store.root))
-        found.check(run.state.status == "finished" and began == 1, f"run {run.id} is {run.state.status} and began {began} times")
+        found.check(
+            run.state.status == "finished" and began == 1, f"run {run.id} is {run.state.status} and began {began} times"
+        )
     found.facts["submitted by killed apps"] = len(others)
 
 

@@ -31,7 +31,9 @@ def mark(run: Run, what: str) -> None:
 
 
 def marks(root: Path) -> list[dict]:
-    return [json.loads(line) for line in (root / MARKS).read_text("utf-8").splitlines()] if (root / MARKS).exists() else []
+    return (
+        [json.loads(line) for line in (root / MARKS).read_text("utf-8").splitlines()] if (root / MARKS).exists() else []
+    )
 
 
 def hold(process: RunProcess) -> None:

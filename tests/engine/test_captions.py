@@ -14,9 +14,7 @@ CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 CAT, FROG = 3, 6
 
 
-def told(
-    seen, linf, *, target=None, l2=None, classes=CLASSES, planned=None, label=FROG, minimal=False, **conditions
-):
+def told(seen, linf, *, target=None, l2=None, classes=CLASSES, planned=None, label=FROG, minimal=False, **conditions):
     """A trace in which frame t is taken for class seen[t][0] with probability seen[t][1]."""
     n = len(seen)
     p = np.zeros((n, 10))

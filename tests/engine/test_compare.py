@@ -34,7 +34,9 @@ def final(engine, asked):
 # Each model attacked itself
 
 
-@pytest.mark.parametrize(("attack", "hyper"), [("pgd", {"steps": 5, "draws": 2}), ("deepfool", {}), ("square", {"queries": 20})])
+@pytest.mark.parametrize(
+    ("attack", "hyper"), [("pgd", {"steps": 5, "draws": 2}), ("deepfool", {}), ("square", {"queries": 20})]
+)
 def test_lanes_are_the_single_walks_bit_for_bit(engine, attack, hyper):
     asked = request(attack=attack, hyper=hyper, seed=4)
     lanes = final(engine, asked).lanes
@@ -45,7 +47,9 @@ def test_lanes_are_the_single_walks_bit_for_bit(engine, attack, hyper):
         assert np.array_equal(lane.snapshot.feature_path.path, alone.feature_path.path)
         assert lane.snapshot.result.best == alone.result.best and not (lane.is_transfer or lane.is_source)
         assert torch.equal(lane.snapshot.result.verdict.share, alone.result.verdict.share)
-        assert lane.snapshot.result.conditions["model"] == model and "source_model" not in lane.snapshot.result.conditions
+        assert (
+            lane.snapshot.result.conditions["model"] == model and "source_model" not in lane.snapshot.result.conditions
+        )
 
 
 def test_the_walks_grow_together_and_each_item_is_whole(engine):

@@ -55,7 +55,9 @@ def test_bfloat16_is_used_only_where_a_cpu_has_it_in_hardware(has, computes, mon
 
 def test_a_gpu_that_only_imitates_bfloat16_is_not_asked_to(monkeypatch):
     asked = []
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or False)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or False
+    )
     assert not computes_bfloat16(torch.device("cuda")) and asked == [False]
     assert not computes_bfloat16(torch.device("mps"))
 

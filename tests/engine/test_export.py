@@ -49,7 +49,11 @@ def test_arrays_come_back_exactly_without_pickle(engine):
 def test_conditions_and_verdict_are_plain_json(engine):
     export = made(engine)
     facts = json.loads(export.conditions())
-    assert facts["conditions"]["seed"] == 5 and facts["conditions"]["weights"] and facts["conditions"]["hyper"]["steps"] == 3
+    assert (
+        facts["conditions"]["seed"] == 5
+        and facts["conditions"]["weights"]
+        and facts["conditions"]["hyper"]["steps"] == 3
+    )
     assert facts["verdict"]["inside"] is True and 0 < facts["verdict"]["linf"] <= 8 / 255
     assert facts["verdict"]["predicted"] in facts["classes"]
 
@@ -86,7 +90,8 @@ def test_the_zip_holds_everything_under_one_name(engine):
     with zipfile.ZipFile(io.BytesIO(export.bundle())) as bundle:
         names = {Path(name).name for name in bundle.namelist()}
         assert names == {
-            export.stem + end for end in ("-original.png", "-adversarial.png", "-perturbation.png", ".npz", ".json", ".py")
+            export.stem + end
+            for end in ("-original.png", "-adversarial.png", "-perturbation.png", ".npz", ".json", ".py")
         }
         assert bundle.testzip() is None
         assert np.array_equal(read(bundle.read(export.stem + ".npz"))["adversarial"], export.adversarial)

@@ -28,7 +28,13 @@ def own_cache(monkeypatch, tmp_path):
 
 def request(beside=None, **changes):
     """Four pictures that an untrained network happens to get right, three steps."""
-    values = {"dataset": "cifar10", "model": "cifar10/tiny", "pick": "right", "count": 4, "hyper": {"steps": 3}} | changes
+    values = {
+        "dataset": "cifar10",
+        "model": "cifar10/tiny",
+        "pick": "right",
+        "count": 4,
+        "hyper": {"steps": 3},
+    } | changes
     return CloudRequest(ManyRequest(**values), beside).checked()
 
 
@@ -131,7 +137,9 @@ def test_two_models_side_by_side_are_each_as_alone(engine):
         one, two = side_by_side(cloud.lanes, axes=axes)
         assert one is cloud.lanes[0].maps.pca(axes) and two.is_turned
         own = cloud.lanes[1].maps.pca(axes)
-        gaps = [float((plane.points / plane.points.std() - one.points / one.points.std()).norm()) for plane in (two, own)]
+        gaps = [
+            float((plane.points / plane.points.std() - one.points / one.points.std()).norm()) for plane in (two, own)
+        ]
         assert gaps[0] <= gaps[1]
         path = paths_on(two, cloud.lanes[1])
         assert path.shape == (6, 16, axes)
@@ -143,7 +151,10 @@ def test_a_stochastic_model_is_looked_at_with_the_same_draws_at_each_step(engine
     one, two = (clouds(engine, asked)[-1].lanes[0] for _ in range(2))
     assert one.draws == 8 and one.conditions["feature_draws"] == 8
     assert np.array_equal(one.features, two.features)
-    still, others = (clouds(engine, CloudRequest(dataclasses.replace(asked.batch, eps="0.003/255", seed=k)))[-1].lanes[0] for k in (0, 1))
+    still, others = (
+        clouds(engine, CloudRequest(dataclasses.replace(asked.batch, eps="0.003/255", seed=k)))[-1].lanes[0]
+        for k in (0, 1)
+    )
     assert still.right.any() and not still.right.all()  # both kinds: the attacked are looked at without the others, too
     moved, redrawn = (np.abs(f - still.features[0]).mean() for f in (still.features[1:], others.features[0]))
     assert moved < redrawn / 10
@@ -198,7 +209,11 @@ def test_a_recorded_walk_is_drawn_on_either_map_without_a_new_attack(engine, mon
 
 
 def test_a_link_gives_an_equal_request():
-    for asked in (request(), request(beside="cifar10/other", of="cat", target=5, shuffle=2), request(pick="hand", rows=(3, 9))):
+    for asked in (
+        request(),
+        request(beside="cifar10/other", of="cat", target=5, shuffle=2),
+        request(pick="hand", rows=(3, 9)),
+    ):
         again = CloudRequest.from_query(asked.to_query())
         assert again == asked and isinstance(again, CloudRequest)
     assert request(beside="cifar10/other").models == ("cifar10/tiny", "cifar10/other")

@@ -296,7 +296,12 @@ def test_nothing_right_is_no_attack(shared_engine):
     seen = shared_engine.model("cifar10/tiny")(raw("cifar10", "test", "sample")[0][:64].float() / 255).argmax(1).numpy()
     wrong = tuple(int(row) for row in np.flatnonzero(seen != LABELS[:64])[:3])
     made = final(shared_engine, request(pick="hand", rows=wrong))
-    assert made.finished and made.fooling_rate == FoolingRate(3, 0, 0) and made.verdict is None and made.states == ["wrong"] * 3
+    assert (
+        made.finished
+        and made.fooling_rate == FoolingRate(3, 0, 0)
+        and made.verdict is None
+        and made.states == ["wrong"] * 3
+    )
     with pytest.raises(InvalidValue, match="was not changed"):
         transfer_work(shared_engine, made, wrong[0])
 
@@ -385,7 +390,9 @@ def put(shared_engine, strip):
 
 def test_others_are_others_and_all_lie_in_the_same_ball(shared_engine, strip, put):
     given, made = put
-    assert len(made.rows) == made.n == 40 and not set(made.rows) & set(strip.rows) and len(set(made.rows.tolist())) == 40
+    assert (
+        len(made.rows) == made.n == 40 and not set(made.rows) & set(strip.rows) and len(set(made.rows.tolist())) == 40
+    )
     assert (made.change == strip.images[0] - strip.originals[0]).all() and made.given == given
     originals = raw("cifar10", "test", "sample")[0][made.rows].float() / 255
     assert bool((Ball("linf", 0.02).distance(torch.from_numpy(made.images), originals) <= 0.02).all())
@@ -400,7 +407,10 @@ def test_others_are_counted_like_the_strip(shared_engine, put):
     seen = model(torch.from_numpy(made.images)).argmax(1).numpy()
     clean = model(raw("cifar10", "test", "sample")[0][made.rows].float() / 255).argmax(1).numpy()
     assert (made.right == (clean == made.labels)).all() and (made.before == clean).all()
-    assert made.fooling_rate("change") == FoolingRate.of(made.right, seen != made.labels) and (made.after["change"] == seen).all()
+    assert (
+        made.fooling_rate("change") == FoolingRate.of(made.right, seen != made.labels)
+        and (made.after["change"] == seen).all()
+    )
     assert {made.fooling_rate(kind).right for kind in KINDS} == {int(made.right.sum())}
     assert json.loads(json.dumps(dict(made.conditions)))["applied_to"] == 40
 

@@ -45,7 +45,9 @@ def test_every_value_is_that_of_the_models_own_answer(engine, cut):
         others = torch.cat([logits[0, : request.label], logits[0, request.label + 1 :]])
         assert found.probability[row, column] == pytest.approx(float(chances.max()), abs=1e-4)
         assert chances[found.predicted[row, column]] >= chances.max() - 1e-4
-        assert found.loss[row, column] == pytest.approx(float(F.cross_entropy(logits, torch.tensor([request.label]))), abs=1e-3)
+        assert found.loss[row, column] == pytest.approx(
+            float(F.cross_entropy(logits, torch.tensor([request.label]))), abs=1e-3
+        )
         assert found.margin[row, column] == pytest.approx(float(logits[0, request.label] - others.max()), abs=1e-3)
         assert found.cut[row, column] == pytest.approx(float(((raw < 0) | (raw > 1)).float().mean()), abs=1e-6)
 

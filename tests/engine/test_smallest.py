@@ -154,7 +154,9 @@ def test_what_cannot_be_searched_is_refused_at_once(changes, width, words, engin
 
 
 def played(succeeds, norm="linf", eps=8 / 255, width=0.02):
-    search = Search(AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny", norm=norm, eps=eps).checked(), width)
+    search = Search(
+        AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny", norm=norm, eps=eps).checked(), width
+    )
     while (eps := next_eps(search)) is not None:
         assert eps not in [p.eps for p in search.probes] and len(search.probes) < 60
         probe = Probe(eps, succeeds(eps), False, 0.0, 0.0, 0, 1, 1)
@@ -166,7 +168,9 @@ def played(succeeds, norm="linf", eps=8 / 255, width=0.02):
 @pytest.mark.parametrize("true", [2e-4, 0.01, 0.0313, 0.2, 0.77])
 def test_doubling_or_halving_then_the_middle(norm, true):
     search = played(lambda eps: eps >= true, norm)
-    assert search.held.eps < true <= search.fooled.eps and search.fooled.eps - search.held.eps <= 0.02 * search.fooled.eps
+    assert (
+        search.held.eps < true <= search.fooled.eps and search.fooled.eps - search.held.eps <= 0.02 * search.fooled.eps
+    )
     assert search.probes[0].eps == 8 / 255 and len(search.probes) < 25
 
 

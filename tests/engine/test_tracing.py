@@ -168,7 +168,12 @@ def test_the_same_result_as_the_attack_run_by_itself(engine, model, norm, hyper)
 
 def test_the_script_gives_the_same_image(engine, capsys):
     smallest = request(attack="deepfool", norm="l2", hyper={})
-    for asked in (smallest, request(seed=3), request(target=OTHER, attack="fgsm", hyper={}), request(norm="l2", eps="1/3")):
+    for asked in (
+        smallest,
+        request(seed=3),
+        request(target=OTHER, attack="fgsm", hyper={}),
+        request(norm="l2", eps="1/3"),
+    ):
         names = {}
         exec(compile(asked.to_python(), "script", "exec"), names)
         end = final(engine, asked)
@@ -364,7 +369,9 @@ def test_other_models_must_fit_the_attacked_one():
 
     with pytest.raises(InvalidValue, match="models must be other models than the attacked one; got 'cifar10/tiny'"):
         asked("cifar10/tiny")
-    with pytest.raises(InvalidValue, match="models must be made for cifar10, as cifar10/tiny is; got 'fashion_mnist/tiny'"):
+    with pytest.raises(
+        InvalidValue, match="models must be made for cifar10, as cifar10/tiny is; got 'fashion_mnist/tiny'"
+    ):
         asked("fashion_mnist/tiny")
     with pytest.raises(UnknownName, match="Unknown model 'cifar10/tinny'"):
         asked("cifar10/tinny")

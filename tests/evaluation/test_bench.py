@@ -70,7 +70,9 @@ def test_rows(model):
         assert row["ratio_range"][0] <= row["ratio_range"][1] and row["images_per_second"] > 0
     assert small["target"] == 1.10 and large["target"] is None
     assert 0 < walk["first_step_seconds"] < walk["walk_seconds"]
-    assert all(r["repeats"] == 3 and r["threads"] == torch.get_num_threads() and len(r["load"]) == 2 for r in (small, walk))
+    assert all(
+        r["repeats"] == 3 and r["threads"] == torch.get_num_threads() and len(r["load"]) == 2 for r in (small, walk)
+    )
     assert [at for at in seen if at[1] == 3] == [("batch 1", 3, 3), ("batch 8", 3, 3), ("one image", 3, 3)]
 
 

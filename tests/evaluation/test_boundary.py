@@ -124,6 +124,12 @@ def test_what_a_fashion_network_s_card_gets(models, monkeypatch):
 
     card = write_measures("fashion_mnist/fashion-deepfool", found)
     card = write_measures("fashion_mnist/fashion-deepfool", [dataclasses.replace(found[6], eps=0.5)])
-    assert len(card.measures) == 7 and card.measures[6]["eps"] == 0.5  # the eps of reference is another: the cell is the same
-    assert "ρ₂" in measures(card) and "mean AUC" in value(card.measures[3]) and "0.2 of the eps of reference" in measures(card)
+    assert (
+        len(card.measures) == 7 and card.measures[6]["eps"] == 0.5
+    )  # the eps of reference is another: the cell is the same
+    assert (
+        "ρ₂" in measures(card)
+        and "mean AUC" in value(card.measures[3])
+        and "0.2 of the eps of reference" in measures(card)
+    )
     assert load("fashion_mnist", n=60, source="sample").x.shape == (60, 1, 28, 28)

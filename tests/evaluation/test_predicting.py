@@ -45,7 +45,9 @@ def picture(first):
 
 def images(*firsts):
     x = torch.stack([picture(first) for first in firsts])
-    return Images(x, torch.zeros(len(x), dtype=torch.int64), ("zero", "one"), "cifar10", "test", torch.arange(len(x)), "made up")
+    return Images(
+        x, torch.zeros(len(x), dtype=torch.int64), ("zero", "one"), "cifar10", "test", torch.arange(len(x)), "made up"
+    )
 
 
 @pytest.mark.parametrize("batch", [7, 64, 1000])
@@ -77,25 +79,43 @@ def test_what_is_close_gets_all_draws(smoothed):
 
 def test_the_gold_standard_is_drawn_anew(smoothed):
     """On the draws of PREDICT itself it could not find it inaccurate."""
-    assert smoothed.top_class(picture(CLOSE), max_draws=1000, seed=1).counts != smoothed.predict(picture(CLOSE), n=1000, seed=1).counts
+    assert (
+        smoothed.top_class(picture(CLOSE), max_draws=1000, seed=1).counts
+        != smoothed.predict(picture(CLOSE), n=1000, seed=1).counts
+    )
 
 
 def test_the_five_outcomes():
-    cases = {(0, 0, 0): "right_accurate", (0, 1, 0): "right_inaccurate", (1, 1, 0): "wrong_accurate", (1, 0, 0): "wrong_inaccurate"}
-    assert {case: outcome(*case) for case in cases} == cases and set(cases.values()) | {outcome(None, 0, 0)} == set(OUTCOMES)
+    cases = {
+        (0, 0, 0): "right_accurate",
+        (0, 1, 0): "right_inaccurate",
+        (1, 1, 0): "wrong_accurate",
+        (1, 0, 0): "wrong_inaccurate",
+    }
+    assert {case: outcome(*case) for case in cases} == cases and set(cases.values()) | {outcome(None, 0, 0)} == set(
+        OUTCOMES
+    )
 
 
 def test_shares_of_images_with_their_intervals(smoothed):
-    found = predict_measures(smoothed, images(CLEAR, CLEAR, CLEAR, WRONG, CLOSE), [100, 1000], seed=5, max_draws=2000, chosen="all")
+    found = predict_measures(
+        smoothed, images(CLEAR, CLEAR, CLEAR, WRONG, CLOSE), [100, 1000], seed=5, max_draws=2000, chosen="all"
+    )
     assert [m.draws for m in found] == [100, 1000] and not same_conditions(found[0].to_dict(), found[1].to_dict())
     for m in found:
         shares = m.outcomes
         assert list(shares) == list(OUTCOMES) and sum(one["images"] for one in shares.values()) == m.n == 5
         assert shares["right_accurate"]["images"] == 3 and shares["wrong_accurate"]["images"] == 1
         assert (shares["right_accurate"]["low"], shares["right_accurate"]["high"]) == wilson(3, 5)
-        assert shares["abstained"] == dict(zip(("images", "share", "low", "high"), (1, 0.2, *wilson(1, 5)), strict=True))
+        assert shares["abstained"] == dict(
+            zip(("images", "share", "low", "high"), (1, 0.2, *wilson(1, 5)), strict=True)
+        )
         assert (m.kind, m.correct, m.accuracy, m.sigma, m.alpha, m.seed) == ("predict", 3, 0.6, SIGMA, 0.001, 5)
-        assert "top class over 2,000 fresh draws" in m.note and "(4 of 5 images)" in m.note and "of 1 the top class is less sure" in m.note
+        assert (
+            "top class over 2,000 fresh draws" in m.note
+            and "(4 of 5 images)" in m.note
+            and "of 1 the top class is less sure" in m.note
+        )
     assert Measure(**json.loads(json.dumps(found[0].to_dict()))) == found[0]
 
 

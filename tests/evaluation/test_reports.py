@@ -60,7 +60,9 @@ def test_a_published_number_stands_beside_ours_with_its_conditions():
     cell, _ = row["ours"]  # pgd-l2 stands beside it
     assert row["published"] == "68.74" and cell["value"] == 72.0 and cell["stands"] == "above" and cell["n"] == 1000
     line, _ = lines(row)
-    assert line[:4] == ["FGSM, L∞ 0.01, trained on PGD images", "68.74", "72.0", "70.0 to 74.0"] and "L∞ 0.01" in line[6]
+    assert (
+        line[:4] == ["FGSM, L∞ 0.01, trained on PGD images", "68.74", "72.0", "70.0 to 74.0"] and "L∞ 0.01" in line[6]
+    )
     unfair = row_of(found, "PGD, L∞ 0.01, trained on PGD images")  # no plain accuracy: ours is not held against it
     assert unfair["ours"][0]["value"] == 70.0 and unfair["ours"][0]["stands"] == ""
     assert "50 steps, 3 restarts" in unfair["ours"][0]["how"]

@@ -62,7 +62,9 @@ def images(distances, wrong=()):
     y = torch.arange(n) % 2
     x = 0.5 + torch.where(y == 1, 1.0, -1.0) * torch.tensor(distances) * EPS
     y[list(wrong)] = 1 - y[list(wrong)]
-    return Images(x.view(n, 1, 1, 1).expand(n, 1, 2, 2).clone(), y, ("dark", "bright"), "grey", "test", torch.arange(n), "made")
+    return Images(
+        x.view(n, 1, 1, 1).expand(n, 1, 2, 2).clone(), y, ("dark", "bright"), "grey", "test", torch.arange(n), "made"
+    )
 
 
 MIXED = images([0.5, 0.9, 1.1, 3.0, 2.0, 0.99, 1.01], wrong=[4])  # right: all but one; robust: 1.1, 3.0, 1.01
@@ -125,7 +127,13 @@ def test_a_distance_that_most_images_do_not_have_is_no_median():
 
 def test_clean_accuracy():
     measure = clean_accuracy(Brightness(), MIXED, batch=2, chosen="all 7")
-    assert (measure.kind, measure.correct, measure.n, measure.verdict_draws, measure.chosen) == ("clean", 6, 7, 1, "all 7")
+    assert (measure.kind, measure.correct, measure.n, measure.verdict_draws, measure.chosen) == (
+        "clean",
+        6,
+        7,
+        1,
+        "all 7",
+    )
     assert measure.attack is measure.norm is measure.eps is None
 
 
@@ -164,7 +172,9 @@ def test_fooled_images_leave_between_restarts():
 def test_an_attack_that_rounding_undoes():
     """A change of less than half a level vanishes in an 8-bit file."""
     level = images([0.0] * 4)
-    x = torch.where(level.y.bool(), 128 / 255, 127 / 255).view(4, 1, 1, 1).expand(4, 1, 2, 2).clone()  # 0.5 from the boundary
+    x = (
+        torch.where(level.y.bool(), 128 / 255, 127 / 255).view(4, 1, 1, 1).expand(4, 1, 2, 2).clone()
+    )  # 0.5 from the boundary
     near = replace(level, x=x)
     flat = robust_accuracy(Brightness(), near, PGD(), Ball("linf", 0.6 / 255))
     assert flat.accuracy == 0 and flat.accuracy_8bit == 0  # rounded up to a whole level: survives
@@ -201,7 +211,9 @@ def test_logits_that_are_not_finite_are_no_robustness(bad):
     class Fragile(Brightness):
         def forward(self, pixels):
             logits = super().forward(pixels)
-            exact = ((pixels - MIXED.x[:1]).abs().flatten(1).amax(1) < 1e-6) | ((pixels * 255) % 1 == 0).flatten(1).all(1)
+            exact = ((pixels - MIXED.x[:1]).abs().flatten(1).amax(1) < 1e-6) | ((pixels * 255) % 1 == 0).flatten(1).all(
+                1
+            )
             return torch.where(exact[:, None], logits, bad)
 
     one = images([0.5])
@@ -257,7 +269,11 @@ def test_draws_share_the_batch():
 def test_clean_accuracy_by_majority_and_by_single_draws():
     far = images([3.0] * 200)
     single = clean_accuracy(Coin(0.3), far, draws=1)
-    assert single.accuracy == pytest.approx(0.7, abs=0.1) and single.verdict_draws == 1 and single.note == "one draw an image"
+    assert (
+        single.accuracy == pytest.approx(0.7, abs=0.1)
+        and single.verdict_draws == 1
+        and single.note == "one draw an image"
+    )
     assert clean_accuracy(Coin(0.3), far).note == "majority of 20 draws"
 
 
@@ -360,5 +376,8 @@ def test_attacks_in_turn_get_only_the_images_left_standing(monkeypatch):
 
 def test_one_attack_in_turn_is_that_attack():
     some = images([0.5, 2.0, 0.5, 3.0, 2.0, 0.2], wrong=(4,))
-    alone, twice = robust_accuracy(Brightness(), some, FGSM, LINF), accuracy_in_turn(Brightness(), some, (FGSM, FGSM), LINF)
+    alone, twice = (
+        robust_accuracy(Brightness(), some, FGSM, LINF),
+        accuracy_in_turn(Brightness(), some, (FGSM, FGSM), LINF),
+    )
     assert (alone.correct, alone.n, alone.low) == (twice.correct, twice.n, twice.low) == (2, 6, alone.low)

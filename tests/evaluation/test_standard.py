@@ -35,7 +35,11 @@ def few_steps(monkeypatch):
     def short(one):
         label, attacks, ball = one
         fewer = {"steps": 2, "draws": 2, "target_classes": 1}
-        return label, tuple((key, hyper | {k: v for k, v in fewer.items() if k in hyper}) for key, hyper in attacks), ball
+        return (
+            label,
+            tuple((key, hyper | {k: v for k, v in fewer.items() if k in hyper}) for key, hyper in attacks),
+            ball,
+        )
 
     monkeypatch.setattr(standard, "DRAWN_PGD", short(standard.DRAWN_PGD))
     for name in ("PLAIN", "AVERAGED"):

@@ -95,7 +95,9 @@ def test_the_share_estimates_the_probability_and_repeats_under_its_seed():
 
 def test_a_majority_needs_more_than_half():
     alternating = iter(range(100))
-    model = Function(lambda p: torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[next(alternating) % 2].expand(len(p), 3).clone())
+    model = Function(
+        lambda p: torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[next(alternating) % 2].expand(len(p), 3).clone()
+    )
     x = torch.full((600, 1, 1, 1), 0.5)  # more than one pass holds: one draw at a time
     verdict = verify(model, x, x, Goal.untargeted(torch.zeros(600, dtype=torch.int64)), BALL, seeded(0), draws=2)
     assert verdict.share.unique().tolist() == [0.5] and not verdict.reached.any()

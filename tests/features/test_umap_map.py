@@ -207,7 +207,9 @@ def test_refuses_too_few_points_and_points_that_are_not_finite(no_umap, referenc
 
 def test_the_shipped_maps_belong_to_their_models_and_need_no_umap_learn(monkeypatch):
     for module in ("umap", "numba"):
-        monkeypatch.setitem(sys.modules, module, None)  # whoever imports it fails; another test may have imported it before
+        monkeypatch.setitem(
+            sys.modules, module, None
+        )  # whoever imports it fails; another test may have imported it before
     for card in zoo.cards():
         if not places(card.name, card.sha256)[0].is_file():
             continue

@@ -81,7 +81,12 @@ def test_every_change_asks_and_is_written_down(action, password, tmp_path):
     before = (run.folder / "state.json").read_bytes()
     store = Store(tmp_path, guard=Guard("0.0.0.0"))
     run = store.run(run.id) if action != "start" else run
-    change = {"start": lambda p: store.submit(SPEC, p), "cancel": run.cancel, "resume": run.resume, "delete": run.delete}[action]
+    change = {
+        "start": lambda p: store.submit(SPEC, p),
+        "cancel": run.cancel,
+        "resume": run.resume,
+        "delete": run.delete,
+    }[action]
     before = (run.folder / "state.json").read_bytes()
     with pytest.raises(Refused):
         change(Permit("wrong", who="a student"))

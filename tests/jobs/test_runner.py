@@ -84,7 +84,11 @@ def test_a_stop_ends_what_does_not_look_after_a_moment(run, way, monkeypatch):
                     raise
 
     assert runner.main([str(run.folder)], attack) == 130
-    assert run.state.status == "cancelled" and run.state.message.startswith("It was stopped at once") and seen == [True, True]
+    assert (
+        run.state.status == "cancelled"
+        and run.state.message.startswith("It was stopped at once")
+        and seen == [True, True]
+    )
 
 
 def test_a_stop_that_is_heard_in_time_is_the_work_s_own(run):

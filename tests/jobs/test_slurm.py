@@ -232,7 +232,9 @@ def lines(run: Run) -> list[tuple[int, int]]:
     """Process and number, of all that was counted."""
     path = run.folder / "counted"
     text = path.read_text() if path.exists() else ""
-    return [(int(line.split()[0]), int(line.split()[1])) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        (int(line.split()[0]), int(line.split()[1])) for line in text.splitlines(keepends=True) if line.endswith("\n")
+    ]
 
 
 def beyond(number: int, run: Run) -> Callable[[State], bool]:
@@ -313,7 +315,10 @@ def test_a_run_outlives_the_controller_and_is_found_again(store, cluster, monkey
     cluster.kill_controller()
     with monkeypatch.context() as hurried:
         hurried.setattr(slurm_commands, "COMMAND_TIMEOUT_S", 0.5)
-        assert Slurm().status(run.folder, run.state).status == "unknown" and run.refresh().status in ("running", "finished")
+        assert Slurm().status(run.folder, run.state).status == "unknown" and run.refresh().status in (
+            "running",
+            "finished",
+        )
     cluster.start_controller()
     until(run, finished)
     assert run.state.job == number and counted(run) == list(range(6 * COUNT))
@@ -333,11 +338,15 @@ def test_a_lost_job_is_submitted_again_and_a_strangers_number_is_not_taken_for_i
     assert counted(lost) == list(range(COUNT))  # once
     state = until(runs, lambda state: state.status == "interrupted", seconds=2 * SOON)  # its node was told to end it
     assert "knows no job" in state.message
-    (runs.folder / "spec.json").write_text((runs.folder / "spec.json").read_text().replace("10000", str(len(counted(runs)) + 5)))
+    (runs.folder / "spec.json").write_text(
+        (runs.folder / "spec.json").read_text().replace("10000", str(len(counted(runs)) + 5))
+    )
     runs.resume()
     until(runs, finished, seconds=2 * SOON)
     (first, then) = [list(group) for _, group in groupby(lines(runs), key=lambda line: line[0])]  # one after the other
-    assert len(first) - then[0][1] <= 10 and set(counted(runs)) == set(range(then[-1][1] + 1))  # from the last checkpoint
+    assert len(first) - then[0][1] <= 10 and set(counted(runs)) == set(
+        range(then[-1][1] + 1)
+    )  # from the last checkpoint
 
 
 @pytest.mark.slurm
@@ -371,7 +380,12 @@ def test_a_run_that_must_leave_its_node_goes_on_from_where_it_was(how, store, cl
 def test_the_command_line_submits_shows_and_cancels(store, monkeypatch, capsys):
     monkeypatch.setenv("EXPLORER_RUNS", str(store.root))
     monkeypatch.setattr("explorer.data.loading.check", lambda *_: None)
-    assert main(["jobs", "submit", "baseline", "--slurm", "--nodes", "2", "--time", "10", "--limit", "10000", "--json", "-"]) == 0
+    assert (
+        main(
+            ["jobs", "submit", "baseline", "--slurm", "--nodes", "2", "--time", "10", "--limit", "10000", "--json", "-"]
+        )
+        == 0
+    )
     made = json.loads(capsys.readouterr().out)
     run = store.run(made["id"])
     assert made["spec"]["processes"] == 2 and made["spec"]["cluster"]["nodes"] == 2 and made["state"]["job"]

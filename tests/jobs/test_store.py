@@ -94,7 +94,10 @@ def test_whoever_submits_starts_what_lost_its_process_while_it_waited(store, unt
 
 def test_another_device_is_free(tmp_path):
     store = Store(tmp_path)
-    states = [State("running", device=devices, process=Process.of()) for devices in ("cuda:0,cuda:1", "cuda:1", "cpu", "cuda:2")]
+    states = [
+        State("running", device=devices, process=Process.of())
+        for devices in ("cuda:0,cuda:1", "cuda:1", "cpu", "cuda:2")
+    ]
     holder = states[0]
     assert [bool(holder.devices & other.devices) for other in states[1:]] == [True, False, False]
     assert devices_of(SHORT, ["cpu"] * 3) == "cpu" and store.runs() == []
@@ -174,7 +177,9 @@ def test_an_unreadable_run_can_still_be_deleted(tmp_path):
     assert run.delete() == [run.folder] and not run.folder.exists()
 
 
-@pytest.mark.parametrize("name", ["..", "../x", "a/b", "", "abc", "%2e%2e", "a\0bcdefghijk", "A" * 12, None, 3, "zoo", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "a/b", "", "abc", "%2e%2e", "a\0bcdefghijk", "A" * 12, None, 3, "zoo", ".lock"]
+)
 def test_a_name_that_is_no_id_leads_nowhere(name, tmp_path):
     store = Store(tmp_path / "runs")
     store.create(SHORT)
@@ -198,7 +203,12 @@ def test_delete_removes_the_run_and_its_model_and_follows_no_link(tmp_path, stor
         (models / name).write_text("{}")
     run.refresh()
     run.update(status="finished", model="cifar10/mine")
-    assert [path.name for path in run.delete()] == ["mine.json", "mine.safetensors", "mine.features.safetensors", run.id]
+    assert [path.name for path in run.delete()] == [
+        "mine.json",
+        "mine.safetensors",
+        "mine.features.safetensors",
+        run.id,
+    ]
     assert (outside / "thesis.txt").read_text() == "mine" and [path.name for path in models.iterdir()] == ["other.json"]
     assert store.runs() == [] and not list(store.root.glob(".trash*"))
     (store.root / "abcdefghijkl").symlink_to(outside)
@@ -320,7 +330,9 @@ def test_looking_at_a_store_needs_no_torch(tmp_path):
         "assert 'torch' not in sys.modules, 'torch was loaded'"
     )
     run.update(status="cancelled")
-    done = subprocess.run([sys.executable, "-c", code], cwd=stores.__file__.rsplit("/explorer/", 1)[0], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=stores.__file__.rsplit("/explorer/", 1)[0], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -14,7 +14,18 @@ from explorer.models import zoo
 from explorer.training import train
 
 ID, MODEL = "gqloqq0zf0ll", "fashion_mnist/fashion-mlp-smoke-gqloqq"
-LOGITS = [0.27204, 0.28216, -1.31814, 0.67256, -0.75314, 0.54816, -0.52213, -0.92269, 0.87142, 0.92027]  # then, of a ramp
+LOGITS = [
+    0.27204,
+    0.28216,
+    -1.31814,
+    0.67256,
+    -0.75314,
+    0.54816,
+    -0.52213,
+    -0.92269,
+    0.87142,
+    0.92027,
+]  # then, of a ramp
 CARD = "cifar10/smoothed-0.25"
 
 

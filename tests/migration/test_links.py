@@ -87,9 +87,7 @@ LINKS = {
         },
     ),
 }  # fmt: skip
-CERTIFIED_SET = (
-    "view=set&data=fashion_mnist&model=fashion_mnist/fashion-mlp&sigma=0.25&count=20&n0=10&n=20&alpha=0.01&shuffle=3&sound=1"
-)
+CERTIFIED_SET = "view=set&data=fashion_mnist&model=fashion_mnist/fashion-mlp&sigma=0.25&count=20&n0=10&n=20&alpha=0.01&shuffle=3&sound=1"
 RUN = "run=gqloqq0zf0ll"
 
 

@@ -94,7 +94,9 @@ def test_a_lead_is_bounded_better_than_by_the_logits_bounds():
 
 def test_pixels_stay_within_their_range():
     low, high = around(torch.tensor([[[[0.0, 0.95, 0.5]]]]), 0.1)
-    assert low.flatten().tolist() == pytest.approx([0.0, 0.85, 0.4]) and high.flatten().tolist() == pytest.approx([0.1, 1.0, 0.6])
+    assert low.flatten().tolist() == pytest.approx([0.0, 0.85, 0.4]) and high.flatten().tolist() == pytest.approx(
+        [0.1, 1.0, 0.6]
+    )
 
 
 def test_a_layer_that_cannot_be_read_is_named():
@@ -103,7 +105,9 @@ def test_a_layer_that_cannot_be_read_is_named():
     with pytest.raises(InvalidValue, match=r"layer 2 of PlainConv is a BatchNorm2d"):
         bounds(model, *around(torch.rand(1, 3, 32, 32), 0.1))
     with pytest.raises(InvalidValue, match=r"read off a chain of layers .*; PreActResNet18 is none"):
-        bounds(ARCHITECTURES["preact-resnet18"]((0.5,) * 3, (0.25,) * 3, width=4), *around(torch.rand(1, 3, 32, 32), 0.1))
+        bounds(
+            ARCHITECTURES["preact-resnet18"]((0.5,) * 3, (0.25,) * 3, width=4), *around(torch.rand(1, 3, 32, 32), 0.1)
+        )
     model.chain = lambda: (model.layers[0], nn.ReLU())
     with pytest.raises(InvalidValue, match="ends in ReLU"):
         margins(model, *around(torch.rand(1, 3, 32, 32), 0.1), torch.tensor([0]))

@@ -21,7 +21,9 @@ def layer_of(kernel=3, channels=5, seed=0, dtype=torch.float64):
 def network(std=0.25, shape=(3, 32, 32), dtype=torch.float64, **more):
     torch.random.default_generator.manual_seed(0)
     channels = shape[0]
-    model = LipschitzNet((0.4,) * channels, (std,) * channels, shape, 10, **({"width": 16, "depths": (2, 1)} | more)).to(dtype)
+    model = LipschitzNet(
+        (0.4,) * channels, (std,) * channels, shape, 10, **({"width": 16, "depths": (2, 1)} | more)
+    ).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
@@ -109,6 +111,10 @@ def test_the_last_layer_s_rows_have_length_one_and_slopes_are_their_distances():
 
 
 def test_widths_and_depths_that_do_not_fit_are_refused():
-    for wrong, words in (({"width": 11}, "width must be at least"), ({"depths": ()}, "depths must be"), ({"depths": (1, -1)}, "depths")):
+    for wrong, words in (
+        ({"width": 11}, "width must be at least"),
+        ({"depths": ()}, "depths must be"),
+        ({"depths": (1, -1)}, "depths"),
+    ):
         with pytest.raises(InvalidValue, match=words):
             LipschitzNet((0.5,) * 3, (0.25,) * 3, **wrong)

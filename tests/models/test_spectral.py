@@ -44,7 +44,9 @@ def test_the_kernel_as_a_matrix_would_not_do():
     layer = layer_of(1.0, inputs=1, outputs=1)
     with torch.no_grad():
         layer.weight.fill_(1 / 3)
-    assert float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) == pytest.approx(1.0)  # so it would be left alone
+    assert float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) == pytest.approx(
+        1.0
+    )  # so it would be left alone
     plain = enlargement(lambda x: F.conv2d(x, layer.weight, None, 1, 1), 1)
     assert plain > 2.7  # but it almost triples a flat image
     assert enlargement(layer, 1) == pytest.approx(1.0, rel=0.01)
@@ -55,7 +57,9 @@ def test_in_training_the_bound_holds_nearly_and_the_gradient_is_that_of_the_divi
     assert enlargement(layer, 3, rounds=60) == pytest.approx(0.7, rel=0.1)
     x = torch.rand(2, 3, *SIZE, generator=seeded(0), dtype=torch.float64)
     layer(x).square().sum().backward()
-    along = float((layer.weight.grad * layer.weight).sum())  # a larger kernel is divided by as much more: nothing changes
+    along = float(
+        (layer.weight.grad * layer.weight).sum()
+    )  # a larger kernel is divided by as much more: nothing changes
     assert abs(along) < 1e-6 * float(layer.weight.grad.norm() * layer.weight.norm())
 
 

@@ -179,7 +179,9 @@ def files_read(monkeypatch):
     names = []
     for method in ("read_text", "read_bytes", "open", "iterdir", "glob"):
         real = getattr(Path, method)
-        monkeypatch.setattr(Path, method, lambda self, *a, real=real, **k: names.append(self.name) or real(self, *a, **k))
+        monkeypatch.setattr(
+            Path, method, lambda self, *a, real=real, **k: names.append(self.name) or real(self, *a, **k)
+        )
     return names
 
 

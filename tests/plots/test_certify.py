@@ -34,10 +34,15 @@ def test_the_radius_firms_up_below_what_the_draws_could_reach():
     assert list(by["so far"].x) == [100, 1000] and list(by["so far"].customdata) == ["0.2000", "0.2999"]
     assert list(by["if all agreed"].y) == [0.0, 0.6]
     assert list(by["the certificate"].x) == [1000] and "0.3123" in by["the certificate"].hovertemplate
-    nothing = certify.course(np.zeros(0), np.zeros(0), np.array([10, 1000]), np.array([0.0, 0.6]), 1000, None, "abstains")
+    nothing = certify.course(
+        np.zeros(0), np.zeros(0), np.array([10, 1000]), np.array([0.0, 0.6]), 1000, None, "abstains"
+    )
     assert [note.text for note in nothing.layout.annotations] == ["abstains"] and not figure.layout.annotations
     assert "the certificate" not in by_name(nothing)
-    assert nothing.layout.xaxis.range == figure.layout.xaxis.range and nothing.layout.yaxis.range == figure.layout.yaxis.range
+    assert (
+        nothing.layout.xaxis.range == figure.layout.xaxis.range
+        and nothing.layout.yaxis.range == figure.layout.yaxis.range
+    )
 
 
 def test_a_proven_number_is_rounded_down():
@@ -105,4 +110,7 @@ def test_votes_are_written_in_what_can_be_read_on_their_bars():
     figure = certify.votes(np.zeros(3, int), np.array([5, 3, 1]), ["a", "b", "c"], None, None, "bound")
     colors = zip(figure.data[0].marker.color, figure.data[0].insidetextfont.color, strict=True)
     assert {text for _, text in colors} <= {"#000000", "#ffffff"}
-    assert certify._on("#ffffff") == certify._on("#6b9e86") == "#000000" and certify._on("#000000") == certify._on("#3f5fb0") == "#ffffff"
+    assert (
+        certify._on("#ffffff") == certify._on("#6b9e86") == "#000000"
+        and certify._on("#000000") == certify._on("#3f5fb0") == "#ffffff"
+    )

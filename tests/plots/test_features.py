@@ -11,7 +11,10 @@ def test_distances_are_means_with_the_middle_half_and_the_best_apart():
     named = {trace.name: trace for trace in figure.data}
     np.testing.assert_allclose(named["to the own class's centre"].y, [3, 5])
     np.testing.assert_allclose(named["to the false class's centre"].y, [4, 6])
-    assert list(named["own class's centre, the best found"].y) == [8] and named["own class's centre, the best found"].x[0] > 2
+    assert (
+        list(named["own class's centre, the best found"].y) == [8]
+        and named["own class's centre, the best found"].x[0] > 2
+    )
     np.testing.assert_allclose(named["own class's centre, middle half"].y, [4, 6.5, 3, 2])
     assert figure.layout.yaxis.title.text == "distance, full feature space"
 
@@ -24,7 +27,9 @@ def test_one_image_has_no_band_and_an_untouched_one_no_walk():
 
 def test_curves_are_told_apart_by_model_and_detector():
     line = np.array([0.0, 1.0])
-    figure = detection([Curve("a: one", 0, 0, line, line), Curve("a: two", 0, 1, line, line), Curve("b: one", 1, 0, line, line)])
+    figure = detection(
+        [Curve("a: one", 0, 0, line, line), Curve("a: two", 0, 1, line, line), Curve("b: one", 1, 0, line, line)]
+    )
     guess, one, two, other = figure.data
     assert one.line.color == two.line.color != other.line.color
     assert one.line.dash == other.line.dash != two.line.dash
@@ -33,7 +38,10 @@ def test_curves_are_told_apart_by_model_and_detector():
 
 
 def test_a_shift_is_a_mean_with_its_interval_and_each_image():
-    rows = [Moved("to its false class", 0, np.array([0.5, 0.9]), 0.7, 0.6, 0.8, 2), Moved("alone", 1, None, 0.2, None, None, 1)]
+    rows = [
+        Moved("to its false class", 0, np.array([0.5, 0.9]), 0.7, 0.6, 0.8, 2),
+        Moved("alone", 1, None, 0.2, None, None, 1),
+    ]
     each, mean, alone = shifts(rows).data
     np.testing.assert_allclose(each.x, [0.5, 0.9])
     assert mean.x[0] == 0.7 and abs(mean.error_x.array[0] - 0.1) < 1e-9 and abs(mean.error_x.arrayminus[0] - 0.1) < 1e-9

@@ -65,7 +65,9 @@ def test_hovering_tells_coordinates_class_and_probability(plane):
 
 def test_boundary_and_cut_are_drawn_where_they_are_and_only_there(plane):
     lines = {line.name: line for line in traces(class_map(plane), go.Contour)}
-    assert lines["decision boundary"].contours.start == 0 and np.array_equal(lines["decision boundary"].z, plane["margin"])
+    assert lines["decision boundary"].contours.start == 0 and np.array_equal(
+        lines["decision boundary"].z, plane["margin"]
+    )
     assert lines[slices._CUT].contours.start == slices.CUT
     whole = plane | {"margin": plane["margin"] + 9, "cut": plane["cut"] * 0}
     assert traces(class_map(whole), go.Contour) == []
@@ -100,7 +102,9 @@ def test_the_loss_is_a_map_or_a_landscape_over_the_same_plane(plane):
     )
     assert np.array_equal(traces(flat, go.Heatmap)[0].z, plane["loss"])
     assert traces(flat, go.Heatmap)[0].colorbar.title.text == "cross-entropy"
-    land = slices.loss_surface(plane["along"], plane["across"], plane["loss"], plane["outline"], "edge", stride=3, **about)
+    land = slices.loss_surface(
+        plane["along"], plane["across"], plane["loss"], plane["outline"], "edge", stride=3, **about
+    )
     (surface,) = traces(land, go.Surface)
     assert np.array_equal(surface.z, plane["loss"][::3, ::3]) and land.layout.scene.zaxis.title.text == "cross-entropy"
     stand = {t.name: t for t in traces(land, go.Scatter3d)}
@@ -110,5 +114,7 @@ def test_the_loss_is_a_map_or_a_landscape_over_the_same_plane(plane):
 
 def test_axes_say_what_they_are_and_have_one_scale(plane):
     figure = class_map(plane)
-    assert "0 = original, 1 = attacked" in figure.layout.xaxis.title.text and "sideways" in figure.layout.yaxis.title.text
+    assert (
+        "0 = original, 1 = attacked" in figure.layout.xaxis.title.text and "sideways" in figure.layout.yaxis.title.text
+    )
     assert figure.layout.yaxis.scaleanchor == "x"

@@ -19,7 +19,9 @@ def test_probes_stand_where_they_were_made(dark):
     by = {trace.name: trace for trace in figure.data}
     assert list(by["fooled"].x) == [8, 6] and list(by["fooled"].y) == [-3, -1]
     assert list(by["held"].x) == [4, 5] and list(by["untouched picture"].y) == [4.0]
-    assert by["fooled"].marker.symbol != by["held"].marker.symbol and by["fooled"].marker.color != by["held"].marker.color
+    assert (
+        by["fooled"].marker.symbol != by["held"].marker.symbol and by["fooled"].marker.color != by["held"].marker.color
+    )
     assert list(by["line"].x) == [0, 4, 5, 6, 8]  # in the order of eps
     assert list(by["fooled"].customdata) == ["probe 1, ", "probe 3, "]
     assert figure.layout.xaxis.title.text == "eps (of 255)" and figure.layout.yaxis.title.text == "lead (logits)"

@@ -35,7 +35,8 @@ def test_the_loss_is_drawn_raw_and_as_the_mean_of_the_last_updates():
 
 
 @pytest.mark.parametrize(
-    ("axis", "last", "title"), [("updates", 120, "update"), ("epochs", 3, "epochs"), ("minutes", 1, "minutes of training")]
+    ("axis", "last", "title"),
+    [("updates", 120, "update"), ("epochs", 3, "epochs"), ("minutes", 1, "minutes of training")],
 )
 def test_every_figure_can_be_drawn_along_updates_epochs_and_minutes(axis, last, title):
     for draw in (training.loss, training.accuracy, training.learning_rate, training.speed):
@@ -91,7 +92,9 @@ def test_not_finite_losses_do_not_break_a_line():
 
 def test_one_images_decision_names_its_class_and_those_that_came_near():
     epochs = np.array([0, 1, 2])
-    clean = np.array([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1], [0.1, 0.7, 0.05, 0.05, 0.05, 0.05], [0.02, 0.9, 0.02, 0.02, 0.02, 0.02]])
+    clean = np.array(
+        [[0.5, 0.1, 0.1, 0.1, 0.1, 0.1], [0.1, 0.7, 0.05, 0.05, 0.05, 0.05], [0.02, 0.9, 0.02, 0.02, 0.02, 0.02]]
+    )
     seen = np.roll(clean, 1, axis=1)
     figure = training.decision(epochs, clean, seen, CLASSES, 1, "attacked")
     own = named(figure, "cat (its class), clean")
@@ -104,7 +107,9 @@ def test_one_images_decision_names_its_class_and_those_that_came_near():
 
 
 def test_before_the_second_epoch_the_axis_shows_no_epoch_that_no_run_has():
-    low, high = training.decision(np.zeros(1), np.full((1, 6), 1 / 6), np.full((1, 6), 1 / 6), CLASSES, 1).layout.xaxis.range
+    low, high = training.decision(
+        np.zeros(1), np.full((1, 6), 1 / 6), np.full((1, 6), 1 / 6), CLASSES, 1
+    ).layout.xaxis.range
     assert -1 < low < 0 < high < 1
 
 

@@ -57,7 +57,9 @@ def on_several(folder):
     runs = {}
     for key in SHARED:
         result = train(short(key), folder / key, **OPTIONS)
-        arrays = {name: value.numpy() for name, value in weights(result).items()}  # tensors do not outlive their process
+        arrays = {
+            name: value.numpy() for name, value in weights(result).items()
+        }  # tensors do not outlive their process
         runs[key] = result.history, arrays
     asked = []
 

@@ -21,7 +21,9 @@ def test_an_estimate_counts_every_epoch_and_its_scoring(tmp_path, monkeypatch):
     assert [one.timed for one in found] == [1, 2, 2, 3, 4]
     assert [one.scoring_seconds is None for one in found] == [True, True, False, False, False]
     for one in found:
-        assert one.epoch_seconds == pytest.approx(3 * one.update_seconds + (one.scoring_seconds or 0))  # 16, 16 and 8 images
+        assert one.epoch_seconds == pytest.approx(
+            3 * one.update_seconds + (one.scoring_seconds or 0)
+        )  # 16, 16 and 8 images
         assert one.total_seconds == pytest.approx(3 * one.epoch_seconds)
         assert one.images_per_second == pytest.approx(16 / one.update_seconds) and one.update_seconds > 0
     assert not list(tmp_path.iterdir()) and torch.equal(torch.random.get_rng_state(), before)

@@ -37,7 +37,9 @@ def test_two_processes_have_the_loss_curve_of_one(key, two, tmp_path):
     assert losses(folder / key) == pytest.approx(losses(tmp_path), rel=TOLERANCE)
     (history, weights), (other_history, other_weights) = first[key], second[key]
     shares = [value for name, value in history[0].items() if name not in ("epoch", "loss", "seconds")]
-    assert shares and shares == [value for name, value in other_history[0].items() if name not in ("epoch", "loss", "seconds")]
+    assert shares and shares == [
+        value for name, value in other_history[0].items() if name not in ("epoch", "loss", "seconds")
+    ]
     assert all((weights[name] == other_weights[name]).all() for name in weights)
     assert len(list((folder / key / "tensorboard").iterdir())) == 1  # the first process alone writes
 

@@ -42,7 +42,9 @@ def test_an_exported_model_is_found_by_the_zoo_and_computes_the_same(recipe, tmp
 
 
 def test_the_card_says_what_was_done(recipe, tmp_path):
-    card = export(finished(recipe), recipe, "baseline", "cifar10/tiny", tmp_path / "cifar10", threads=1, hardware="a toaster")
+    card = export(
+        finished(recipe), recipe, "baseline", "cifar10/tiny", tmp_path / "cifar10", threads=1, hardware="a toaster"
+    )
     assert card.parameters == sum(p.numel() for p in build(recipe, CPU).parameters())
     assert (card.architecture, card.arguments) == ("preact-resnet18", {"width": 4})
     assert card.hyper == recipe.to_dict() and card.recipe == "baseline"
@@ -104,7 +106,9 @@ def test_weights_whose_accuracy_the_cast_changes_stay_in_float32(recipe, tmp_pat
     assert card.precision == "float32" and len(seen) == 2
 
 
-@pytest.mark.parametrize("name", ["tiny", "fashion_mnist/tiny", "cifar10/../tiny", "cifar10/", "cifar10/Tiny", "cifar10/.tiny"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "fashion_mnist/tiny", "cifar10/../tiny", "cifar10/", "cifar10/Tiny", "cifar10/.tiny"]
+)
 def test_a_name_that_the_zoo_could_not_find_is_refused(recipe, tmp_path, name):
     with pytest.raises(InvalidValue, match="name must be cifar10/"):
         export(finished(recipe), recipe, "baseline", name, tmp_path / "cifar10")

@@ -74,7 +74,9 @@ def test_giving_up_while_the_disk_is_full_is_a_cancel(tmp_path, monkeypatch):
 
 def test_without_anyone_to_wait_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(log.Checkpoints, "save", full)
-    with pytest.raises(ExplorerError, match=r"cannot be written \(No space left on device\); the run can go on") as refusal:
+    with pytest.raises(
+        ExplorerError, match=r"cannot be written \(No space left on device\); the run can go on"
+    ) as refusal:
         train(small("baseline"), tmp_path, **OPTIONS)
     assert "\n" not in str(refusal.value)
 
@@ -86,7 +88,9 @@ def tiny_disk(tmp_path):
         pytest.skip("needs Linux and the right to mount a small disk")
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
     yield place

@@ -47,7 +47,15 @@ def test_another_file_is_read_from_its_beginning(tmp_path):
 
 def test_of_what_was_recorded_twice_the_last_counts():
     epoch = {"kind": "epoch", "update": 3, "epoch": 1, "loss": 2.0}
-    again = [{"kind": "start", "update": 0, "epoch": 0}, update(1), update(2), update(3), epoch, update(4, 9.0), update(5, 9.0)]
+    again = [
+        {"kind": "start", "update": 0, "epoch": 0},
+        update(1),
+        update(2),
+        update(3),
+        epoch,
+        update(4, 9.0),
+        update(5, 9.0),
+    ]
     again += [{"kind": "start", "update": 3, "epoch": 1}, update(4, 0.5)]
     assert newest(again) == [update(1), update(2), update(3), epoch, update(4, 0.5)]  # 5 has not happened yet
     assert newest([*again, update(5, 0.25)])[-1] == update(5, 0.25)

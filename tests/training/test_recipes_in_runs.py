@@ -117,7 +117,18 @@ def test_a_collapse_is_told_in_log_history_result_and_card(tmp_path, monkeypatch
     assert zoo.load_file(tmp_path / "cifar10" / "collapsed.json").num_classes == 10
 
 
-KINDS = ("baseline-dropout", "nfgsm", "pgd-l2", "fgsm", "free", "trades", "half-cw", "localized", "early-stopping", "pgd-linf-scratch")
+KINDS = (
+    "baseline-dropout",
+    "nfgsm",
+    "pgd-l2",
+    "fgsm",
+    "free",
+    "trades",
+    "half-cw",
+    "localized",
+    "early-stopping",
+    "pgd-linf-scratch",
+)
 
 
 @pytest.mark.parametrize("key", KINDS)

@@ -30,12 +30,16 @@ def test_a_run_stopped_again_and_again_is_bit_for_bit_the_run_that_was_not(key, 
     for patience in range(5, 100, 2):  # passes of the model until the next stop: each time somewhere else
         left = iter(range(patience))
         try:
-            parts = train(small(key), tmp_path / "parts", should_stop=lambda left=left: next(left, None) is None, **OPTIONS)
+            parts = train(
+                small(key), tmp_path / "parts", should_stop=lambda left=left: next(left, None) is None, **OPTIONS
+            )
             break
         except Cancelled as stop:
             stops.add(int(re.search(r"after update (\d+) of 6", str(stop)).group(1)))
     assert stops and parts is not None
-    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole") and len(numbers(tmp_path / "whole")) == UPDATES + 2
+    assert (
+        numbers(tmp_path / "parts") == numbers(tmp_path / "whole") and len(numbers(tmp_path / "whole")) == UPDATES + 2
+    )
     assert same(weights(parts), weights(whole)) and parts.best_epoch == whole.best_epoch
     assert torch.equal(torch.random.get_rng_state(), before)  # else going on would not repeat it
     for epoch in range(3):
@@ -111,7 +115,12 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_taken(tmp_path, 
     newer.write_bytes(data)
     said, done = [], []
     result = train(
-        small("baseline"), tmp_path, say=said.append, progress=lambda now: done.append(now.update), every=math.inf, **OPTIONS
+        small("baseline"),
+        tmp_path,
+        say=said.append,
+        progress=lambda now: done.append(now.update),
+        every=math.inf,
+        **OPTIONS,
     )
     assert done[0] == 4
     assert said == [
@@ -119,7 +128,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_taken(tmp_path, 
         "Going on from 0001-0000003.safetensors.",
     ]
     assert same(weights(result), whole[1]) and numbers(tmp_path) == numbers(whole[0])
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [older.name, "0002-0000006.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        older.name,
+        "0002-0000006.safetensors",
+    ]
 
 
 def copied(whole, tmp_path):
@@ -130,7 +142,9 @@ def test_with_both_damaged_one_sentence_says_so(tmp_path, whole):
     folder = copied(whole, tmp_path)
     for path in (folder / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(BadCheckpoint, match="No checkpoint in .* are damaged; delete the folder to start over") as refusal:
+    with pytest.raises(
+        BadCheckpoint, match="No checkpoint in .* are damaged; delete the folder to start over"
+    ) as refusal:
         train(small("baseline"), folder, **OPTIONS)
     assert "\n" not in str(refusal.value)
 
@@ -182,6 +196,8 @@ def test_a_run_that_diverges_says_when_and_what_may_help(tmp_path, monkeypatch):
         return original(self, *rest, **options) * (math.nan if len(calls) == 5 else 1)
 
     monkeypatch.setattr(type(recipe), "loss", loss)
-    with pytest.raises(Diverged, match=r"^The loss became nan in epoch 2 of 2: lower the learning rate \(lr, now 0.05\)\.$"):
+    with pytest.raises(
+        Diverged, match=r"^The loss became nan in epoch 2 of 2: lower the learning rate \(lr, now 0.05\)\.$"
+    ):
         train(recipe, tmp_path, **OPTIONS)
     assert issubclass(Diverged, ExplorerError)

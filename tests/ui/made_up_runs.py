@@ -14,7 +14,9 @@ HELD_OUT = 1000
 PER_EPOCH = 40
 
 
-def made_up(store: Store, status: str, *, recipe: str = "pgd-linf", epochs: int = 6, done: float = 6, seed: int = 0, **more: Any) -> Run:
+def made_up(
+    store: Store, status: str, *, recipe: str = "pgd-linf", epochs: int = 6, done: float = 6, seed: int = 0, **more: Any
+) -> Run:
     """A run of `epochs` epochs of which `done` are recorded; `more` goes into its state, `hyper` and `title` into its spec."""
     spec = {name: more.pop(name) for name in ("title", "smoke") if name in more}
     hyper = {"epochs": epochs, "start": ""} | more.pop("hyper", {})
@@ -30,7 +32,15 @@ def record(run: Run, epochs: int, done: float, seed: int, robust: bool) -> None:
     rng = np.random.default_rng(seed)
     updates = PER_EPOCH * epochs
     rows: list[dict[str, Any]] = [
-        {"kind": "start", "update": 0, "epoch": 0, "updates": updates, "epochs": epochs, "held_out": HELD_OUT, "images": 5120}
+        {
+            "kind": "start",
+            "update": 0,
+            "epoch": 0,
+            "updates": updates,
+            "epochs": epochs,
+            "held_out": HELD_OUT,
+            "images": 5120,
+        }
     ]
     sights(run, 0, rng, 0.0)
     for update in range(1, round(done * PER_EPOCH) + 1):

@@ -46,7 +46,15 @@ def press(app: AppTest, key: str) -> AppTest:
 
 
 def made(votes: tuple[int, ...], **changes) -> Certificate:
-    asked = {"sigma": 0.25, "n0": 20, "alpha": 0.001, "seed": 1, "precision": "float32", "sound": False, "skipped": False}
+    asked = {
+        "sigma": 0.25,
+        "n0": 20,
+        "alpha": 0.001,
+        "seed": 1,
+        "precision": "float32",
+        "sound": False,
+        "skipped": False,
+    }
     selection = tuple(20 * (i == int(np.argmax(votes))) for i in range(10))
     return Certificate.from_votes(selection, votes, 0, n=sum(votes), **(asked | changes))
 
@@ -92,7 +100,9 @@ def test_what_the_controls_may_not_say_is_one_sentence(key, value, word):
     (sentence,) = [e.value for e in app.error if word in e.value]
     assert sentence.count("\n") == 0
     press(app, "certify.begin")
-    assert not app.exception and [e.value for e in (*app.error, *app.warning) if word in e.value] == [sentence]  # said once
+    assert not app.exception and [e.value for e in (*app.error, *app.warning) if word in e.value] == [
+        sentence
+    ]  # said once
 
 
 def test_changed_settings_are_announced_and_the_model_brings_its_sigma():
@@ -180,7 +190,11 @@ def test_a_set_is_certified_beside_the_cards():
     app = finished_set(open_app(SET))
     assert not app.exception and "Certified accuracy" in texts(app)
     ((_, future),) = app.session_state["certify.sets"]
-    assert len(future.latest.certificates) == 10 and app.query_params["view"] == "set" and app.query_params["count"] == "10"
+    assert (
+        len(future.latest.certificates) == 10
+        and app.query_params["view"] == "set"
+        and app.query_params["count"] == "10"
+    )
     assert "10 × 20, here" in texts(app) and "500 × 10,000, card" in texts(app)
     finished_set(press(app, "certify.set.ordinary"))
     assert [asked.model for asked, _ in app.session_state["certify.sets"]] == [MODEL, "cifar10/baseline"]
@@ -248,7 +262,9 @@ def test_the_figures_of_a_running_certificate_follow_in_steps(monkeypatch):
     seen = [certify._worth_drawing(at(done)).progress.done for done in (0, 100, 110, 119, 121, 130)]
     assert seen == [0, 100, 100, 100, 121, 121]
     assert certify._worth_drawing(at(131, certificate="made")).progress.done == 131  # the last is always drawn
-    assert certify._worth_drawing(at(5)).progress.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
+    assert (
+        certify._worth_drawing(at(5)).progress.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
+    )
 
 
 def test_a_radius_is_put_into_terms_that_can_be_imagined():
@@ -259,7 +275,10 @@ def card_with(rows, sigma=0.25) -> zoo.Card:
     """A card whose certified accuracies at some radii are given."""
     blank = next(card for card in zoo.cards() if card.name == MODEL)
     like = next(m for m in blank.measures if m["kind"] == "certified")
-    measures = [like | {"eps": r, "accuracy": a, "low": a - 0.04, "high": a + 0.04, "sigma": sigma, "draws": 10_000} for r, a in rows]
+    measures = [
+        like | {"eps": r, "accuracy": a, "low": a - 0.04, "high": a + 0.04, "sigma": sigma, "draws": 10_000}
+        for r, a in rows
+    ]
     return replace(blank, measures=measures)
 
 
@@ -291,7 +310,10 @@ def test_the_other_tables_say_what_is_not_measured():
     assert noise[1:3] == [["0.25", "Report", "82.3", "76.1"], ["0.25", "ours", "–", "not measured"]]
     assert noise[5] == ["1", "Report", "48.9", "48.4"]
     known = next(card for card in zoo.cards() if card.name == MODEL)
-    assert any(row[1].startswith("ours, Gaussian") and row[3].startswith("74.1 ") for row in lines(certify_tables.noise_table([known])))
+    assert any(
+        row[1].startswith("ours, Gaussian") and row[3].startswith("74.1 ")
+        for row in lines(certify_tables.noise_table([known]))
+    )
 
 
 def with_predictions(shares: tuple[float, ...], n: int = 100) -> zoo.Card:
@@ -301,7 +323,14 @@ def with_predictions(shares: tuple[float, ...], n: int = 100) -> zoo.Card:
         name: {"images": round(500 * s), "share": s, "low": max(0.0, s - 0.03), "high": min(1.0, s + 0.03)}
         for name, s in zip(OUTCOMES, shares, strict=True)
     }
-    own = card.measures[0] | {"kind": "predict", "eps": None, "norm": None, "draws": n, "outcomes": cells, "note": "accurate: ..."}
+    own = card.measures[0] | {
+        "kind": "predict",
+        "eps": None,
+        "norm": None,
+        "draws": n,
+        "outcomes": cells,
+        "note": "accurate: ...",
+    }
     return replace(card, measures=[*card.measures, own])
 
 
@@ -322,9 +351,17 @@ def test_what_predict_says_stands_beside_the_report_s_table():
 
 def test_a_card_knows_the_average_radius():
     (measure,) = card_with([(0.25, 0.6)]).measures
-    known = measure | {"average_radius": {"value": 0.4039, "low": 0.38, "high": 0.42}, "abstained": 6, "note": "smoothed"}
+    known = measure | {
+        "average_radius": {"value": 0.4039, "low": 0.38, "high": 0.42},
+        "abstained": 6,
+        "note": "smoothed",
+    }
     assert certify_tables.average_radius(known) == ("0.403 [0.380 to 0.420]", "6")
-    early = measure | {"average_radius": None, "abstained": None, "note": "smoothed; average certified radius 0.403, 6 abstentions"}
+    early = measure | {
+        "average_radius": None,
+        "abstained": None,
+        "note": "smoothed; average certified radius 0.403, 6 abstentions",
+    }
     assert certify_tables.average_radius(early) == ("0.403", "6")
     del early["average_radius"], early["abstained"]  # a card that was written before there was a place for them
     assert certify_tables.average_radius(early) == ("0.403", "6")

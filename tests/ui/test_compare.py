@@ -107,7 +107,9 @@ def test_from_here_the_attack_page_plays_what_was_chosen_here():
     assert (shown.image, shown.hyper, shown.seed, shown.model) == (7, {"steps": 3}, 5, NAMES[0])
     app.session_state["wanted page"] = "compare"
     app.run()
-    assert app.session_state["compare.shown"] == CompareRequest.from_query(LINK) and "settings have changed" not in texts(app)
+    assert app.session_state["compare.shown"] == CompareRequest.from_query(
+        LINK
+    ) and "settings have changed" not in texts(app)
 
 
 def test_changed_settings_are_announced_and_played_on_the_button():

@@ -51,7 +51,9 @@ def texts(app: AppTest) -> str:
 def ground(dims: int = 2, n: int = 6, **more) -> Ground:
     rng = np.random.default_rng(0)
     axes = [f"axis {k}" for k in range(dims)]
-    return Ground("A model", axes, rng.normal(size=(n, dims)).astype("f4"), rng.normal(size=(3, dims)).astype("f4"), **more)
+    return Ground(
+        "A model", axes, rng.normal(size=(n, dims)).astype("f4"), rng.normal(size=(3, dims)).astype("f4"), **more
+    )
 
 
 def moves(lanes: int = 1, n: int = 2, frames: int = 4, dims: int = 2) -> Moves:
@@ -148,9 +150,13 @@ def test_a_linked_cloud_is_attacked_and_measured_on_both_models():
 def test_an_attack_that_ran_out_of_time_says_what_is_shown():
     app = finished(open_app({**LINK, **ATTACKED}))
     cloud = app.session_state["features.future"].latest
-    app.session_state["features.future"] = SimpleNamespace(latest=cloud, finished=True, state="failed", error="Out of time.", position=0)
+    app.session_state["features.future"] = SimpleNamespace(
+        latest=cloud, finished=True, state="failed", error="Out of time.", position=0
+    )
     app.run()
-    assert not app.exception and "Out of time. What was computed until then is shown; nothing is measured." in texts(app)
+    assert not app.exception and "Out of time. What was computed until then is shown; nothing is measured." in texts(
+        app
+    )
 
 
 def test_one_picture_in_three_dimensions_has_no_interval():
@@ -166,7 +172,12 @@ def test_one_picture_in_three_dimensions_has_no_interval():
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"count": "65"}, "count"), ({"beside": MODEL}, "beside"), ({"map": "globe"}, "globe"), ({"rows": "1,1"}, "each picture once")],
+    [
+        ({"count": "65"}, "count"),
+        ({"beside": MODEL}, "beside"),
+        ({"map": "globe"}, "globe"),
+        ({"rows": "1,1"}, "each picture once"),
+    ],
 )
 def test_a_link_that_cannot_be_followed_says_why(change, word):
     app = open_app({**LINK, **change})
@@ -192,7 +203,12 @@ def test_a_missing_umap_can_be_computed_stopped_and_is_not_waited_for(monkeypatc
     monkeypatch.setattr(features, "maker", lambda: slow)
     app = finished(open_app({**LINK, "map": "umap"}))
     said = texts(app)
-    assert not app.exception and "other weights" in said and "PCA is shown until then" in said and "% of the variance" in said
+    assert (
+        not app.exception
+        and "other weights" in said
+        and "PCA is shown until then" in said
+        and "% of the variance" in said
+    )
     assert "was made with other weights than x has now, so **PCA** is shown" in said
     app.button(key=f"features.make.{MODEL}").click().run()
     making = slow.of(MODEL)
@@ -206,7 +222,13 @@ def test_a_missing_umap_can_be_computed_stopped_and_is_not_waited_for(monkeypatc
 
 
 def test_numbers_that_round_to_zero_have_no_sign():
-    assert [features_words.number(v) for v in (-0.004, 0.004, -0.006, 1.5, float("inf"))] == ["0.00", "0.00", "−0.01", "1.50", "∞"]
+    assert [features_words.number(v) for v in (-0.004, 0.004, -0.006, 1.5, float("inf"))] == [
+        "0.00",
+        "0.00",
+        "−0.01",
+        "1.50",
+        "∞",
+    ]
 
 
 def test_a_model_without_features_is_named_in_one_sentence(monkeypatch):

@@ -96,7 +96,9 @@ def test_a_field_is_drawn_only_when_it_matters_and_keeps_its_value():
     app.radio(key="attack").set_value("localized").run()
     app.number_input(key="localized.thickness").set_value(2).run()
     app.selectbox(key="localized.area").set_value("background").run()
-    assert [w.key for w in app.number_input if w.key in ("localized.thickness", "localized.tolerance")] == ["localized.tolerance"]
+    assert [w.key for w in app.number_input if w.key in ("localized.thickness", "localized.tolerance")] == [
+        "localized.tolerance"
+    ]
     assert app.session_state["result"]["thickness"] == 2
     app.selectbox(key="localized.area").set_value("drawn").run()
     assert not app.exception and app.session_state["result"]["mask"] == ATTACKS["localized"]().mask

@@ -9,7 +9,15 @@ from explorer.models import zoo
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL = next(card.name for card in zoo.cards() if not card.stochastic)
-QUICK = {"data": "cifar10", "model": MODEL, "attack": "pgd", "norm": "linf", "eps": "8/255", "with": "steps:2", "count": "4"}
+QUICK = {
+    "data": "cifar10",
+    "model": MODEL,
+    "attack": "pgd",
+    "norm": "linf",
+    "eps": "8/255",
+    "with": "steps:2",
+    "count": "4",
+}
 
 
 def open_app(query: dict[str, str] | None = None) -> AppTest:

@@ -86,7 +86,9 @@ def test_two_kinds_that_fail_raise_no_flag_and_prove_nothing():
     assert pattern(PGD, [one("FGSM", "single step", False)]) is None  # only gradients were tried
 
 
-@pytest.mark.parametrize("words", [pattern(PGD, [SQUARE]).words, pattern(dataclasses.replace(PGD, degenerate=1.0), []).words])
+@pytest.mark.parametrize(
+    "words", [pattern(PGD, [SQUARE]).words, pattern(dataclasses.replace(PGD, degenerate=1.0), []).words]
+)
 def test_nothing_is_called_robust(words):
     assert "is robust" not in words and "proves" not in words
 

@@ -92,12 +92,19 @@ def test_head_says_what_the_player_must_know():
 
 def test_another_map_of_the_same_walk_comes_with_what_it_is_worth():
     trace = make_trace()
-    feature_path, other = make_feature_path(trace), replace(make_feature_path(trace), axes=("UMAP 1", "UMAP 2"), method="UMAP")
+    feature_path, other = (
+        make_feature_path(trace),
+        replace(make_feature_path(trace), axes=("UMAP 1", "UMAP 2"), method="UMAP"),
+    )
     head, arrays = unpack(pack(trace, feature_path, words(trace), other=other, other_note="It keeps neighbours."))
-    assert (head["other"]["method"], head["other"]["note"]) == ("UMAP", "It keeps neighbours.") and head["map"]["method"] == "PCA"
+    assert (head["other"]["method"], head["other"]["note"]) == ("UMAP", "It keeps neighbours.") and head["map"][
+        "method"
+    ] == "PCA"
     for name in ("points", "centroids", "path"):
         np.testing.assert_array_equal(arrays[f"other_{name}"], getattr(other, name))
-    assert unpack(pack(trace, None, words(trace), other=other))[0]["other"] is None  # it is offered beside the first only
+    assert (
+        unpack(pack(trace, None, words(trace), other=other))[0]["other"] is None
+    )  # it is offered beside the first only
     with pytest.raises(InvalidValue, match="one point per frame"):
         pack(trace, feature_path, words(trace), other=replace(other, path=other.path[:2]))
 

@@ -31,7 +31,9 @@ def finished(app: AppTest) -> AppTest:
 
 
 def texts(app: AppTest) -> str:
-    return "\n".join(element.value for kind in (app.markdown, app.error, app.success, app.warning, app.info) for element in kind)
+    return "\n".join(
+        element.value for kind in (app.markdown, app.error, app.success, app.warning, app.info) for element in kind
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,14 @@ def test_what_somebody_is_choosing_is_not_taken_back(page):
 
 @pytest.mark.parametrize(("attack", "norm"), [(entry.key, norm) for entry in ATTACKS for norm in entry.cls.norms])
 def test_every_attack_plays_in_every_norm_it_has(attack, norm):
-    query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": attack, "norm": norm, "eps": "0.1"}
+    query = {
+        "data": "cifar10",
+        "image": "2",
+        "model": zoo.cards()[0].name,
+        "attack": attack,
+        "norm": norm,
+        "eps": "0.1",
+    }
     weak = ",".join(f"{name}:{value}" for name, value in ATTACKS[attack].presets["weak"].items())
     app = finished(open_app(query | ({"with": weak} if weak else {})))
     assert not app.exception
@@ -87,7 +96,9 @@ def test_every_attack_plays_in_every_norm_it_has(attack, norm):
     assert ("Black-box" if ATTACKS.entry(attack).group in BLACK_BOX else "White-box") in texts(app)
     assert "settings have changed" not in texts(app)
     minimal = ATTACKS[attack].budget == "minimal"
-    assert ("eps" in app.query_params) != minimal and any(n.label.startswith("eps") for n in app.number_input) != minimal
+    assert ("eps" in app.query_params) != minimal and any(
+        n.label.startswith("eps") for n in app.number_input
+    ) != minimal
 
 
 def test_choosing_an_attack_offers_its_norms_only(played):
@@ -150,7 +161,14 @@ def test_a_link_plays_the_very_same_walk():
     ],
 )
 def test_a_link_that_cannot_be_followed_says_why_and_the_app_goes_on(change, word):
-    query = {"data": "cifar10", "image": "2", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf", "eps": "8/255"}
+    query = {
+        "data": "cifar10",
+        "image": "2",
+        "model": zoo.cards()[0].name,
+        "attack": "pgd",
+        "norm": "linf",
+        "eps": "8/255",
+    }
     app = open_app(query | change)
     assert not app.exception
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]

@@ -13,7 +13,9 @@ from explorer.ui import readings
 
 
 def asked(**changes):
-    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": "cifar10/baseline", "seed": 7} | changes)).checked()
+    return AttackRequest(
+        **({"dataset": "cifar10", "image": 2, "model": "cifar10/baseline", "seed": 7} | changes)
+    ).checked()
 
 
 def probe(levels, reached, kept=True):
@@ -32,7 +34,15 @@ def text(found):
 def test_the_interval_its_cost_and_its_limits_are_told():
     found = search(probe(8, True), probe(4, False), probe(6, True), probe(5, False), probe(2, False))
     assert readings.smallest(found) == (True, "PGD reaches its goal at **L∞ 6/255** and not at L∞ 5/255.")
-    parts = ("upper bound", "no proof", "still reaches the goal", "2 smaller eps were tried", "5 attacks, 205 forward", "2.5 s", "seed 7")
+    parts = (
+        "upper bound",
+        "no proof",
+        "still reaches the goal",
+        "2 smaller eps were tried",
+        "5 attacks, 205 forward",
+        "2.5 s",
+        "seed 7",
+    )
     for part in parts:
         assert part in text(found)
     assert "Not monotone" not in text(found)
@@ -82,10 +92,21 @@ def found():
 
 def test_a_slice_is_explained_with_its_scale_and_its_limits(found):
     words = "\n".join(readings.slice_notes(found, asked()))
-    for part in ("seed 5", "8/255", "1.24", "1.69", "outside [0, 1] are cut", "3,072 dimensions", "961 forward", "Here none were"):
+    for part in (
+        "seed 5",
+        "8/255",
+        "1.24",
+        "1.69",
+        "outside [0, 1] are cut",
+        "3,072 dimensions",
+        "961 forward",
+        "Here none were",
+    ):
         assert part in words
     assert "random:" not in words
-    assert readings.outline_words(found, asked()) == "allowed: L∞ 8/255" and readings.loss_words(found) == "cross-entropy"
+    assert (
+        readings.outline_words(found, asked()) == "allowed: L∞ 8/255" and readings.loss_words(found) == "cross-entropy"
+    )
     minimal = dataclasses.replace(found, outline_is_eps=False, target=3)
     assert "as near as the change found" in readings.outline_words(minimal, asked())
     assert readings.loss_words(minimal) == "minus the cross-entropy of cat"

@@ -77,8 +77,12 @@ def test_a_part_that_looks_again_has_a_place_of_its_own_and_another_name_at_rest
     monkeypatch.setattr(session.st, "fragment", lambda draw, **options: named.append(options) or real(draw, **options))
     page = AppTest.from_function(_page).run()
     _, part, after = page.main.children.values()
-    assert part.type == "flex_container" and after.value == "what follows"  # its place stays, whatever becomes of the part
-    assert [child.type for child in part.children.values()] == ["flex_container"]  # the part's own, which Streamlit may drop
+    assert (
+        part.type == "flex_container" and after.value == "what follows"
+    )  # its place stays, whatever becomes of the part
+    assert [child.type for child in part.children.values()] == [
+        "flex_container"
+    ]  # the part's own, which Streamlit may drop
     page.toggle[0].set_value(False).run()
     assert [text.value for text in page.text] == ["looked at", "what follows"]
     assert [options["run_every"] for options in named] == [0.5, None] and named[0]["key"] != named[1]["key"]

@@ -19,7 +19,9 @@ ABOUT = {"stochastic": False, "verdict_draws": 1, "stalled_share": 0.0, "forward
 
 
 def request(**changes):
-    return ManyRequest(**({"dataset": "cifar10", "model": zoo.cards()[0].name, "count": N, "seed": 5} | changes)).checked()
+    return ManyRequest(
+        **({"dataset": "cifar10", "model": zoo.cards()[0].name, "count": N, "seed": 5} | changes)
+    ).checked()
 
 
 def made(fooled=3, wrong=2, finished=True, about=None, distance=None, **changes):
@@ -89,7 +91,17 @@ def test_the_target_is_named():
 
 def test_details_name_every_condition():
     text = "\n".join(tallies.details(made(about={"stalled_share": 0.25})))
-    for part in ("drawn at random", "(seed 0)", "none could", "3 of the 3 still", "25.0%", "White-box", "840", "seed 5", "CPU"):
+    for part in (
+        "drawn at random",
+        "(seed 0)",
+        "none could",
+        "3 of the 3 still",
+        "25.0%",
+        "White-box",
+        "840",
+        "seed 5",
+        "CPU",
+    ):
         assert part in text
     assert "majority" not in text and "Black-box" in "\n".join(tallies.details(made(attack="square")))
     drawn = "\n".join(tallies.details(made(about={"stochastic": True, "verdict_draws": 20})))
@@ -131,6 +143,10 @@ def test_what_carries_over_stands_beside_noise():
     assert "So far 9 of 20" in tallies.applied_headline(applied(finished=False)) and "So far" not in text
     assert "nothing can carry over" in tallies.applied_headline(applied(wrong=9))
     lines = "\n".join(tallies.applied_details(applied()))
-    assert "on picture 4 alone, on this same model" in lines and "1 of them were wrong before" in lines and "8/255" in lines
+    assert (
+        "on picture 4 alone, on this same model" in lines
+        and "1 of them were wrong before" in lines
+        and "8/255" in lines
+    )
     assert "all pictures of the strip together" in "\n".join(tallies.applied_details(applied(given=None)))
     assert applied().fooling_rate("change") == FoolingRate(1, 5, 3)

@@ -9,7 +9,14 @@ from explorer.engine import Busy
 from explorer.ui.masking import Tried
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
-QUICK = {"data": "cifar10", "image": "8", "model": "cifar10/gaussian-0.25", "attack": "fgsm", "norm": "linf", "eps": "8/255"}
+QUICK = {
+    "data": "cifar10",
+    "image": "8",
+    "model": "cifar10/gaussian-0.25",
+    "attack": "fgsm",
+    "norm": "linf",
+    "eps": "8/255",
+}
 
 
 def played(**changes) -> AppTest:

@@ -86,7 +86,12 @@ def test_recipes_stand_in_their_groups_with_idea_formula_and_source(store):
     groups = [option.rpartition(" · ")[2] for option in app.selectbox(key="training.recipe").options]
     assert groups == sorted(groups, key=GROUPS.index) and len(groups) == len(RECIPES)
     for entry in RECIPES:
-        assert entry.group in GROUPS and entry.cls.formula and entry.cls.explanation and (entry.paper or entry.group == "no defence")
+        assert (
+            entry.group in GROUPS
+            and entry.cls.formula
+            and entry.cls.explanation
+            and (entry.paper or entry.group == "no defence")
+        )
         app.selectbox(key="training.recipe").set_value(entry.key).run()
         assert not app.exception
         assert entry.cls.explanation in texts(app) and entry.paper in texts(app)
@@ -225,7 +230,11 @@ def test_what_a_run_costs_is_timed_when_asked_and_told_with_its_conditions(store
     app.run()
     assert not app.exception
     said = texts(app)
-    assert "An estimate from 4 timed updates" in said and "in all: 3 epochs of " in said and "held-out scoring included" in said
+    assert (
+        "An estimate from 4 timed updates" in said
+        and "in all: 3 epochs of " in said
+        and "held-out scoring included" in said
+    )
     app.number_input(key="train.baseline.batch").set_value(16).run()
     assert "Not measured yet" in texts(app)  # it was another run's
 
@@ -374,7 +383,9 @@ def test_a_change_on_disk_is_seen_and_rest_is_not(store):
     assert training._signs(live, live) != before  # somebody else's
 
 
-@pytest.mark.parametrize(("message", "soon"), [("Reads the training images.", True), ("Waits for cpu: run a comes first.", False)])
+@pytest.mark.parametrize(
+    ("message", "soon"), [("Reads the training images.", True), ("Waits for cpu: run a comes first.", False)]
+)
 def test_until_its_first_record_a_run_has_the_processor_to_itself(store, message, soon):
     """Its images and its log are drawn then, and looked at; one that waits in the queue can show them."""
     run = made_up(store, "running" if soon else "queued", done=0, process=here(), device="cpu", message=message)
@@ -438,7 +449,9 @@ def test_a_file_that_became_shorter_is_read_anew(store):
 def test_lines_that_nobody_of_ours_wrote_are_passed_over(store):
     run = made_up(store, "cancelled", done=1)
     with open(run.folder / "metrics.jsonl", "a") as file:
-        file.write('[1]\n{"kind": "update"}\n{"kind": "update", "update": "7"}\nnonsense\n{"kind": "epoch", "update": 3}\n{"half')
+        file.write(
+            '[1]\n{"kind": "update"}\n{"kind": "update", "update": "7"}\nnonsense\n{"kind": "epoch", "update": 3}\n{"half'
+        )
     read = Record()
     read.look(run)
     assert read.standing().update == 40
@@ -471,7 +484,15 @@ def test_decisions_are_read_once_and_a_damaged_one_is_left_out(store, monkeypatc
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.2, "0 s"), (42, "42 s"), (200, "3 min 20 s"), (3600, "1 h"), (7500, "2 h 5 min"), (180_000, "2 d 2 h"), (float("nan"), "unknown")],
+    [
+        (0.2, "0 s"),
+        (42, "42 s"),
+        (200, "3 min 20 s"),
+        (3600, "1 h"),
+        (7500, "2 h 5 min"),
+        (180_000, "2 d 2 h"),
+        (float("nan"), "unknown"),
+    ],
 )
 def test_durations_are_told_in_two_units(seconds, said):
     assert training_words.duration(seconds) == said

@@ -17,7 +17,9 @@ FROG, CAT = 6, 3
 
 
 def asked(**changes):
-    return AttackRequest(**({"dataset": "cifar10", "image": 2, "model": zoo.cards()[0].name, "seed": 5} | changes)).checked()
+    return AttackRequest(
+        **({"dataset": "cifar10", "image": 2, "model": zoo.cards()[0].name, "seed": 5} | changes)
+    ).checked()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,13 @@ def trace(target=None):
 
 
 def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, degenerate=0.0, best=2, **more):
-    about = {"stalled_share": degenerate, "forwards": 21, "backwards": 20, "seconds": 0.42, "device": "CPU, 2 threads"} | more
+    about = {
+        "stalled_share": degenerate,
+        "forwards": 21,
+        "backwards": 20,
+        "seconds": 0.42,
+        "device": "CPU, 2 threads",
+    } | more
     verdict = Verdict(
         reached=torch.tensor([reached]),
         reached_8bit=torch.tensor([saved]),
@@ -142,7 +150,9 @@ def test_a_random_model_shows_its_share_of_draws_and_warns_of_a_single_one(reque
     assert verdicts.warning(request_, stochastic=False) is None
 
 
-@pytest.mark.parametrize(("value", "says"), [(0.418, "0.42 s"), (4.06, "4.1 s"), (99.4, "99 s"), (99.7, "100 s"), (1234.5, "1,234 s")])
+@pytest.mark.parametrize(
+    ("value", "says"), [(0.418, "0.42 s"), (4.06, "4.1 s"), (99.4, "99 s"), (99.7, "100 s"), (1234.5, "1,234 s")]
+)
 def test_seconds_are_never_written_in_powers_of_ten(value, says):
     assert verdicts.seconds(value) == says
 

@@ -27,7 +27,12 @@ class Ground:
     points: np.ndarray  # (M,d) float32 reference images
     centroids: np.ndarray  # (K,d) float32
     regions: np.ndarray | None = None  # (S,S) class that has the say; row y, column x, both ascending
-    extent: tuple[float, float, float, float] = (0, 1, 0, 1)  # x from, x to, y from, y to: centres of the outermost cells
+    extent: tuple[float, float, float, float] = (
+        0,
+        1,
+        0,
+        1,
+    )  # x from, x to, y from, y to: centres of the outermost cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,12 @@ def pack(
     lanes = []
     for k, ground in enumerate(grounds):
         arrays |= {f"points{k}": ground.points.astype("<f4"), f"centroids{k}": ground.centroids.astype("<f4")}
-        lane = {"title": ground.title, "axes": list(ground.axes), "extent": list(map(float, ground.extent)), "regions": 0}
+        lane = {
+            "title": ground.title,
+            "axes": list(ground.axes),
+            "extent": list(map(float, ground.extent)),
+            "regions": 0,
+        }
         if ground.regions is not None:
             arrays[f"regions{k}"] = ground.regions.astype("u1")
             lane["regions"] = len(ground.regions)
@@ -95,7 +105,11 @@ def _add_moves(moves: Moves, lanes: list[dict], arrays: dict[str, np.ndarray], d
     size = None
     for k, lane in enumerate(lanes):
         path = moves.paths[k]
-        if path.shape[1:] != (n, dims) or len(path) != len(moves.steps[k]) or moves.predicted[k].shape != path.shape[:2]:
+        if (
+            path.shape[1:] != (n, dims)
+            or len(path) != len(moves.steps[k])
+            or moves.predicted[k].shape != path.shape[:2]
+        ):
             raise InvalidValue(f"paths must be (T,{n},{dims}), with T words and classes; got {path.shape}.")
         arrays[f"path{k}"] = path.astype("<f4")
         arrays[f"predicted{k}"] = moves.predicted[k].astype("u1")

@@ -24,7 +24,13 @@ _mount = st.components.v2.component("gallery", **drawing.parts(Path(__file__).pa
 
 
 def gallery(
-    thumbs: Sequence[Thumb], chosen: Collection[int], *, key: str, label: str, on_pick: Callable[[list[int]], None], most: int = 1
+    thumbs: Sequence[Thumb],
+    chosen: Collection[int],
+    *,
+    key: str,
+    label: str,
+    on_pick: Callable[[list[int]], None],
+    most: int = 1,
 ) -> None:
     """Draw the grid, the `chosen` marked; a click goes to `on_pick` before the page runs again, with all that are then chosen.
 

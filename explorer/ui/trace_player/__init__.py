@@ -54,7 +54,15 @@ def trace_player(
     Raises InvalidValue where captions, walkways and trace disagree about the number of frames.
     """
     data = pack(
-        trace, feature_path, captions, live=live, autoplay=autoplay, title=title, group=group, other=other, other_note=other_note
+        trace,
+        feature_path,
+        captions,
+        live=live,
+        autoplay=autoplay,
+        title=title,
+        group=group,
+        other=other,
+        other_note=other_note,
     )
     return _mount(key=key, data=data)
 

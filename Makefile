@@ -18,9 +18,12 @@ run: $(BIN)/streamlit ## open the app
 test: $(BIN)/streamlit ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(BIN)/streamlit ## lint, and hold the rooms apart
+check: $(BIN)/streamlit ## format, lint, types, and the rooms kept apart
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
-format: $(BIN)/streamlit ## sort imports and apply safe fixes
+format: $(BIN)/streamlit ## lay the code out, sort imports and apply safe fixes
 	$(BIN)/ruff check --fix
+	$(BIN)/ruff format

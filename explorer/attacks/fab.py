@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class FAB(Attack):
     (Step.degenerate), or the point would stay, it is a random step.
     """
 
-    budget = "minimal"
+    budget: ClassVar[Literal["fixed", "minimal"]] = "minimal"
     threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
     stops: ClassVar[bool] = False  # whether an image leaves with its first result
     formula: ClassVar[str] = r"x \leftarrow (1-\alpha)\,(x + \eta\, d) + \alpha\,(x_0 + \eta\, d_0)"
@@ -162,7 +162,8 @@ class FAB(Attack):
         if len(best.going()) == 0:
             return []
         rivals, lead, slopes = best.from_images(self.target_classes)
-        groups = torch.arange(rivals.shape[1]).split(1 if self.one_by_one else rivals.shape[1])
+        every = torch.arange(rivals.shape[1])
+        groups = every[:, None] if self.one_by_one else every[None]
         planes = [nearest(lead[:, group], slopes[:, group], best.ball.norm) for group in groups]
         classes = [None if best.goal.is_targeted else rivals[:, group] for group in groups]
         return list(zip(classes, planes, strict=True))

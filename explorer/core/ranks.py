@@ -21,7 +21,7 @@ from explorer.core.errors import ExplorerError, InvalidValue
 if TYPE_CHECKING:  # what waits for its turn reads its place without torch
     import torch
     from torch import Tensor
-    from torch.distributed import Store  # type: ignore[attr-defined]
+    from torch.distributed import Store
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def start(device: torch.device | str, timeout: timedelta = SILENCE_TIMEOUT) -> I
         torch.cuda.set_device(ranks.local_rank)
         kind = "cpu:gloo,cuda:nccl"
     _is_reporter = None
-    own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())  # type: ignore[attr-defined]  # the names of an earlier one are taken
+    own = dist.PrefixStore(f"meeting {_count_meeting()}", _the_store())
     try:
         with _meeting():
             dist.init_process_group(kind, store=own, rank=ranks.rank, world_size=ranks.world, timeout=timeout)

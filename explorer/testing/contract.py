@@ -327,9 +327,7 @@ def _counted(model: nn.Module) -> Iterator[dict[str, int]]:
     def forward(module: nn.Module, inputs: Any, output: Tensor) -> None:
         done["forwards"] += len(output)
         if output.requires_grad:
-            output.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: done.__setitem__("backwards", done["backwards"] + len(gradient))
-            )
+            output.register_hook(lambda gradient: done.__setitem__("backwards", done["backwards"] + len(gradient)))
 
     handle = model.register_forward_hook(forward)
     try:

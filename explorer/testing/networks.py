@@ -46,7 +46,7 @@ def small_case() -> Case:
         optimizer = torch.optim.Adam(model.parameters(), 3e-3)
         for _ in range(60):
             optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(model(x), y).backward()
             optimizer.step()
     model.zero_grad(set_to_none=True)
     model.freeze()
@@ -92,7 +92,7 @@ def in_training(model: Classifier, x: Tensor, y: Tensor) -> Classifier:
     """A copy in a mixed state, whose weights ask for gradients and have some."""
     busy = copy.deepcopy(model).requires_grad_(True)
     with torch.enable_grad():
-        F.cross_entropy(busy(x), y).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(busy(x), y).backward()
     busy.train()
     next(busy.children()).eval()  # which a blanket .train() afterwards would destroy
     return busy

@@ -1,7 +1,4 @@
-"""Decision boundaries: logits linearised at a point, the way to the nearest boundary, and the search for it on a line.
-
-What C&W, DeepFool and FAB share.
-"""
+"""Decision boundaries: the logits linearised at a point, the way to the nearest boundary, and the search for it."""
 
 from __future__ import annotations
 
@@ -42,11 +39,11 @@ class Linearization:
 
         Unless there are `more` to come, what the pass has left in memory is freed.
         """
-        last = rivals.shape[1] - 1
         found: list[Tensor] = []
-        for k in range(last + 1):
-            rise = against(self.logits, goal, rivals[:, k]).repeat_interleave(self._draws, dim=0) / self._draws
-            found += torch.autograd.grad(self._every, self._leaf, rise, retain_graph=more or k < last)
+        for rival in rivals.T:
+            rise = against(self.logits, goal, rival).repeat_interleave(self._draws, dim=0) / self._draws
+            last = not more and len(found) == rivals.shape[1] - 1
+            found += torch.autograd.grad(self._every, self._leaf, rise, retain_graph=not last)
         return torch.stack(found, 1)
 
 

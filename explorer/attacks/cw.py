@@ -16,10 +16,8 @@ from explorer.attacks.gradient import degenerate, replace_degenerate
 from explorer.core import Attack, Goal, Step, ThreatModel, param
 
 FRAMES = 120  # of all updates about this many are yielded
-LOOKS = 10  # how often in one search an image is asked whether it still gets better
-STILL = 1.25  # / steps: it does not if the objective fell by less than this share
-SHORTER = 0.999  # a search that leaves more than this share of the distance was idle
-ANY = -1  # no class is asked for: the likeliest wrong one is
+LOOKS, STILL = 10, 1.25  # so often in a search an image leaves unless its objective fell by STILL / steps (a share)
+SHORTER, PATIENCE = 0.999, 2  # a search that leaves more than this share of the distance was idle; so many in a row
 RIVALS = 9  # of so many of the likeliest wrong classes the slopes at the image are seen
 WIDER = 0.9  # tanh of w at a white pixel (-WIDER at a black one), so that there is a slope
 ENOUGH = 30  # the first c, for a first_c of 1, in units of what a straight boundary needs
@@ -48,11 +46,11 @@ class CW(Attack):
     look and each halving. About 120 updates are yielded, and every search's best point; Step.reached: a margin above kappa.
     differs: c begins at 30 first_c times what suffices if the nearest boundary is as straight as the slopes at the image
     say, whatever the scale of the logits; Adam's step at what a typical pixel has to change then, if that is more than lr.
-    differs: once an image has a result, Adam's step is no longer than what a typical pixel changed by, and shrinks.
+    Once an image has a result, the step is no longer than what a typical pixel changed by, and shrinks.
     differs: an image leaves a search by itself when its objective stands still, not when that of the batch does.
-    differs: the penalty follows the likeliest wrong class. An image that a search has not brought nearer by a thousandth
+    differs: the penalty follows the likeliest wrong class. An image that two searches have not brought nearer by a thousandth
     turns, without a target, to the class (of the 9 likeliest) that is nearest by the slopes at the image, if nearer than what
-    was found: its penalty asks for that class until a search is idle again. Without such a class it is done with searching.
+    was found: its penalty asks for that class until a search is idle. Without such a class it is done with searching.
     differs: the tanh is widened to [-1/18, 19/18] and cut at [0, 1], so that x(w0) is the image, and black and white
     pixels have a slope (the authors scale by 0.999999, where it is a millionth).
     differs: the slides and the bisection at the end (`BoundarySearch`); a success that could be rounding is none.
@@ -139,7 +137,7 @@ class CW(Attack):
         x = ((tanh / WIDER + 1) / 2).clamp(0, 1) if update else x0  # at first the same but for rounding
         seen, goal = best.look(x, rows), best.goal.rows(rows)
         toward = penalty.toward[rows][:, None]
-        rival = torch.where(toward == ANY, likeliest(seen.logits, goal, 1), toward)  # (n,1)
+        rival = torch.where(toward < 0, likeliest(seen.logits, goal, 1), toward)  # (n,1)
         f = leads(seen.logits, goal, rival)[:, 0] + self.kappa  # (n,), below 0 where the rival leads by enough
         penalty.succeeded[rows] |= f < 0
         c, slope = penalty.c[rows], 2 * (x - x0)
@@ -190,14 +188,15 @@ class _Penalty:
         self.c = first_c * torch.where(least > 0, ENOUGH * least, 1.0)
         self.worked = self.c  # the last that succeeded
         self.low, self.high = torch.zeros_like(self.c), torch.full_like(self.c, math.inf)
-        self.toward = torch.full_like(best.goal.labels, ANY)
-        self.succeeded = self.idle = torch.zeros_like(best.found)  # in this search; the last one brought nothing
+        self.toward = torch.full_like(best.goal.labels, -1)  # the likeliest
+        self.idle = torch.zeros_like(self.toward)  # searches that brought nothing, up to now
+        self.succeeded = self.done = torch.zeros_like(best.found)  # in this search; with all searches
 
     def begin(self, best: BoundarySearch, lr: float, repeat: bool) -> _Search:
         """A new search for all images that could come nearer: all anew but c, its class and the step's length."""
         self.c = torch.where(self.high.isfinite() & repeat, self.high, self.c)
-        self.succeeded = torch.zeros_like(self.idle)
-        rows = (~best.done() & ~self.idle).nonzero()[:, 0]
+        self.succeeded = torch.zeros_like(self.done)
+        rows = (~best.done() & ~self.done).nonzero()[:, 0]
         x0, pixels = best.x0[rows], math.sqrt(best.x0[0].numel())
         way = (self.classes.nearest[rows] / pixels).clamp(max=LONGEST).clamp(min=lr).view(-1, 1, 1, 1)
         changed = (best.best_distance[rows] / pixels).view(-1, 1, 1, 1)  # infinite as long as nothing is found
@@ -213,8 +212,9 @@ class _Penalty:
 
     def turn(self, best: BoundarySearch, before: Tensor) -> None:
         """Images that came no nearer turn to the nearest class by the slopes, from the last c that succeeded."""
-        self.idle = before.isfinite() & (best.best_distance > SHORTER * before)
-        turns, rival = self.classes.nearer(best, self.idle)
-        self.idle &= ~turns
+        idle = before.isfinite() & (best.best_distance > SHORTER * before)
+        self.idle = torch.where(idle, self.idle + 1, 0)
+        turns, rival = self.classes.nearer(best, self.idle >= PATIENCE)
+        self.done = (self.idle >= PATIENCE) & ~turns
         self.toward, self.c = torch.where(turns, rival, self.toward), torch.where(turns, self.worked, self.c)
         self.low, self.high = self.low.masked_fill(turns, 0.0), self.high.masked_fill(turns, math.inf)

@@ -162,8 +162,7 @@ class FAB(Attack):
         if len(best.going()) == 0:
             return []
         rivals, lead, slopes = best.from_images(self.target_classes)
-        every = torch.arange(rivals.shape[1])
-        groups = every[:, None] if self.one_by_one else every[None]
+        groups = torch.arange(rivals.shape[1]).view((-1, 1) if self.one_by_one else (1, -1))
         planes = [nearest(lead[:, group], slopes[:, group], best.ball.norm) for group in groups]
         classes = [None if best.goal.is_targeted else rivals[:, group] for group in groups]
         return list(zip(classes, planes, strict=True))

@@ -37,6 +37,11 @@ class Evaluation:
         """(N,) bool: there is a gradient, and it says nothing."""
         return torch.zeros_like(self.loss, dtype=torch.bool) if self.grad is None else degenerate(self.grad)
 
+    def with_gradient(self, other: Evaluation) -> Evaluation:
+        """What this says of x, with the gradient found elsewhere; the passes of both."""
+        forwards, backwards = self.forwards + other.forwards, self.backwards + other.backwards
+        return replace(self, grad=other.gradient, forwards=forwards, backwards=backwards)
+
     def rows(self, keep: Tensor) -> Evaluation:
         """That of a subset of the images (mask)."""
         each = self.each.view(len(keep), -1, self.logits.shape[1])[keep].flatten(0, 1)

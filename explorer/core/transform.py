@@ -74,6 +74,9 @@ class RotationShiftRegion(Region):
         parts = theta / theta.new_tensor(self.limits)  # a limit of 0 gives inf, or NaN where nothing is asked of it
         return torch.where(theta == 0, 0.0, parts).amax(1)
 
+    def contains(self, point: Tensor) -> Tensor:
+        return (point.abs() <= self.most).all(1)
+
     def steepest(self, grad: Tensor) -> Tensor:
         return grad.sign()
 

@@ -1,4 +1,4 @@
-.PHONY: help install run test check format
+.PHONY: help install run test check docs format
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,6 +23,9 @@ check: $(BIN)/streamlit ## format, lint, types, and the rooms kept apart
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+docs: $(BIN)/streamlit ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: $(BIN)/streamlit ## lay the code out, sort imports and apply safe fixes
 	$(BIN)/ruff check --fix

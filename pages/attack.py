@@ -2,32 +2,23 @@
 
 import streamlit as st
 
-from explorer.ui import controls, frame, stage
+from explorer.ui import attack, frame, gate, own_attack
+from explorer.ui.attack import ATTACK
+from explorer.ui.inputs.attack import attack_panel
+from explorer.ui.inputs.picture import image_panel
+from explorer.ui.inputs.withstood import withstood_button
+from explorer.ui.text.keys import MAP, PLAY
 
 frame.inside("attack")
-if "image" not in st.session_state:
-    request, complaint = controls.first_request()
-    controls.show(request)
-    stage.start(request)  # the page opens with an attack being played
-    if complaint:
-        st.session_state["notice"] = complaint
-elif stage.gone_back():  # to an earlier walk, or forward again
-    request, complaint = controls.first_request()
-    if not stage.is_shown(request):
-        controls.show(request)
-        stage.start(request)
-    if complaint:
-        st.session_state["notice"] = complaint
-elif "future" not in st.session_state:
-    stage.begin()  # another page has been here first: what was chosen there
-
+ATTACK.open()
 with st.sidebar:
-    controls.image_panel()
-controls.headline(stage.running(), begin=stage.begin, cancel=stage.cancel)
+    image_panel(beside=withstood_button, more_keys=(PLAY, MAP))
+attack.headline()
 with st.sidebar:
-    controls.attack_panel()
-notes = st.container()  # always there, so that the stage below keeps its place
-with notes:
-    stage.say_settings(lambda: stage.is_shown(controls.current_request()), "play")
-stage.watch()
-stage.outcome()
+    attack_panel()
+    gate.toggle()
+with frame.notes():
+    ATTACK.notices()
+ATTACK.watch()
+attack.outcome()
+own_attack.show()

@@ -1,34 +1,37 @@
-"""Certify: how far a smoothed model's answer is proven, for one picture and for many."""
+"""Certify: how far an answer is proven, for one picture, for a test set, and by every kind of certificate in a table."""
 
 import streamlit as st
 
-from explorer.ui import certify, certify_set, controls, frame
+from explorer.ui import frame
+from explorer.ui.certify import choice, explained, looks, picture, price, published, table, test_set
+from explorer.ui.certify.picture import CERTIFICATE
+from explorer.ui.certify.table import TABLE
+from explorer.ui.certify.test_set import SET
+from explorer.ui.inputs.picture import image_panel
 
 frame.inside("certify")
-certify.open_page()
-certify_set.open_page()
 with st.sidebar:
-    view = certify.view_box()
-if view == certify.SET:
-    with st.sidebar:
-        certify_set.pictures_panel()
-    certify_set.headline()
-else:
-    if st.session_state["certify.shown"] is None:
-        certify.begin()
-    with st.sidebar:
-        controls.image_panel([st.session_state["certify.model"]])
-    certify.headline()
+    view = choice.view()
+run = {choice.SET: SET, choice.TABLE: TABLE}.get(view, CERTIFICATE)
+run.open()
 with st.sidebar:
-    certify.panel()
-notes = st.container()  # always there, so that what is below keeps its place
-if view == certify.SET:
-    with notes:
-        certify_set.notices()
-    certify_set.watch()
-    certify_set.compare()
+    if view == choice.SET:
+        test_set.pictures_panel()
+    elif view == choice.TABLE:
+        table.pictures_panel()
+    else:
+        image_panel([st.session_state["certify.model"]])
+{choice.SET: test_set, choice.TABLE: table}.get(view, picture).headline()
+if view != choice.TABLE:
+    with st.sidebar:
+        choice.panel()
+with frame.notes():
+    run.notices()
+run.watch()
+if view == choice.SET:
+    published.compare()
+elif view == choice.ONE:
+    looks.show()
+    explained.outcome()
 else:
-    with notes:
-        certify.notices(certify.current_request, certify.is_shown)
-    certify.watch()
-    certify.outcome()
+    price.show()

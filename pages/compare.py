@@ -1,19 +1,26 @@
 """Several models beside each other: the same picture, the same attack, the players in step."""
 
+from functools import partial
+
 import streamlit as st
 
-from explorer.ui import compare, controls, frame, stage
+from explorer.ui import compare, frame, gate
+from explorer.ui.compare import COMPARE
+from explorer.ui.inputs.attack import attack_panel
+from explorer.ui.inputs.picture import image_panel
+from explorer.ui.inputs.withstood import withstood_button
+from explorer.ui.text.keys import MAP, PLAY
 
 frame.inside("compare")
-compare.open_first()
-
+COMPARE.open()
 with st.sidebar:
-    controls.image_panel(compare.chosen_models())
+    models = st.session_state["models"]
+    image_panel(models, partial(withstood_button, models), (PLAY, MAP))
 compare.headline()
 with st.sidebar:
-    controls.attack_panel()
-notes = st.container()  # always there, so that the players below keep their place
-with notes:
-    stage.say_settings(lambda: compare.is_shown(compare.current_request()), "play")
-compare.watch()
+    attack_panel(st.session_state["models"])
+    gate.toggle()
+with frame.notes():
+    COMPARE.notices()
+COMPARE.watch()
 compare.outcome()

@@ -2,19 +2,21 @@
 
 import streamlit as st
 
-from explorer.ui import controls, features, frame
+from explorer.ui import features, frame
+from explorer.ui.features import FEATURES
+from explorer.ui.features.choice import chosen_models, pictures_panel
+from explorer.ui.inputs.attack import attack_panel
 
 frame.inside("features")
-features.open_page()
+FEATURES.open()
 with st.sidebar:
-    features.pictures_panel()
+    pictures_panel()
 features.headline()
 with st.sidebar:
-    controls.attack_panel()
-notes = st.container()  # always there, so that the maps below keep their place
-with notes:
-    features.notices()
-features.watch()
+    attack_panel(chosen_models())
+with frame.notes():
+    FEATURES.notices()
+FEATURES.watch()
 features.missing_maps()
 features.outcome()
 features.pictures()

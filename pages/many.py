@@ -2,18 +2,21 @@
 
 import streamlit as st
 
-from explorer.ui import controls, frame, many, stage
+from explorer.ui import frame, gate, many
+from explorer.ui.inputs.attack import attack_panel
+from explorer.ui.many import MANY
+from explorer.ui.many.choice import pictures_panel
 
 frame.inside("many")
-many.open_page()
+MANY.open()
 with st.sidebar:
-    many.pictures_panel()
-controls.headline(many.running(), begin=many.begin, cancel=many.cancel, own=many.own_classes())
+    pictures_panel()
+many.headline()
 with st.sidebar:
-    controls.attack_panel()
-notes = st.container()  # always there, so that what is below keeps its place
-with notes:
-    stage.say_settings(lambda: many.is_shown(many.current_request()), "try")
-many.watch()
+    attack_panel()
+    gate.toggle()
+with frame.notes():
+    MANY.notices()
+MANY.watch()
 many.outcome()
 many.method()

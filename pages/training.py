@@ -2,14 +2,18 @@
 
 import streamlit as st
 
-from explorer.ui import frame, training
+from explorer import __version__
+from explorer.ui import frame
+from explorer.ui.components.save import save_place
+from explorer.ui.notices import say_notice
+from explorer.ui.training import acts, choice, runs
 
 frame.inside("training")
-training.open_page()
-training.headline()
+runs.open_page()
+choice.headline(acts.start)
 with st.sidebar:
-    training.panel()
-notes = st.container()  # always there, so that what is below keeps its place
-with notes:
-    training.notices()
-training.show()
+    choice.panel()
+with frame.notes():
+    say_notice()
+runs.show()
+save_place("training", about=f"Training on this computer. Robustness Explorer {__version__}.", key="training.save")

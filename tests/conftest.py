@@ -1,5 +1,5 @@
-"""All tests: one torch thread, no network beyond this computer, repeatable examples, caches in a temporary folder, and
-no process left behind.
+"""All tests: on the CPU, by one torch thread, no network beyond this computer, repeatable examples, caches in a temporary
+folder, and no process left behind. (What happens on a GPU is asked of an impersonated one: tests/fakecuda.)
 
 The whole suite is shared by a process for each core; tests that are named (`pytest tests/core`) run in this one. A file's
 tests stay together, and so do all those that are `ALONE`.
@@ -21,6 +21,7 @@ from xdist.scheduler import LoadFileScheduling
 from explorer.core.device import cores
 from tests.leaks import kept_processes, no_process_left  # noqa: F401  # the fixtures
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # where there is a GPU the same tests compute on the CPU, too
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the servers and commands that tests start
 os.environ.setdefault("EXPLORER_THREADS", "1")  # two on two busy cores wait for each other
 torch.set_num_threads(1)

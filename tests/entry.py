@@ -1,6 +1,6 @@
-"""Runs app.py for Streamlit's AppTest, which takes a folder named pages/ beside the script for its own."""
+"""Runs the app's script for Streamlit's AppTest."""
 
 import runpy
 from pathlib import Path
 
-runpy.run_path(str(Path(__file__).parents[1] / "app.py"), run_name="__main__")
+runpy.run_path(str(Path(__file__).parents[1] / "explorer" / "ui" / "script.py"), run_name="__main__")

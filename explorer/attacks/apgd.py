@@ -16,6 +16,8 @@ from explorer.attacks.pgd import PGD
 from explorer.core import Goal, LossName, Region, Step, ThreatModel, fixed, param
 from explorer.core.dense import LinfRegion
 from explorer.core.goal import dlr_logit_grad, spread
+from explorer.core.rng import rng_on
+from explorer.core.waits import where_true
 
 FIRST_STEP = 2.0  # x eps
 OWN_SHARE = 0.75  # of an update; the rest repeats the one before (the paper's alpha)
@@ -72,10 +74,11 @@ class _APGD(PGD, steps=100, rel_step=fixed(FIRST_STEP), loss=fixed("ce")):
         return self._walk(model, goal, threat.around(x0.detach()), rng)
 
     def _walk(self, model: nn.Module, goal: Goal, whole: Region, rng: torch.Generator) -> Iterator[Step]:
-        aims, spent = self._aims(model, whole.x0, goal, rng)
+        rng = rng_on(whole.x0.device, rng)
+        aims, forwards, backwards = self._aims(model, whole, goal, rng)
         runs = [(aim, restart) for restart in range(self.restarts) for aim in aims]
         recorder = Recorder(self, goal, whole, len(runs) * (self.steps + 1) - 1, self.early_stop)
-        recorder.forwards = recorder.forwards + spent
+        recorder.forwards, recorder.backwards = recorder.forwards + forwards, recorder.backwards + backwards
         rows = torch.arange(len(whole.x0), device=whole.x0.device)  # of the images still in the batch
         checks = checkpoints(self.steps)
         for number, (aim, restart) in enumerate(runs):
@@ -91,8 +94,8 @@ class _APGD(PGD, steps=100, rel_step=fixed(FIRST_STEP), loss=fixed("ce")):
                 yield step
                 if step.index == step.total:
                     return
-                left = ~step.reached[rows]
-                if self.early_stop and not bool(left.all()):
+                if recorder.won > len(whole.x0) - len(rows):
+                    left = where_true(~step.reached[rows], len(whole.x0) - recorder.won)
                     rows, at = rows[left], at.rows(left)
                     run.keep(left)
                 if not last:
@@ -101,9 +104,9 @@ class _APGD(PGD, steps=100, rel_step=fixed(FIRST_STEP), loss=fixed("ce")):
                         run.judge(checks[update])
                     run.move(rng)
 
-    def _aims(self, model: nn.Module, x0: Tensor, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int]:
-        """What the runs of one restart ascend, and the forward passes per image it took to find out."""
-        return [goal], 0
+    def _aims(self, model: nn.Module, region: Region, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int, int]:
+        """What the runs of one restart ascend, and the forward and backward passes per image it took to find out."""
+        return [goal], 0, 0
 
     def _mean_loss(self, goal: Goal, at: Evaluation) -> Tensor:
         """(n,) what `goal` itself says of the logits found with another aim, averaged over the draws."""
@@ -197,7 +200,7 @@ class Run:
         self.before, self.x = self.x, ahead
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the images only: rows (n,) bool."""
+        """Go on with some of the images only: rows (n,), an index."""
         self.region = self.region.rows(rows)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -270,11 +273,16 @@ class APGDT(_APGD, loss=fixed("dlr")):
     def _runs(self) -> int:
         return self.target_classes
 
-    def _aims(self, model: nn.Module, x0: Tensor, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int]:
+    def _aims(self, model: nn.Module, region: Region, goal: Goal, rng: torch.Generator) -> tuple[list[Goal], int, int]:
         if goal.is_targeted:
-            return [goal], 0
-        logits = forward(model, x0, goal, "margin", self.draws, rng).logits
-        return [Toward(goal.labels, rival=rival) for rival in goal.rivals(logits, self.target_classes).T], self.draws
+            return [goal], 0, 0
+        rivals, backwards = self._rivals(model, region, goal, rng)
+        return [Toward(goal.labels, rival=rival) for rival in rivals.T], self.draws, backwards
+
+    def _rivals(self, model: nn.Module, region: Region, goal: Goal, rng: torch.Generator) -> tuple[Tensor, int]:
+        """(N,R) the classes to try, found with one forward pass a draw, and the backward passes it took besides."""
+        logits = forward(model, region.x0, goal, "margin", self.draws, rng).logits
+        return goal.rivals(logits, self.target_classes), 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,7 +131,8 @@ class AutoAttack(Attack):
                 restart=part.restart + before.restart + 1,
             )
         index = 0 if last is None else last.index + 1
-        over = left == 0 or (self.draws == 1 and bool(whole.reached.all()))
+        # A stage whose images have all been fooled says itself that it is over: only then is a GPU asked.
+        over = left == 0 or (self.draws == 1 and part.index == part.total and bool(part.reached.all()))
         return replace(whole, index=index, total=index if over else index + left, minimal=False)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from explorer.attacks.gradient import degenerate, gaussian
 from explorer.core import Ball, Goal, Step, ThreatModel, use_generator
+from explorer.core.rng import rng_on
+from explorer.core.waits import counts, put, surely_none, where_true
 
 NUDGE = 2 / 255  # every pixel's part in a random step, where there is no slope to follow
 BEYOND = 0.1  # of the rest of the way a point goes beyond a crossing, which rounding could miss
@@ -20,6 +22,10 @@ DIGIT = 2.0**-23  # of the logits' size: the last digit of float32
 AIM = 0.001  # of the clean margin: so far beyond the boundary a slide goes
 NO_NEARER = 0.9995  # a slide that leaves more than this share of the distance was the last
 LEAST_SHARE = 0.1  # of a slide that is still tried
+ORDER = {"linf": math.inf, "l2": 2, "l1": 1}
+DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
+TINY = 1e-30  # instead of a slope of 0
+ROUNDS = 12  # of `shortest` on a GPU; no picture was seen to need more than
 SWITCHED_OFF = 100  # a spread that is so many times the logits' size is that of classes that were masked by a number
 
 
@@ -45,14 +51,6 @@ class Linearization:
             last = not more and len(found) == rivals.shape[1] - 1
             found += torch.autograd.grad(self._every, self._leaf, rise, retain_graph=not last)
         return torch.stack(found, 1)
-
-
-def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:
-    """(n,R) the `count` classes, if there are so many, with the largest logits among all but the goal's."""
-    classes = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
-    others = classes[classes != goal.labels[:, None]].view(len(logits), logits.shape[1] - 1)
-    order = logits.gather(1, others).topk(min(count, others.shape[1]), dim=1).indices
-    return others.gather(1, order)
 
 
 def against(logits: Tensor, goal: Goal, rival: Tensor) -> Tensor:
@@ -96,11 +94,11 @@ class Hyperplane:
     lengths: Tensor  # (n,R), infinite where the slope is dead or the lead not finite
 
     def rows(self, keep: Tensor) -> Hyperplane:
-        """Those of some of the images (index or mask)."""
+        """Those of some of the images (index)."""
         return Hyperplane(*(value[keep] for value in vars(self).values()))
 
     def step(self, norm: str) -> Tensor:
-        """(n,D) the shortest onto the boundary (pixels have no limits), but LEAST for each pixel at least."""
+        """(n,D) the shortest onto the boundary in Linf or L2 (pixels have no limits), but LEAST for each pixel at least."""
         far = (self.lead / self.size).clamp(min=least(self.way, norm))
         return self.way.sign() * far[:, None] if norm == "linf" else self.way * (far / self.size)[:, None]
 
@@ -114,9 +112,9 @@ def nearest(leads: Tensor, slopes: Tensor, norm: str) -> Hyperplane:
     """Of the boundaries with these leads (n,R) and slopes (n,R,C,H,W)."""
     kind = torch.float64 if slopes.device.type != "mps" else slopes.dtype
     alive, flat = usable(slopes) & leads.isfinite(), slopes.to(kind).flatten(2)
-    if not bool(alive.all()):
+    if not surely_none(~alive):
         flat = torch.where(alive[:, :, None], flat, 1.0)
-    size = torch.linalg.vector_norm(flat, 1 if norm == "linf" else 2, dim=2)  # (n,R)
+    size = torch.linalg.vector_norm(flat, DUAL[norm], dim=2)  # (n,R)
     lengths = torch.where(alive, leads.abs() / size, float("inf"))
     if leads.shape[1] == 1:
         return Hyperplane(leads[:, 0].to(kind), flat[:, 0], size[:, 0], ~alive[:, 0], lengths)
@@ -126,12 +124,13 @@ def nearest(leads: Tensor, slopes: Tensor, norm: str) -> Hyperplane:
 
 def least(d: Tensor, norm: str) -> float:
     """The length of a change (n,D) that is LEAST for each pixel."""
-    return LEAST if norm == "linf" else LEAST * math.sqrt(d.shape[1])
+    return LEAST * {"linf": 1.0, "l2": math.sqrt(d.shape[1]), "l1": float(d.shape[1])}[norm]
 
 
 def length(d: Tensor, norm: str) -> Tensor:
     """(n,) of changes (n,D)."""
-    return d.abs().amax(1) if norm == "linf" else d.norm(dim=1)
+    size: Tensor = torch.linalg.vector_norm(d, ORDER[norm], dim=1)
+    return size
 
 
 def shortest(way: Tensor, need: Tensor, x: Tensor, norm: str) -> Tensor:
@@ -140,19 +139,25 @@ def shortest(way: Tensor, need: Tensor, x: Tensor, norm: str) -> Tensor:
     way, x (n,D), need (n,). FAB's projection onto a hyperplane within the box, solved in another way than its paper's
     (arXiv:1907.02044, eq. 7): every entry moves at its own rate, 1 (Linf) or |way| (L2), until it meets its limit. What is
     gained after a time t is concave and made of straight pieces, so that Newton's steps from t = 0 never overshoot, and
-    end at the exact t.
+    end at the exact t. On a GPU there are ROUNDS of them, as each question whether it is the last would make the host wait.
+    In L1 the steepest entries go first, each as far as it may.
     """
     way = way * need.sign()[:, None]
-    size = way.abs()
-    room, rate = torch.where(way > 0, 1 - x, x), torch.ones_like(size) if norm == "linf" else size
+    size, room = way.abs(), torch.where(way > 0, 1 - x, x)
+    if norm == "l1":
+        order = size.argsort(dim=1, descending=True)
+        most = (size * room).gather(1, order)
+        used = torch.minimum((need.abs()[:, None] - (most.cumsum(1) - most)).clamp(min=0), most)
+        return way.sign() * torch.zeros_like(size).scatter(1, order, used) / size.clamp(min=TINY)
+    rate = torch.ones_like(size) if norm == "linf" else size
     full = size == 0
-    while True:
+    for _ in range(ROUNDS if way.device.type != "cpu" else way.shape[1] + 1):  # each fills one entry, or is the last
         rest = need.abs() - (size * room * full).sum(1)
         time = (rest / (size * rate * ~full).sum(1)).clamp(min=0)[:, None]  # infinite, or NaN, where all are full
-        more = full | (time * rate >= room)
-        if bool((more == full).all()):
-            return way.sign() * torch.where(full, room, time * rate)
-        full = more
+        before, full = full, full | (time * rate >= room)
+        if surely_none(before != full):
+            break
+    return way.sign() * torch.where(full, room, time * rate)
 
 
 def halfway(below: Tensor, above: Tensor) -> Tensor:
@@ -202,6 +207,7 @@ class BoundaryWalk:
         assert isinstance(self.threat, Ball), "a boundary's distance is measured in a norm"
         self.ball = self.threat
         n, device = len(self.x0), self.x0.device
+        self.rng = rng_on(device, self.rng)
         self.index = 0  # of the next step
         self.x, self.logits = self.x0, torch.zeros(n, 1, device=device)  # shown; logits from the first look on
         self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
@@ -219,7 +225,11 @@ class BoundaryWalk:
         self.backwards = self.backwards.index_add(0, rows, torch.full_like(rows, rivals.shape[1] * self.draws))
         return seen.slopes(self.goal.rows(rows), rivals, more)
 
-    def show(self, x: Tensor, logits: Tensor, rows: Tensor) -> None:
+    def show(self, x: Tensor, logits: Tensor, rows: Tensor, only: Tensor | None = None) -> None:
+        """Points of the images in `rows` (n,) and the logits there; `only` (n,) bool: of these."""
+        if only is not None:
+            self.x, self.logits = put(self.x, rows, x, only), put(self.logits, rows, logits, only)
+            return
         self.x = self.x.index_copy(0, rows, x)
         self.logits = logits if len(rows) == len(self.x) else self.logits.index_copy(0, rows, logits)
 
@@ -265,6 +275,7 @@ class BoundarySearch(BoundaryWalk):
         self.best, self.best_logits = self.x, self.logits
         self.clean_margin = self.goal.margin(self.logits)
         self.best_distance = torch.where(self.reached(), 0.0, torch.full_like(self.clean_margin, math.inf))
+        self._left: int | None = None  # images that are not done, if known
         self.terms = torch.zeros_like(self.clean_margin)  # (N,) size of pixel * slope at the images, once seen
 
     def look(self, x: Tensor, rows: Tensor, sloped: bool = True) -> Linearization:
@@ -280,11 +291,10 @@ class BoundarySearch(BoundaryWalk):
         success = inside & self.clear(logits, rows)
         shown = inside & (success | ~(goal.margin(logits) > self.kappa))
         nearer = success & (far < self.best_distance[rows])
-        self.show(x[shown], logits[shown], rows[shown])
-        kept = rows[nearer]
-        self.best = self.best.index_copy(0, kept, x[nearer])
-        self.best_logits = self.best_logits.index_copy(0, kept, logits[nearer])
-        self.best_distance = self.best_distance.index_copy(0, kept, far[nearer])
+        self.show(x, logits, rows, only=shown)
+        self.best, self.best_logits = put(self.best, rows, x, nearer), put(self.best_logits, rows, logits, nearer)
+        self.best_distance = put(self.best_distance, rows, far, nearer)
+        self._left = None if self.stops else self._left  # else only a success at the image itself would end its search
         return seen
 
     def rounding(self, logits: Tensor, rows: Tensor) -> Tensor:
@@ -297,7 +307,7 @@ class BoundarySearch(BoundaryWalk):
 
     def show_best(self) -> None:
         """Show the best where there is one."""
-        self.show(self.best[self.found], self.best_logits[self.found], self.found.nonzero()[:, 0])
+        self.show(self.best, self.best_logits, self.everybody, only=self.found)
 
     @property
     def found(self) -> Tensor:
@@ -308,20 +318,29 @@ class BoundarySearch(BoundaryWalk):
         """(N,) bool: cannot come nearer, or need not."""
         return self.found if self.stops else self.best_distance == 0
 
-    def going(self) -> Tensor:
-        """Rows of the images that are not done."""
-        return (~self.done()).nonzero()[:, 0]
+    def counts(self, *masks: Tensor) -> list[int]:
+        """How many entries of each are True, and, for `left`, how many images are not done: the host waits once a look."""
+        *found, self._left = counts(*masks, ~self.done())
+        return found
+
+    @property
+    def left(self) -> int:
+        """How many images are not done."""
+        if self._left is None:
+            self.counts()
+        assert self._left is not None
+        return self._left
 
     def reached(self) -> Tensor:
         return self.goal.margin(self.logits) > self.kappa
 
     def step(self, left: int) -> Step:
         """What is shown now; `left` more steps are to come, unless all images are done."""
-        return super().step(left if len(self.going()) else 0)
+        return super().step(left if self.left else 0)
 
     def from_images(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """The first look's likeliest wrong classes (N,R) (with a target: the likeliest other), leads (N,R), (N,R,C,H,W) slopes."""
-        rivals = likeliest(self.clean.logits, self.goal, 1 if self.goal.is_targeted else count)
+        rivals = self.goal.rivals(self.clean.logits, 1 if self.goal.is_targeted else count)
         slopes = self.slopes(self.clean, self.everybody, rivals)
         self.degenerate |= ~usable(slopes).any(1)
         self.terms = (slopes * self.x0[:, None]).flatten(2).norm(dim=2).nan_to_num(0.0, posinf=0.0).amax(1)
@@ -334,14 +353,14 @@ class BoundarySearch(BoundaryWalk):
         Each step begins at the point before. From one that is not a success half of the step is taken, the next time a
         quarter, and else it goes onto the boundary. An image that has come no nearer is done.
         """
-        rows = (self.found & ~self.done()).nonzero()[:, 0]
+        rows = self._improvable()
         x, share = self.best[rows], torch.ones_like(self.clean_margin[rows])
         for left in reversed(range(steps if len(rows) else 0)):
             goal, before = self.goal.rows(rows), self.best_distance[rows]
             seen = self.look(x, rows)
             success = self.clear(seen.logits, rows)
             share = torch.where(success, share, share / 2)
-            rival = likeliest(seen.logits, goal, 1)
+            rival = goal.rivals(seen.logits, 1)
             plane = nearest(leads(seen.logits, goal, rival) + self.kappa, self.slopes(seen, rows, rival), "l2")
             self.degenerate[rows] |= plane.lost
             need = plane.lead + torch.maximum(
@@ -353,7 +372,8 @@ class BoundarySearch(BoundaryWalk):
             ahead = torch.lerp(over, near, share.to(over)[:, None]).to(x.dtype).view_as(x).clamp(0, 1)
             keep = ~plane.lost & (self.best_distance[rows] < NO_NEARER * before)
             keep |= ~plane.lost & (share > LEAST_SHARE) & ~success | (left == steps - 1)
-            rows, x, share = rows[keep], ahead[keep], share[keep]
+            kept = where_true(keep, *self.counts(keep))
+            rows, x, share = rows[kept], ahead[kept], share[kept]
             self.show_best()
             yield left if len(rows) else 0
             if len(rows) == 0:
@@ -361,7 +381,7 @@ class BoundarySearch(BoundaryWalk):
 
     def refine(self, steps: int, share: Callable[[Tensor, Tensor], Tensor] = crossing) -> None:
         """Look for the boundary between each image and its best, and show the best."""
-        rows = (self.found & ~self.done()).nonzero()[:, 0]
+        rows = self._improvable()
         goal = self.goal.rows(rows)
 
         def look(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -372,26 +392,7 @@ class BoundarySearch(BoundaryWalk):
         refine(look, (self.x0[rows], self.best[rows]), margins, steps, share)
         self.show_best()
 
-
-class RivalsBySlope:
-    """How far an L2 search's boundaries are by the slopes at the images, of the classes that it has not tried."""
-
-    def __init__(self, search: BoundarySearch, count: int):
-        rivals, lead, slopes = search.from_images(count)
-        plane = nearest(lead + search.kappa, slopes, "l2")
-        lengths = plane.lengths.to(lead)
-        self.promised = torch.full_like(search.logits, math.inf).scatter(1, rivals, lengths)  # (N,K)
-        self.nearest = lengths.amin(1).nan_to_num(posinf=0.0)  # (N,), 0 where no slope is of use
-        self.slope = plane.size.to(lead)  # (N,) of the nearest
-
-    def nearer(self, search: BoundarySearch, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) bool: those of `rows` (N,) to which another class promises to be nearer than what was found; (N,) that class,
-        which is tried from now on. None with a target.
-        """
-        if not search.goal.is_targeted:
-            tried = self.promised.scatter(1, likeliest(search.best_logits, search.goal, 1), math.inf)
-            self.promised = torch.where(search.found[:, None], tried, self.promised)
-        length, rival = self.promised.min(1)
-        turns = rows & (length < search.best_distance) & (not search.goal.is_targeted)
-        self.promised[turns, rival[turns]] = math.inf
-        return turns, rival
+    def _improvable(self) -> Tensor:
+        """Rows of the images that have a success and may come nearer."""
+        some = self.found & ~self.done()
+        return where_true(some, *self.counts(some))

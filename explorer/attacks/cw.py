@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks.boundary import BoundarySearch, RivalsBySlope, halfway, leads, likeliest
+from explorer.attacks._fields import draws_per_step
+from explorer.attacks.boundary import BoundarySearch, halfway, leads
 from explorer.attacks.gradient import degenerate, replace_degenerate
+from explorer.attacks.rivals import RivalsBySlope
 from explorer.core import Attack, Goal, Step, ThreatModel, param
+from explorer.core.waits import where_true
 
 FRAMES = 120  # of all updates about this many are yielded
 LOOKS, STILL = 10, 1.25  # so often in a search an image leaves unless its objective fell by STILL / steps (a share)
@@ -78,13 +81,9 @@ class CW(Attack):
     first_c: float = param(
         0.1, "first c", lo=1e-6, hi=1e6, step=0.1, help="First weight: 0.1 is 3 times what a straight boundary needs."
     )
-    slides: int = param(
-        8, "slides", lo=0, hi=100, help="Steps along the boundary toward the image, after the searches."
-    )
+    slides: int = param(8, "slides", lo=0, hi=100, help="Steps along the boundary toward the image, after the searches.")  # fmt: skip
     halvings: int = param(10, "halvings", lo=0, hi=30, help="Bisection steps to the boundary at the end.")
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
-    )
+    draws: int = draws_per_step()
 
     @property
     def expected_frames(self) -> int:
@@ -106,7 +105,7 @@ class CW(Attack):
         self.check_threat(threat)
         best = BoundarySearch(model, x0.detach(), goal, threat, rng, self.draws, kappa=self.kappa)
         yield best.step(self.expected_frames - 1)
-        if len(best.going()) == 0:
+        if best.left == 0:
             return
         penalty, shown = _Penalty(best, self.first_c), len(range(0, self.steps, self._every))
         for search in range(self.searches):
@@ -115,11 +114,9 @@ class CW(Attack):
             if len(state.rows) == 0:
                 break
             for update in range(self.steps):
-                self._update(best, penalty, state, update)
+                state = self._update(best, penalty, state, update)
                 if update % self._every == 0:
                     yield best.step(shown - update // self._every + later)
-                if update % max(self.steps // LOOKS, 1) == 0:
-                    state = state.improving(1 - STILL / self.steps)
                 if len(state.rows) == 0:
                     break
             best.show_best()
@@ -131,24 +128,27 @@ class CW(Attack):
         best.refine(self.halvings, halfway)
         yield best.step(0)
 
-    def _update(self, best: BoundarySearch, penalty: _Penalty, state: _Search, update: int) -> None:
-        """Look at the present points and take one step of Adam down ||x(w) - x0||^2 + c f(x(w))."""
+    def _update(self, best: BoundarySearch, penalty: _Penalty, state: _Search, update: int) -> _Search:
+        """One step of Adam down ||x(w) - x0||^2 + c f(x(w)) from the present points; now and then, those that stand still leave."""
         rows, x0, tanh = state.rows, best.x0[state.rows], torch.tanh(state.w)
         x = ((tanh / WIDER + 1) / 2).clamp(0, 1) if update else x0  # at first the same but for rounding
         seen, goal = best.look(x, rows), best.goal.rows(rows)
         toward = penalty.toward[rows][:, None]
-        rival = torch.where(toward < 0, likeliest(seen.logits, goal, 1), toward)  # (n,1)
+        rival = torch.where(toward < 0, goal.rivals(seen.logits, 1), toward)  # (n,1)
         f = leads(seen.logits, goal, rival)[:, 0] + self.kappa  # (n,), below 0 where the rival leads by enough
         penalty.succeeded[rows] |= f < 0
         c, slope = penalty.c[rows], 2 * (x - x0)
         state.lowest = torch.minimum(state.lowest, (x - x0).square().flatten(1).sum(1) + c * f.clamp(min=0))
         needed = f >= 0  # a tie is not yet a success: the slope ends beyond it
-        if bool(needed.any()):
+        improving = state.lowest <= (1 - STILL / self.steps) * state.before  # (n,)
+        wanted, moving = best.counts(needed, improving)
+        if wanted:
             rise = best.slopes(seen, rows, rival)[:, 0]  # of -f
             best.degenerate[rows] |= degenerate(rise) & needed
             rise = replace_degenerate(rise, best.rng) * c.view(-1, 1, 1, 1)
             slope = torch.where(needed.view(-1, 1, 1, 1), slope - rise, slope)
         state.adam(slope * (1 - tanh.square()) / (2 * WIDER), update, self.steps)
+        return state if update % max(self.steps // LOOKS, 1) else state.keep(where_true(improving, moving))
 
 
 @dataclass(eq=False)
@@ -171,10 +171,9 @@ class _Search:
         lr, edge = self.lr * (1 - self.fall * update / steps), math.atanh(WIDER)
         self.w = (self.w - lr * mean / (square.sqrt() + TINY)).clamp(-edge, edge)
 
-    def improving(self, share: float) -> _Search:
-        """Those whose objective fell to at most this share."""
-        keep = self.lowest <= share * self.before
-        kept = _Search(*(value[keep] for value in vars(self).values()))
+    def keep(self, some: Tensor) -> _Search:
+        """Some of the images (index), whose objective is followed anew."""
+        kept = _Search(*(value[some] for value in vars(self).values()))
         kept.before, kept.lowest = kept.lowest, torch.full_like(kept.lowest, math.inf)
         return kept
 
@@ -186,8 +185,7 @@ class _Penalty:
         self.classes = RivalsBySlope(best, RIVALS)
         least = 2 * self.classes.nearest / self.classes.slope  # c that suffices if the boundary is straight
         self.c = first_c * torch.where(least > 0, ENOUGH * least, 1.0)
-        self.worked = self.c  # the last that succeeded
-        self.low, self.high = torch.zeros_like(self.c), torch.full_like(self.c, math.inf)
+        self.low, self.high, self.worked = torch.zeros_like(self.c), torch.full_like(self.c, math.inf), self.c
         self.toward = torch.full_like(best.goal.labels, -1)  # the likeliest
         self.idle = torch.zeros_like(self.toward)  # searches that brought nothing, up to now
         self.succeeded = self.done = torch.zeros_like(best.found)  # in this search; with all searches
@@ -196,7 +194,8 @@ class _Penalty:
         """A new search for all images that could come nearer: all anew but c, its class and the step's length."""
         self.c = torch.where(self.high.isfinite() & repeat, self.high, self.c)
         self.succeeded = torch.zeros_like(self.done)
-        rows = (~best.done() & ~self.done).nonzero()[:, 0]
+        some = ~best.done() & ~self.done
+        rows = where_true(some, *best.counts(some))
         x0, pixels = best.x0[rows], math.sqrt(best.x0[0].numel())
         way = (self.classes.nearest[rows] / pixels).clamp(max=LONGEST).clamp(min=lr).view(-1, 1, 1, 1)
         changed = (best.best_distance[rows] / pixels).view(-1, 1, 1, 1)  # infinite as long as nothing is found

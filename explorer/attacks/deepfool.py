@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, likeliest, nearest, refine
+from explorer.attacks._fields import draws_per_step
+from explorer.attacks.boundary import BEYOND, BoundaryWalk, Linearization, crossing, leads, nearest, refine
 from explorer.core import Attack, Goal, Step, ThreatModel, param
+from explorer.core.waits import counts, surely_none, where_true
 
 STEEPER = 4.0  # a boundary that would be farther off even if its slope were so many times the steepest is not looked at
 CHANGED = 2.0  # nor is one that would be if its own slope, seen before, had become so many times as steep
@@ -57,26 +59,18 @@ class DeepFool(Attack):
         r"class over each other class $j$ falls along a known direction $w_j$, and the distance to that class is the "
         r"lead divided by the steepness. Walk to the nearest such boundary $k$, a little beyond it ($x + (1+\eta)\,r$ "
         r"with the overshoot $\eta$), look again, and repeat until the model has changed its mind. (In L∞ every pixel "
-        r"moves by the same amount, in the direction of the sign of $w_k$.) It needs no eps: the result is a "
-        r"distance."
+        r"moves by the same amount, in the direction of the sign of $w_k$.) It needs no eps: the result is a distance."
     )
     presets = {"weak": {"steps": 5, "classes": 3}, "standard": {}, "strong": {"steps": 200, "classes": 20}}
 
     steps: int = param(50, "steps", lo=1, hi=1000, help="How many updates at most; most images need two to five.")
     overshoot: float = param(
-        0.02,
-        "overshoot",
-        lo=0.0,
-        hi=1.0,
-        step=0.01,
-        help="How far beyond the boundary to go, relative to the distance.",
-    )
+        0.02, "overshoot", lo=0.0, hi=1.0, step=0.01, help="How far beyond the boundary to go, relative to the distance.",
+    )  # fmt: skip
     classes: int = param(
         10, "classes", lo=2, hi=1000, help="Only the boundaries between this many most likely classes are looked at."
     )
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
-    )
+    draws: int = draws_per_step()
 
     @property
     def expected_frames(self) -> int:
@@ -99,53 +93,55 @@ class DeepFool(Attack):
             before, seen = (at.x, at.logits), at.linearize(x, rows, sloped=index < self.steps)
             at.show(x, seen.logits, rows)
             going = ~goal.rows(rows).reached(seen.logits)
-            over = index == self.steps or not bool(going.any())
+            (left,) = counts(going)
+            over = index == self.steps or left == 0
             if not over:
                 if index == 0 or goal.is_targeted:
-                    rivals = likeliest(at.logits, goal, 1 if goal.is_targeted else self.classes - 1)
+                    rivals = goal.rivals(at.logits, 1 if goal.is_targeted else self.classes - 1)
                     sizes = torch.zeros_like(rivals, dtype=x0.dtype)
-                step, lost = self._to_nearest(at, seen, rows, rivals, sizes)
+                step, lost = self._to_nearest(at, seen, rows, rivals, sizes, left)
                 at.degenerate[rows] = lost & going
-            if index > 0:
-                self._draw_back(at, before, rows[~going])
+            if index > 0 and left < len(rows):
+                self._draw_back(at, before, rows[where_true(~going, len(rows) - left)])
             yield at.step(0 if over else self.steps - index)
             if over:
                 return
-            rows, step, lost = rows[going], step[going], lost[going]
-            if bool(lost.any()):
+            kept = where_true(going, left)
+            rows, step, lost = rows[kept], step[kept], lost[kept]
+            if not surely_none(lost):
                 step = torch.where(lost.view(-1, 1, 1, 1), at.nudge(step), step)
             start = at.x0[rows]
             moved[rows] = torch.minimum(torch.maximum(moved[rows] + step, -start), 1 - start)
             x = (start + (1 + self.overshoot) * moved[rows]).clamp(0, 1)
 
     def _to_nearest(
-        self, at: BoundaryWalk, seen: Linearization, rows: Tensor, rivals: Tensor, sizes: Tensor
+        self, at: BoundaryWalk, seen: Linearization, rows: Tensor, rivals: Tensor, sizes: Tensor, going: int
     ) -> tuple[Tensor, Tensor]:
-        """(n,C,H,W) the step to the nearest boundary of each image in `rows`, and (n,) whether no slope is of use.
+        """(n,C,H,W) the step to the nearest boundary of each image in `rows` (`going` of them still go on), (n,) if none is of use.
 
         `sizes` (N,R) tells how steep each rival's slope was when it was last seen, 0: not yet; it is brought up to date. As
         soon as half of the images would be in a backward pass for nothing, the others are looked at again by themselves.
         """
         x, goal, norm = at.x[rows], at.goal.rows(rows), at.ball.norm
         lead = leads(seen.logits, goal, rivals[rows])  # (n,R)
-        eligible = ~goal.reached(seen.logits)[:, None].repeat(
-            1, lead.shape[1]
-        )  # not looked at, and perhaps the nearest
+        eligible = ~goal.reached(seen.logits)[:, None].repeat(1, lead.shape[1])  # not seen, and perhaps the nearest
         far, step, some = x.new_full((len(x),), math.inf), torch.zeros_like(x), torch.arange(len(x), device=x.device)
-        while True:
+        for number in range(lead.shape[1] + 1):
             size, steepest = sizes[rows], sizes[rows].amax(1, keepdim=True)
             expected = lead / torch.where(size > 0, size, torch.where(steepest > 0, steepest, 1.0))
             least = expected / torch.where(size > 0, CHANGED, STEEPER)
             eligible &= far.isinf()[:, None] | (least < far[:, None])
             asking = eligible.any(1)
-            if not bool(asking.any()):
-                return step, far.isinf()
-            if 2 * int(asking.sum()) <= len(some):
-                some = asking.nonzero()[:, 0]
+            count = going if number == 0 else counts(asking)[0] if number < lead.shape[1] else 0
+            if count == 0:
+                break
+            if 2 * count <= len(some):
+                some = where_true(asking, count)
                 seen = at.linearize(x[some], rows[some])
             which = expected.nan_to_num().masked_fill(~eligible, math.inf).argmin(1)
-            slope = at.slopes(seen, rows[some], rivals[rows[some], which[some]][:, None], more=True)[asking[some]]
-            now = some[asking[some]]
+            slope = at.slopes(seen, rows[some], rivals[rows[some], which[some]][:, None], more=True)
+            asked = where_true(asking[some], count)
+            slope, now = slope[asked], some[asked]
             k, limit = which[now], x[now][:, None]
             outward = ((limit <= 0) & (slope < 0)) | ((limit >= 1) & (slope > 0))
             slope = slope if at.index < AS_PAPER else slope.masked_fill(outward, 0)
@@ -153,8 +149,10 @@ class DeepFool(Attack):
             sizes[rows[now], k] = plane.size.masked_fill(plane.lost, 0).to(sizes)
             eligible[now, k] = False
             length = plane.lengths[:, 0].to(far)
-            nearer = length < far[now]
-            far[now[nearer]], step[now[nearer]] = length[nearer], plane.step(norm).to(x).view_as(x[now])[nearer]
+            way, nearer = plane.step(norm).to(x).view_as(x[now]), length < far[now]
+            far[now] = torch.where(nearer, length, far[now])
+            step[now] = torch.where(nearer.view(-1, 1, 1, 1), way, step[now])
+        return step, far.isinf()
 
     def _draw_back(self, at: BoundaryWalk, before: tuple[Tensor, Tensor], rows: Tensor) -> None:
         """Images in `rows`, which have just arrived, go back along their last update to the secant's crossing (`refine`).
@@ -163,18 +161,19 @@ class DeepFool(Attack):
         result, overshoot and all. `before`: images and logits of the look before.
         """
         goal, (x, logits) = at.goal.rows(rows), before
-        leader = likeliest(at.logits[rows], goal, 1)
+        leader = goal.rivals(at.logits[rows], 1)
         below, above = (-leads(every[rows], goal, leader)[:, 0] for every in (logits, at.logits))
         share, straight = crossing(below, above).flatten(), (1 + BEYOND * self.overshoot) / (1 + self.overshoot)
         shorter = (1 - share) * at.ball.distance(at.x[rows], x[rows]).to(share)
         worth = shorter > WORTH * at.ball.distance(at.x[rows], at.x0[rows]).to(share)
         worth &= (share - straight).abs() > WORTH
-        rows, goal = rows[worth], goal.rows(worth)
+        some = where_true(worth, *counts(worth))
+        rows, goal = rows[some], goal.rows(some)
 
         def look(tried: Tensor) -> tuple[Tensor, Tensor]:
             seen = at.linearize(tried, rows, sloped=False).logits
             held = goal.reached(seen)
-            at.show(tried[held], seen[held], rows[held])
+            at.show(tried, seen, rows, only=held)
             return goal.margin(seen), held
 
-        refine(look, (x[rows], at.x[rows]), (below[worth], above[worth]), steps=1)
+        refine(look, (x[rows], at.x[rows]), (below[some], above[some]), steps=1)

@@ -77,7 +77,7 @@ class DIFGSM(PGD, steps=10, rel_step=0.0, random_start=False):
         rows = chosen.nonzero()[:, 0]
         if len(rows) == 0:
             return super().gradient(model, x, goal, region, rng, state)
-        copies = chosen.repeat_interleave(self.draws).nonzero()[:, 0]
+        copies = (rows[:, None] * self.draws + torch.arange(self.draws, device=rows.device)).flatten()
 
         def through_copies(pixels: Tensor) -> Tensor:  # (N * draws,C,H,W)
             return model(pixels.index_copy(0, copies, shrunk(pixels[copies], self.smallest, rng)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
+from explorer.attacks._fields import draws_per_step
 from explorer.attacks.boundary import (
     BoundarySearch,
     Hyperplane,
@@ -18,14 +19,14 @@ from explorer.attacks.boundary import (
     leads,
     least,
     length,
-    likeliest,
     nearest,
     shortest,
 )
 from explorer.core import Attack, Goal, Step, ThreatModel, param
+from explorer.core.waits import surely_none, where_true
 
 FRAMES = 120  # of all updates about this many are yielded
-START = {"linf": 0.3, "l2": 1.0}  # a random start lies within half of this, or of the nearest result
+START = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # a random start lies within half of this, or of the nearest result
 
 
 @ATTACKS.register(
@@ -62,7 +63,7 @@ class FAB(Attack):
     """
 
     budget: ClassVar[Literal["fixed", "minimal"]] = "minimal"
-    threats: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     stops: ClassVar[bool] = False  # whether an image leaves with its first result
     formula: ClassVar[str] = r"x \leftarrow (1-\alpha)\,(x + \eta\, d) + \alpha\,(x_0 + \eta\, d_0)"
     explanation: ClassVar[str] = (
@@ -72,11 +73,7 @@ class FAB(Attack):
         r"picture. Once the model is fooled, step a tenth of the way back and look again: so the points move along "
         r"the boundary, ever nearer to the picture. It needs no eps: the result is a distance."
     )
-    presets = {
-        "weak": {"steps": 20, "target_classes": 3},
-        "standard": {},
-        "strong": {"steps": 100, "restarts": 2},
-    }
+    presets = {"weak": {"steps": 20, "target_classes": 3}, "standard": {}, "strong": {"steps": 100, "restarts": 2}}
 
     steps: int = param(50, "steps", lo=1, hi=1000, help="How many times the image is updated, in each run.")
     target_classes: int = param(
@@ -102,9 +99,7 @@ class FAB(Attack):
     search_steps: int = param(
         3, "final search", lo=0, hi=30, help="Steps between the image and the result, to the very boundary."
     )
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
-    )
+    draws: int = draws_per_step()
 
     @property
     def expected_frames(self) -> int:
@@ -139,7 +134,7 @@ class FAB(Attack):
         yield best.step(self._left(len(runs)))
         for number, (rivals, clean) in enumerate(runs):
             later = self._left(len(runs) - number - 1)
-            if len(best.going()) == 0:
+            if best.left == 0:
                 return
             run = _Run(self, best, rivals, clean, anywhere=number % self.restarts > 0)
             for update in range(1, self.steps + 1):
@@ -150,7 +145,7 @@ class FAB(Attack):
                     yield best.step(self.steps // self._every - update // self._every + 1 + later)
             best.show_best()
             yield best.step(later)
-        if self.search_steps and len(best.going()):
+        if self.search_steps and best.left:
             best.refine(self.search_steps)
             yield best.step(0)
 
@@ -159,10 +154,10 @@ class FAB(Attack):
 
         With a target there is one group, whose class is chosen anew at every look (None). Nothing if all is done.
         """
-        if len(best.going()) == 0:
+        if best.left == 0:
             return []
         rivals, lead, slopes = best.from_images(self.target_classes)
-        groups = torch.arange(rivals.shape[1]).view((-1, 1) if self.one_by_one else (1, -1))
+        groups = [slice(r, r + 1) for r in range(rivals.shape[1])] if self.one_by_one else [slice(None)]
         planes = [nearest(lead[:, group], slopes[:, group], best.ball.norm) for group in groups]
         classes = [None if best.goal.is_targeted else rivals[:, group] for group in groups]
         return list(zip(classes, planes, strict=True))
@@ -180,9 +175,10 @@ class _Run:
 
     def __init__(self, attack: FAB, best: BoundarySearch, rivals: Tensor | None, clean: Hyperplane, anywhere: bool):
         self.attack, self.best, self.rivals = attack, best, rivals
-        self.rows = best.going()
+        going = ~best.done()
         if rivals is not None:  # a class at -inf is infinitely far
-            self.rows = self.rows[(best.clean.logits.gather(1, rivals)[self.rows] != -math.inf).any(1)]
+            going &= (best.clean.logits.gather(1, rivals) != -math.inf).any(1)
+        self.rows = where_true(going, *best.counts(going))
         self.x, self.plane = best.x0[self.rows], clean.rows(self.rows)
         self.crossed = torch.zeros_like(self.rows, dtype=torch.bool)
         if anywhere and len(self.rows):
@@ -197,22 +193,25 @@ class _Run:
             return
         x0, beyond, stay = best.x0[self.rows], best.clear(seen.logits, self.rows), ~best.done()[self.rows]
         back = torch.where(beyond.view(-1, 1, 1, 1), (x0 + self.attack.beta * (x - x0)).clamp(0, 1), x)
-        self.crossed, again = (self.crossed | beyond)[stay], beyond & stay
-        rows, self.rows, self.x = self.rows, self.rows[stay], back[stay]
-        if int(beyond.sum()) > len(x) // 2:  # a new look costs less than backward passes that nobody needs
+        again = beyond & stay
+        successes, staying, stepping = best.counts(beyond, stay, again)
+        kept = where_true(stay, staying)
+        rows, self.rows, self.x = self.rows, self.rows[kept], back[kept]
+        self.crossed = (self.crossed | beyond)[kept]
+        if successes > len(x) // 2:  # a new look costs less than backward passes that nobody needs
             if len(self.rows):
                 self.plane = self._seen(self.x, best.look(self.x, self.rows), self.rows)
         elif len(self.rows):
             plane = self._seen(x, seen, rows)
-            if bool(again.any()):
-                stepped = self._seen(back[again], best.look(back[again], rows[again]), rows[again])
-                plane = plane.put(again.nonzero()[:, 0], stepped)
-            self.plane = plane.rows(stay)
+            if stepping:
+                some = where_true(again, stepping)
+                plane = plane.put(some, self._seen(back[some], best.look(back[some], rows[some]), rows[some]))
+            self.plane = plane.rows(kept)
 
     def _seen(self, x: Tensor, seen: Linearization, rows: Tensor) -> Hyperplane:
         """The nearest boundary, as it is seen at x (n,C,H,W), points of the images in `rows`: backward passes."""
         best, goal = self.best, self.best.goal.rows(rows)
-        rivals = likeliest(seen.logits, goal, 1) if self.rivals is None else self.rivals[rows]
+        rivals = goal.rivals(seen.logits, 1) if self.rivals is None else self.rivals[rows]
         lead = leads(seen.logits, goal, rivals) + 2 * best.rounding(seen.logits, rows)[:, None]  # to a clear success
         plane = nearest(lead, best.slopes(seen, rows, rivals), best.ball.norm)
         best.degenerate[rows] |= plane.lost
@@ -245,6 +244,6 @@ class _Run:
         ahead = (1 - alpha) * (x + eta * d) + alpha * (x0 + eta * d0)
         ahead = ahead.to(self.x.dtype).clamp(0, 1).view_as(self.x)
         stuck = plane.lost | (ahead == self.x).flatten(1).all(1)
-        if bool(stuck.any()):
+        if not surely_none(stuck):
             ahead = torch.where(stuck.view(-1, 1, 1, 1), (self.x + self.best.nudge(self.x)).clamp(0, 1), ahead)
         return ahead

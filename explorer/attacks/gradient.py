@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explorer.attacks._fields import draws_per_step, updates
 from explorer.core import LOSSES, Attack, Goal, LossName, Region, Step, ThreatModel, param, use_generator
+from explorer.core.rng import rng_on
+from explorer.core.waits import surely_none
 
 Network = Callable[[Tensor], Tensor]  # pixels (N,C,H,W) -> logits (N,K); a model, or one seen through something
 
@@ -43,8 +46,8 @@ class Evaluation:
         return replace(self, grad=other.gradient, forwards=forwards, backwards=backwards)
 
     def rows(self, keep: Tensor) -> Evaluation:
-        """That of a subset of the images (mask)."""
-        each = self.each.view(len(keep), -1, self.logits.shape[1])[keep].flatten(0, 1)
+        """That of a subset of the images (index or mask)."""
+        each = self.each.view(len(self.logits), -1, self.logits.shape[1])[keep].flatten(0, 1)
         forwards, backwards = (n[keep] if isinstance(n, Tensor) else n for n in (self.forwards, self.backwards))
         grad = None if self.grad is None else self.grad[keep]
         return Evaluation(self.logits[keep], self.loss[keep], forwards, backwards, each, grad)
@@ -118,7 +121,9 @@ def degenerate(gradient: Tensor) -> Tensor:
 def replace_degenerate(gradient: Tensor, rng: torch.Generator) -> Tensor:
     """The gradient with degenerate rows replaced by random directions, so that no image freezes."""
     rows = degenerate(gradient)
-    return torch.where(rows.view(-1, 1, 1, 1), gaussian(gradient, rng), gradient) if bool(rows.any()) else gradient
+    if surely_none(rows):  # on a GPU noise is always drawn
+        return gradient
+    return torch.where(rows.view(-1, 1, 1, 1), gaussian(gradient, rng), gradient)
 
 
 def gaussian(like: Tensor, rng: torch.Generator) -> Tensor:
@@ -134,7 +139,8 @@ def moved(x: Tensor, direction: Tensor, length: float | Tensor) -> Tensor:
 class Recorder:
     """Makes the steps of one walk: numbers them, adds up the passes, measures distances, sees what is reached.
 
-    `total` is the last step's index; with `early_stop` a walk ends, and says so, once all images have reached the goal.
+    `total` is the last step's index; with `early_stop` a walk ends, and says so, once all images have reached the goal:
+    `won` counts them, which is the one thing here that makes the host wait for a GPU.
     """
 
     def __init__(self, attack: Attack, goal: Goal, region: Region, total: int, early_stop: bool = False):
@@ -142,32 +148,29 @@ class Recorder:
         self.minimal = attack.budget == "minimal"
         self.forwards = self.backwards = torch.zeros_like(goal.labels)
         self.last: Step | None = None
+        self.won = 0
 
-    def step(
-        self, x: Tensor, at: Evaluation, rows: Tensor | None = None, asked: Tensor | None = None, **more: Any
-    ) -> Step:
+    def step(self, x: Tensor, at: Evaluation, rows: Tensor | None = None, **more: Any) -> Step:
         """The next step: the points x and the model there, of all images or of `rows`; the others stay as they were.
 
-        `asked`: the rows that took the passes, if not these. `more` holds other fields of the step.
+        `more` holds other fields of the step; under a transformation theta, all images' parameters.
         """
         logits, loss, flat = at.logits, at.loss, at.degenerate
         if rows is not None and self.last is not None and len(rows) < len(self.goal.labels):
             x, logits = self.last.x.index_copy(0, rows, x), self.last.logits.index_copy(0, rows, logits)
             loss = self.last.loss.index_copy(0, rows, loss)
             flat = torch.zeros_like(self.last.degenerate).index_copy(0, rows, flat)
-        spent = rows if asked is None else asked
-        self.forwards, self.backwards = (
-            _added(self.forwards, at.forwards, spent),
-            _added(self.backwards, at.backwards, spent),
-        )
+        self.forwards = _added(self.forwards, at.forwards, rows)
+        self.backwards = _added(self.backwards, at.backwards, rows)
         index, reached = 0 if self.last is None else self.last.index + 1, self.goal.reached(logits)
+        self.won = int(reached.sum()) if self.early_stop else 0
         self.last = Step(
             index=index,
-            total=index if self.early_stop and bool(reached.all()) else self.total,
+            total=index if self.early_stop and self.won == len(reached) else self.total,
             x=x,
             logits=logits,
             loss=loss,
-            distance=self.region.distance(x),
+            distance=self.region.distance(more.get("theta", x)),
             reached=reached,
             degenerate=flat,
             forwards=self.forwards,
@@ -193,7 +196,9 @@ class GradientAttack(Attack):
     `steps` backward passes for each restart and draw.
     """
 
-    steps: int = param(20, "steps", lo=1, hi=1000, help="How many times the image is updated.")
+    bfloat16 = True
+
+    steps: int = updates(20)
     rel_step: float = param(
         0.0,
         "step size",
@@ -207,14 +212,13 @@ class GradientAttack(Attack):
     restarts: int = param(
         1, "restarts", lo=1, hi=100, help="Independent tries, from the second on from random points; the best is kept."
     )
-    draws: int = param(
-        1, "draws per step", lo=1, hi=512, help="Gradients averaged over this many passes of a stochastic model (EOT)."
-    )
+    draws: int = draws_per_step()
     loss: LossName = param(
         "ce",
         "loss",
-        choices=LOSSES,
-        help="What is pushed up: cross-entropy, the margin of the best two logits, or DLR.",
+        choices=(*LOSSES, "kl"),
+        help="What is pushed up: cross-entropy, the margin of the best two logits, DLR, the margin of the probabilities, Jitter, "
+        "or the KL divergence from the answer to the untouched image.",
     )
 
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
@@ -248,6 +252,10 @@ class GradientAttack(Attack):
     def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         """The loop that all of them share."""
         recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
+        rng = rng_on(region.x0.device, rng)
+        if self.loss == "kl":
+            clean = forward(model, region.x0, goal, "ce", self.draws, rng)
+            goal, recorder.forwards = goal.beside(clean.logits), recorder.forwards + clean.forwards
         for restart in range(self.restarts):
             x = self.start(region, rng) if self.random_start or restart > 0 else region.origin
             state: dict[str, Tensor] = {}

@@ -15,10 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks.gradient import Evaluation, Recorder, forward, relative, replace_degenerate, value_and_grad
+from explorer.attacks.gradient import (
+    Evaluation,
+    Network,
+    Recorder,
+    forward,
+    relative,
+    replace_degenerate,
+    value_and_grad,
+)
 from explorer.attacks.pgd import PGD
 from explorer.core import L2, LOSSES, USUAL_EPS, Goal, InvalidValue, Linf, LossName, Region, Step, ThreatModel, param
 from explorer.core.ball import EPS_LEAST, EPS_LIMIT
+from explorer.core.rng import rng_on
 from explorer.core.steps import Domains
 from explorer.models import zoo
 
@@ -28,11 +37,11 @@ _NORMS = {"linf": "L∞", "l2": "L2"}
 
 
 @dataclass(frozen=True)
-class _Domain:
+class Domain:
     """One risk: a model, and the region into which the common image is drawn before that model sees it."""
 
     name: str
-    model: nn.Module
+    model: Network
     region: Region | None = None  # None: the common image itself
 
     def seen(self, x: Tensor) -> Tensor:
@@ -41,7 +50,8 @@ class _Domain:
 
 
 @dataclass(frozen=True)
-class _MinMax(PGD, steps=40, rel_step=0.1):
+class MinMax(PGD, steps=40, rel_step=0.1):
+    bfloat16 = False  # the other networks' passes are in float32
     presets = {
         "weak": {"steps": 10, "rel_step": 0.25},
         "standard": {"steps": 40, "rel_step": 0.1},
@@ -70,10 +80,11 @@ class _MinMax(PGD, steps=40, rel_step=0.1):
     def _domain_count(self) -> int:
         raise NotImplementedError
 
-    def _alternate(self, domains: list[_Domain], goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+    def alternate(self, domains: list[Domain], goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         """The alternating ascent; the first domain is the one that the fields of the steps speak of."""
         names, count = tuple(domain.name for domain in domains), len(domains)
         recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
+        rng = rng_on(region.x0.device, rng)
 
         def step(x: Tensor, weights: Tensor, views: list[Evaluation], gradient: Tensor | None, restart: int) -> Step:
             losses, reached = (
@@ -114,7 +125,7 @@ class _MinMax(PGD, steps=40, rel_step=0.1):
     summary="One picture that is to fool several models at once; the model that resists most gets the most weight.",
 )
 @dataclass(frozen=True)
-class MinMaxModels(_MinMax):
+class MinMaxModels(MinMax):
     """max over delta in the ball of min over w of sum_k w_k L_k(x + delta) + gamma/2 ||w - 1/K||^2, w on the simplex.
 
     In turn x <- project(x + alpha * steepest(sum_k w_k grad L_k)) and w <- simplex(w - beta * (L + gamma (w - 1/K))):
@@ -174,15 +185,15 @@ class MinMaxModels(_MinMax):
         self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
     ) -> Iterator[Step]:
         self.check_threat(threat)
-        domains = [_Domain("this model", model)]
+        domains = [Domain("this model", model)]
         for name in self.partners:
             other = zoo.load(name, x0.device)
             if other.input_shape != tuple(x0.shape[1:]):
                 raise InvalidValue(
                     f"models must take pictures of shape {tuple(x0.shape[1:])}; {name} takes {other.input_shape}."
                 )
-            domains.append(_Domain(name, other))
-        return self._alternate(domains, goal, threat.around(x0.detach()), rng)
+            domains.append(Domain(name, other))
+        return self.alternate(domains, goal, threat.around(x0.detach()), rng)
 
 
 @ATTACKS.register(
@@ -193,7 +204,7 @@ class MinMaxModels(_MinMax):
     summary="One pattern that is to fool the model in L∞ and, cut to size, in L2 as well; with learned weights.",
 )
 @dataclass(frozen=True)
-class MinMaxNorms(_MinMax):
+class MinMaxNorms(MinMax):
     """The same ascent over K = 2 norms: one change delta of the asked ball, seen whole, and drawn into the other norm's.
 
     Domain 1 is x0 + delta in the asked ball, domain 2 its projection into the ball of the other norm (`linf_eps` or
@@ -235,8 +246,8 @@ class MinMaxNorms(_MinMax):
         self.check_threat(threat)
         x0 = x0.detach()
         other = L2(self.l2_eps) if threat.name == "linf" else Linf(self.linf_eps)
-        domains = [_Domain(_NORMS[threat.name], model), _Domain(_NORMS[other.name], model, other.around(x0))]
-        return self._alternate(domains, goal, threat.around(x0), rng)
+        domains = [Domain(_NORMS[threat.name], model), Domain(_NORMS[other.name], model, other.around(x0))]
+        return self.alternate(domains, goal, threat.around(x0), rng)
 
 
 def reweighted(weights: Tensor, gain: Tensor, step: float, gamma: float) -> Tensor:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
+from explorer.attacks._fields import draws_per_query
 from explorer.attacks.gradient import Recorder, forward, gaussian
 from explorer.core import Attack, Goal, LossName, Region, Step, ThreatModel, param
 from explorer.core.dense import LinfRegion
+from explorer.core.rng import rng_on
+from explorer.core.waits import where_true
 
 MARGIN: LossName = "margin"
 
@@ -59,20 +62,22 @@ class SearchAttack(Attack):
         return self._search(model, goal, threat.around(x0.detach()), rng)
 
     def _search(self, model: nn.Module, goal: Goal, whole: Region, rng: torch.Generator) -> Iterator[Step]:
-        recorder = Recorder(self, goal, whole, self.count - 1, self.early_stop)
+        recorder, rng = Recorder(self, goal, whole, self.count - 1, self.early_stop), rng_on(whole.x0.device, rng)
         x = self.start(whole, rng)
         step = recorder.step(x, forward(model, x, goal, self.loss, self.draws, rng))
         yield step
         region, live = whole, torch.arange(len(x), device=x.device)
         while step.index < step.total:
-            if self.early_stop and bool(step.reached[live].any()):
-                live = (~step.reached).nonzero()[:, 0]
+            if recorder.won > len(x) - len(live):
+                live = where_true(~step.reached, len(x) - recorder.won)
                 region = whole.rows(live)
             tried = self.propose(region, step.x[live], step.index, rng)
             at = forward(model, tried, goal.rows(live), self.loss, self.draws, rng)
             first = goal.rows(live).reached(at.logits) & ~step.reached[live]
             better = (at.loss > step.loss[live]) | step.loss[live].isnan() | first
-            step = recorder.step(tried[better], at.rows(better), rows=live[better], asked=live)
+            logits = torch.where(better[:, None], at.logits, step.logits[live])
+            kept = replace(at, logits=logits, loss=torch.where(better, at.loss, step.loss[live]))
+            step = recorder.step(torch.where(better.view(-1, 1, 1, 1), tried, step.x[live]), kept, rows=live)
             yield step
 
 
@@ -109,9 +114,7 @@ class RandomSearch(SearchAttack):
     share: float = param(
         0.05, "share of pixels", lo=0.001, hi=1.0, step=0.005, help="How many of the pixel values one try changes."
     )
-    draws: int = param(
-        1, "draws per query", lo=1, hi=512, help="Outputs averaged over this many passes of a stochastic model (EOT)."
-    )
+    draws: int = draws_per_query()
 
     @property
     def count(self) -> int:

@@ -2,15 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
+from explorer.attacks._fields import draws_per_query
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import LOSSES, LossName, Region, param
 from explorer.core.dense import LinfRegion
+from explorer.core.sparse import L1Region
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, at these of PLANNED queries
 PLANNED = 10_000
@@ -27,7 +30,8 @@ REDRAWN = 10  # times at most, where a square would change nothing
 @dataclass(frozen=True)
 class Square(SearchAttack):
     """Linf: the start is vertical stripes of +-eps; then squares of one random +-eps a channel are put at random places.
-    L2: the start is a grid of bumps; then all change within one random window is moved into another, as a new bump.
+    L2, L1: the start is a grid of bumps; then all change within one random window is moved into another, as a new bump (L1:
+    as in Croce & Hein, arXiv:2103.01208, appendix).
 
     A try is kept where it raises the loss. Squares shrink: their area is `side`'s p of the image. One forward pass a
     query and draw, none backward; each step is the best point so far.
@@ -36,6 +40,7 @@ class Square(SearchAttack):
     the paper takes cross-entropy, unless `loss` says so. The halvings are those of the authors' code.
     """
 
+    threats: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     formula: ClassVar[str] = (
         r"x_{t+1} = \Pi\,[x_t + \delta_t]\ \text{ if it raises the margin, else } x_t;\quad "
         r"\delta_t:\ \text{a random square of area } p_t"
@@ -56,9 +61,7 @@ class Square(SearchAttack):
         "schedule fits the queries",
         help="Squares shrink as planned for 10,000 queries, in proportion; off: as is.",
     )
-    draws: int = param(
-        1, "draws per query", lo=1, hi=512, help="Outputs averaged over this many passes of a stochastic model (EOT)."
-    )
+    draws: int = draws_per_query()
     loss: LossName = param(
         "margin", "loss", choices=LOSSES, help="What a try must raise: the margin, cross-entropy, or the DLR loss."
     )
@@ -97,9 +100,19 @@ def one_color(region: Region, x: Tensor, side: float, rng: torch.Generator) -> T
     n, channels, height, width = x.shape
     side = min(max(round(side), 1), height, width)
     inside = _mask(*_corner(x, side, rng), side, x)
+
+    def painted(signs: Tensor | int) -> Tensor:
+        return torch.where(inside, region.project(region.x0 + region.size * signs), x)
+
+    if x.device.type != "cpu":  # the same, all draws at once: to ask whether another is needed makes the host wait
+        down, up = ((painted(sign) == x).flatten(2).all(2) for sign in (-1, 1))  # (n,C): a sign would change nothing
+        draws = _signs((REDRAWN, n, channels), x, rng)
+        changing = ~torch.where(draws > 0, up, down).all(2)  # (REDRAWN,n)
+        first = changing.int().argmax(0).view(1, n, 1).expand(1, n, channels)
+        return painted(draws.gather(0, first).view(n, channels, 1, 1))
     signs = _signs((n, channels, 1, 1), x, rng)
     for _ in range(REDRAWN):
-        tried = torch.where(inside, region.project(region.x0 + region.size * signs), x)
+        tried = painted(signs)
         same = (tried == x).flatten(1).all(1)
         if not bool(same.any()):
             break
@@ -108,8 +121,8 @@ def one_color(region: Region, x: Tensor, side: float, rng: torch.Generator) -> T
 
 
 def tiles(region: Region, rng: torch.Generator) -> Tensor:
-    """L2: a grid of bumps, whose lengths share eps."""
-    x0 = region.x0
+    """L2, L1: a grid of bumps, whose lengths share eps."""
+    x0, order = region.x0, _order(region)
     n, channels, height, width = x0.shape
     side = max(min(height, width) // 5, 1)
     rows, columns = height // side, width // side
@@ -117,13 +130,14 @@ def tiles(region: Region, rng: torch.Generator) -> Tensor:
     delta = torch.zeros_like(x0)
     for row in range(top, top + rows * side, side):
         for column in range(left, left + columns * side, side):
-            tile = _bumps(side, x0, rng) * _signs((n, channels, 1, 1), x0, rng)
+            tile = _bumps(side, x0, rng, order) * _signs((n, channels, 1, 1), x0, rng)
             delta[:, :, row : row + side, column : column + side] = tile
-    return region.project(x0 + region.size * _unit(delta, (1, 2, 3)))
+    return region.project(x0 + (delta if order == 1 else region.size * _unit(delta, (1, 2, 3))))
 
 
 def moved_bump(region: Region, x: Tensor, side: float, rng: torch.Generator) -> Tensor:
-    """L2: x with all that has changed within one random window moved into another, as a new bump."""
+    """L2, L1: x with all that has changed within one random window moved into another, as a new bump."""
+    order = _order(region)
     n, channels, height, width = x.shape
     side = max(round(side), 3)
     side = min(side + (side + 1) % 2, _odd(min(height, width)))
@@ -131,39 +145,54 @@ def moved_bump(region: Region, x: Tensor, side: float, rng: torch.Generator) -> 
     here, there = _corner(x, side, rng), _corner(x, side, rng)
     window = _window(*here, side, x)
     old = delta[window]
-    new = _unit(_unit(old, (2, 3)) + _bumps(side, x, rng) * _signs((n, channels, 1, 1), x, rng), (2, 3))
+    bumps = _bumps(side, x, rng, order) * _signs((n, channels, 1, 1), x, rng)
+    new = _unit(_unit(old, (2, 3), order) + bumps, (2, 3), order)
     both = _mask(*here, side, x) | _mask(*there, side, x)
-    freed = (delta.square() * both).sum((2, 3), keepdim=True)  # (n,C,1,1)
-    unused = (region.size**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
+    spent = delta.abs() ** order
+    freed = (spent * both).sum((2, 3), keepdim=True)  # (n,C,1,1)
+    unused = (region.size**order - spent.sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
     delta = delta.masked_fill(both, 0)
+    if order == 1:  # more than there is: the projection takes it from all values, so that small ones vanish
+        delta[window] = new * (freed + unused) * channels
+        return region.project(region.x0 + delta)
     delta[window] = new * (freed + unused).sqrt()
     return region.project(region.x0 + region.size * _unit(delta, (1, 2, 3)))
 
 
-def bump(height: int, width: int) -> Tensor:
-    """(height, width) unit length: rings around the middle, each higher than the one outside it."""
+def _order(region: Region) -> int:
+    return 1 if isinstance(region, L1Region) else 2
+
+
+def bump(height: int, width: int, order: int = 2) -> Tensor:
+    """(height, width) unit length: rings around the middle, each higher than the one outside it, in L1 more so."""
     rows, columns = ((torch.arange(n) - n // 2).abs() for n in (height, width))
     ring = torch.maximum(rows[:, None], columns[None])
-    heights = 1 / torch.arange(1, max(height, width) // 2 + 2).square()
-    return _unit(heights.flip(0).cumsum(0).flip(0)[ring], (0, 1))
+    heights = 1 / torch.arange(1, max(height, width) // 2 + 2) ** (4 if order == 1 else 2)
+    return _unit(heights.flip(0).cumsum(0).flip(0)[ring], (0, 1), order)
 
 
-def two_bumps(side: int) -> Tensor:
+def two_bumps(side: int, order: int = 2) -> Tensor:
     """(side, side) unit length: a bump up in the upper half and one down in the lower half."""
     upper = side // 2
-    return _unit(torch.cat([bump(upper, side), -bump(side - upper, side)]), (0, 1))
+    return _unit(torch.cat([bump(upper, side, order), -bump(side - upper, side, order)]), (0, 1), order)
 
 
-def _bumps(side: int, like: Tensor, rng: torch.Generator) -> Tensor:
+@cache  # made once: a copy to a GPU makes the host wait
+def _two_bumps_on(device: torch.device, side: int, dtype: torch.dtype, order: int) -> Tensor:
+    with torch.inference_mode(False):
+        return two_bumps(side, order).to(device, dtype)
+
+
+def _bumps(side: int, like: Tensor, rng: torch.Generator, order: int) -> Tensor:
     """(n,1,side,side): `two_bumps`, for half of the images on its side."""
-    shape = two_bumps(side).to(like)
+    shape = _two_bumps_on(like.device, side, like.dtype, order)
     lying = _signs((len(like), 1, 1, 1), like, rng) > 0
     return torch.where(lying, shape.T, shape)
 
 
-def _unit(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Of length 1 over the dimensions; zero stays zero."""
-    length = torch.linalg.vector_norm(values, dim=dims, keepdim=True)
+def _unit(values: Tensor, dims: tuple[int, ...], order: int = 2) -> Tensor:
+    """Of length 1 over the dimensions, in the norm of this order; zero stays zero."""
+    length = torch.linalg.vector_norm(values, order, dim=dims, keepdim=True)
     return values / torch.where(length > 0, length, 1)
 
 

@@ -15,6 +15,7 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Evaluation, Recorder, forward, relative, replace_degenerate, value_and_grad
 from explorer.attacks.pgd import PGD
 from explorer.core import Ball, Goal, InvalidValue, Step, ThreatModel, param
+from explorer.core.rng import rng_on
 
 INSIDE = 1 - 2.0**-22  # so that float32's rounding leaves no shared change outside its ball
 
@@ -73,7 +74,7 @@ class Universal(PGD, steps=40, rel_step=0.1):
         return self._walk(model, x0.detach(), goal, threat, rng)
 
     def _walk(self, model: nn.Module, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator) -> Iterator[Step]:
-        region = ball.around(x0)
+        region, rng = ball.around(x0), rng_on(x0.device, rng)
         recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
         for restart in range(self.restarts):
             delta = self._change(x0, ball, rng) if self.random_start or restart > 0 else torch.zeros_like(x0[:1])
@@ -89,8 +90,8 @@ class Universal(PGD, steps=40, rel_step=0.1):
 
     def _summed(self, at: Evaluation, goal: Goal) -> Tensor:
         """(1,C,H,W) the gradient of the sum of the clamped losses, up to scale."""
-        open_, scale = at.loss < self.clamp, at.log_scale(goal, self.loss)
-        scale = torch.where(open_, scale, -math.inf) if bool(open_.any()) else scale
+        open_ = at.loss < self.clamp
+        scale = torch.where(open_ | ~open_.any(), at.log_scale(goal, self.loss), -math.inf)
         weights = torch.where(at.degenerate, 0, relative(scale, 0)).view(-1, 1, 1, 1)
         return torch.where(weights > 0, at.gradient * weights, 0).sum(0, keepdim=True)
 

@@ -15,6 +15,11 @@ def lower_bound(k: int, n: int, alpha: float) -> float:
     """One-sided Clopper-Pearson bound: after k of n draws, P(true probability < bound) <= alpha. In [0, 1).
 
     LowerConfBound of arXiv:1902.02918: the alpha quantile of Beta(k, n-k+1); 0 for k = 0, alpha^(1/n) for k = n.
+
+    Examples:
+        >>> from explorer.certify import lower_bound
+        >>> round(lower_bound(990, 1000, alpha=0.001), 4)
+        0.976
     """
     from scipy import stats  # takes seconds to import: only who asks waits
 
@@ -65,6 +70,11 @@ def largest_radius(sigma: float, n: int, alpha: float) -> float:
 
     0 when even n agreeing draws would not do (alpha^(1/n) < 1/2). n = 10,000 at alpha = 0.001 gives 3.199 sigma.
     Raises InvalidValue for a sigma, n or alpha out of range.
+
+    Examples:
+        >>> from explorer.certify import largest_radius
+        >>> round(largest_radius(sigma=0.25, n=10_000, alpha=0.001), 3)
+        0.8
     """
     p = CertifyParams(sigma=sigma, n=n, alpha=alpha)
     return certified_radius(lower_bound(p.n, p.n, p.alpha), p.sigma) or 0.0

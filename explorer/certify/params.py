@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from explorer.core import Cancelled, Hyper, InvalidValue, param
@@ -51,7 +52,7 @@ def check_pixels(x: Tensor, shape: tuple[int, ...]) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point() or tuple(x.shape) != shape:
         got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise InvalidValue(f"x must be one float image of shape {shape}, as this model takes it; got {got}.")
-    low, high = x.min().item(), x.max().item()
+    low, high = torch.stack([x.min(), x.max()]).tolist()
     if not (low >= 0 and high <= 1):  # also catches NaN, which min and max pass on
         raise InvalidValue(f"pixels must be finite and lie in [0, 1]; got values from {low:g} to {high:g}.")
 

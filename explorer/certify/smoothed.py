@@ -108,6 +108,14 @@ class Smoothed(nn.Module):
 
         `true_label`: skip the estimation when the selected class is another one. Certified accuracy stays exact, since
         the estimation can only confirm the selected class or abstain, and neither is then certified correct.
+
+        Examples:
+            >>> from explorer.certify import Smoothed
+            >>> from explorer.testing import small_case
+            >>> model, x, y = small_case()
+            >>> certificate = Smoothed(model, sigma=0.05).certify(x[0], n0=50, n=1000, seed=0)
+            >>> certificate.label == int(y[0]), 0 < certificate.radius < 0.13
+            (True, True)
         """
         p = CertifyParams(sigma=self.sigma, n0=n0, n=n, alpha=alpha)
         for done, _, certificate in self._certify_passes(x, p, seed, true_label):  # noqa: B007
@@ -234,7 +242,7 @@ class Smoothed(nn.Module):
         """
         copies = torch.cat([pixels + self.sigma * _normal_like(pixels) for _ in range(self.draws)])  # (draws * N,C,H,W)
         each = torch.log_softmax(self.base(copies).float(), 1)  # (draws * N,K)
-        return each.view(self.draws, len(pixels), -1).logsumexp(0) - math.log(self.draws)
+        return each.view(self.draws, len(pixels), each.shape[1]).logsumexp(0) - math.log(self.draws)
 
     def _sampler(self, x: Tensor, seed: int | None, batch: int | None = None) -> VoteSampler:
         """Checked inputs, ready to be voted on; raises InvalidValue."""
@@ -295,9 +303,11 @@ def _watched(p: CertifyParams, passes: _CertifyPasses) -> Iterator[CertifyProgre
     selected: int | None = None
     p_lower = 0.0
     for done, (first, second), certificate in passes:
-        selection, estimation = first.tolist(), second.tolist()
         n_drawn = max(0, done - p.n0)
-        if done >= p.n0:
+        if selected is None:  # what grows no more is not asked for again: a GPU is waited for once an item
+            selection = first.tolist()
+        estimation = second.tolist()
+        if selected is None and done >= p.n0:
             selected = argmax(selection[:-1])
         if selected is not None and n_drawn:
             p_lower = max(p_lower, anytime_lower_bound(estimation[selected], n_drawn, p.alpha))

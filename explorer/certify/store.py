@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 class Question:
     """What a certificate answers: everything that decides about it, but the draws."""
 
-    weights: str  # sha256 of the model's weights
+    weights: str  # sha256 of the model's weights, and of its own code if it has some: a card's `identity`
     picture: str  # `picture_hash`
     sigma: float
     n0: int = CertifyParams.n0

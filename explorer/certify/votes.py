@@ -15,6 +15,8 @@ from explorer.certify.noise import blocks, noise
 from explorer.certify.params import Precision
 from explorer.certify.sound import grid, levels_of
 from explorer.core import Classifier, seeded, use_generator
+from explorer.core.device import release_memory
+from explorer.core.memory import is_out_of_memory
 from explorer.core.rng import derived_seed
 
 
@@ -44,8 +46,9 @@ class VoteSampler:
         rng = self.generator(stream)
         votes = torch.zeros(self.model.num_classes + 1, dtype=torch.int64, device=device)
         yield 0, votes
+        most = self.batch
         for noisy, void in self.noisy(n, stream):
-            winners, first = self.winners(noisy, void, rng), done
+            (winners, most), first = self.winners_within_memory(noisy, void, rng, most), done
             done += len(noisy)
             for upto in [*(stop for stop in stops if first < stop < done), done]:
                 some = winners[: upto - first]
@@ -69,6 +72,28 @@ class VoteSampler:
         on_grid, levels = grid(self.sigma), levels_of(self.x)
         for steps in blocks(on_grid.draw, torch.int16, self.x.shape, n, self.batch, self.seed, stream, pinned):
             yield on_grid.noisy(levels, steps.to(device, non_blocking=True))
+
+    def winners_within_memory(
+        self, noisy: Tensor, void: Tensor | None, rng: torch.Generator | None, most: int
+    ) -> tuple[Tensor, int]:
+        """`winners` of all, from passes of `most` of them, and how many the device's memory took at once: halved until it does.
+
+        The noise stays the same; a stochastic network's draws are those of the smaller passes. Raises what the device said
+        if it does not take one.
+        """
+        before = None if rng is None else rng.get_state()
+        while True:
+            try:
+                parts = [slice(start, start + most) for start in range(0, len(noisy), most)]
+                found = [self.winners(noisy[some], None if void is None else void[some], rng) for some in parts]
+                return (torch.cat(found) if len(found) > 1 else found[0]), most
+            except RuntimeError as error:
+                if most == 1 or not is_out_of_memory(error):
+                    raise
+            release_memory()  # not inside the except block, whose traceback keeps the tensors alive
+            most = max(min(most, len(noisy)) // 2, 1)
+            if rng is not None and before is not None:
+                rng.set_state(before)
 
     @torch.inference_mode()
     def winners(self, noisy: Tensor, void: Tensor | None, rng: torch.Generator | None) -> Tensor:

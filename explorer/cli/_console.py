@@ -10,14 +10,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explorer.core import USUAL_EPS, InvalidValue
+from explorer.cli import OK
+from explorer.core import Hyper, InvalidValue, parse_number
+from explorer.core.ball import THREAT_EPS
 from explorer.core.files import write_atomically
 from explorer.data import Images, load
 from explorer.engine import eps_text
-from explorer.evaluation import Measure, write_measures
+from explorer.evaluation import write_measures
+from explorer.evaluation.measure import OfCard
 from explorer.models import zoo
 
-EPS = {norm: eps_text(eps) for norm, eps in USUAL_EPS.items()}  # where none is given
+EPS = {norm: eps_text(eps) for norm, eps in THREAT_EPS.items()}  # where none is given
 BAR_AFTER = 1.0  # seconds of work before a progress bar shows itself
 
 
@@ -28,7 +31,7 @@ class Console:
     """
 
     def __init__(self, json_target: str | None = None, quiet: bool = False):
-        self.json_target, self.quiet = json_target, quiet
+        self.json_target, self.quiet, self.code = json_target, quiet, OK  # code: the exit code, if nothing is raised
         self.out = sys.stderr if json_target == "-" else sys.stdout
 
     def say(self, text: str = "") -> None:
@@ -102,7 +105,16 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def hyper_table(cls: type, console: Console) -> None:
+def eps_of(norm: str, text: str | None) -> float:
+    """The eps asked for, or the norm's usual one; raises InvalidValue for what is no number."""
+    text = EPS.get(norm, "0.5") if text is None else text  # an unknown norm is Ball's to refuse
+    try:
+        return parse_number(text)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
+
+
+def hyper_table(cls: type[Hyper], console: Console) -> None:
     """One row a hyper-parameter: name, default, what is allowed, help."""
     rows = []
     for p in cls.params():
@@ -134,7 +146,7 @@ def images_of(name: str, n: int | None) -> tuple[Images, str]:
     return images, f"all {len(images):,}" if n is None else f"{n:,}, evenly from all classes, drawn with seed 0"
 
 
-def write_card(name: str, measures: list[Measure], console: Console) -> None:
+def write_card(name: str, measures: Sequence[OfCard], console: Console) -> None:
     """Put measures into the card on disk; those under the same conditions are replaced."""
     if console.quiet:
         return

@@ -17,10 +17,16 @@ from typing import Any
 
 from explorer.cli._console import Console
 from explorer.core import InvalidValue
+from explorer.core.confinement import ALLOWED
 from explorer.core.paths import app
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unconfined",
+        action="store_true",
+        help="pages may add others' code even where bubblewrap is missing: limits alone",
+    )
     parser.add_argument("streamlit", nargs="*", metavar="-- OPTION", help="options of `streamlit run`")
 
 
@@ -28,6 +34,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if importlib.util.find_spec("streamlit") is None:
         raise InvalidValue("The app needs Streamlit and plotly: pip install 'robustness-explorer[app]'.")
     environment = os.environ | ({} if options.device == "auto" else {"EXPLORER_DEVICE": options.device})
+    environment |= {ALLOWED: "1"} if options.unconfined else {}
     command = [sys.executable, "-m", "streamlit", "run", str(app()), *options.streamlit]
     ended = subprocess.run(command, cwd=app().parent, env=environment, check=False)  # its folder holds .streamlit
     return {"exit_code": ended.returncode}

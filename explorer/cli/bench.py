@@ -10,6 +10,14 @@ takes hours on a small computer; each comparison is printed as soon as it is don
   python -m explorer bench attacks
   python -m explorer bench attacks --only pgd,deepfool --images 64 --repeats 5 --json beside.json
 
+With `coverage`: every image attack of those libraries, with ours beside it or a sentence why there is none.
+
+  python -m explorer bench coverage --peers torchattacks
+
+With `precision`: whether the attacks that compute their gradients in bfloat16 from 16 pictures on fool as many as in float32.
+
+  python -m explorer bench precision cifar10/pgd-linf fashion_mnist/fashion-mlp
+
 With `training`: images per second of the training loop beside a bare loop of the same forwards, backwards and steps.
 
   python -m explorer bench training --repeats 9
@@ -28,49 +36,48 @@ import torch
 from tqdm import tqdm
 
 from explorer.cli._console import Console, check_writable, images_of, percent, whole
-from explorer.core import InvalidValue, UnknownName
-from explorer.core.device import hardware_name
-from explorer.engine import choose
+from explorer.cli._parser import Verb
+from explorer.core import UnknownName
+from explorer.core.device import computes_bfloat16, hardware_name
+from explorer.engine import choose, eps_text
 from explorer.evaluation import bench
 from explorer.evaluation.beside import MODEL, beside, chosen
-from explorer.evaluation.peers import PEERS
+from explorer.evaluation.coverage import COVERAGE
+from explorer.evaluation.peers.library import PEERS, Peer
+from explorer.evaluation.precisions import both_precisions
 from explorer.evaluation.throughput import throughput
 from explorer.models import zoo
 
-ATTACKS, TRAINING = "attacks", "training"  # in place of a model's name
 REPEATS = 7
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def _arguments_of_pgd(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name",
-        nargs="?",
-        help="which model (default: an untrained PreAct ResNet-18 of width 32), or: attacks, training",
+        "name", nargs="?", metavar="NAME", help="which model (default: an untrained PreAct ResNet-18 of width 32)"
     )
+    _arguments_of_training(parser)
+
+
+def _arguments_of_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--repeats",
-        help=f"how often each is timed; the median counts (default: {REPEATS}; of attacks, 1 or 3, as it says)",
+        "--repeats", default=str(REPEATS), help="how often each is timed; the median counts (default: %(default)s)"
     )
-    beside = parser.add_argument_group("bench attacks")
-    beside.add_argument("--model", help=f"which model is attacked (default: {MODEL})")
-    beside.add_argument("--images", help="how many test images (default: 8 to 200, by what the attack costs)")
-    beside.add_argument("--only", metavar="A,B", help="these comparisons, or all of these attacks")
-    beside.add_argument("--peers", metavar="A,B", help=f"these libraries of {', '.join(p.name for p in PEERS)}")
-    beside.add_argument(
+
+
+def _arguments_of_attacks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", help="how often each is timed; the median counts (default: 1 or 3, by the attack)")
+    parser.add_argument("--model", help=f"which model is attacked (default: {MODEL})")
+    parser.add_argument("--images", help="how many test images (default: 8 to 200, by what the attack costs)")
+    parser.add_argument("--only", metavar="A,B", help="these comparisons, or all of these attacks")
+    parser.add_argument("--peers", metavar="A,B", help=f"these libraries of {', '.join(p.name for p in PEERS)}")
+    parser.add_argument(
         "--minutes", help="most that a library may take for a round (default: 10; of the longest 30, of AutoAttack 120)"
     )
-    beside.add_argument("--seed", help="of the first round; each further round takes the next (default: 0)")
+    parser.add_argument("--seed", help="of the first round; each further round takes the next (default: 0)")
 
 
-def run(options: argparse.Namespace, console: Console) -> Any:
-    if options.name == ATTACKS:
-        return _attacks(options, console)
-    for name in ("model", "images", "only", "peers", "minutes", "seed"):
-        if getattr(options, name) is not None:
-            raise InvalidValue(f"--{name} belongs to `bench attacks`; got {getattr(options, name)!r}.")
-    repeats = whole("repeats", str(REPEATS) if options.repeats is None else options.repeats, 1, 1000)
-    if options.name == TRAINING:
-        return _training(repeats, options, console)
+def _pgd(options: argparse.Namespace, console: Console) -> Any:
+    repeats = whole("repeats", options.repeats, 1, 1000)
     if options.name is not None:
         zoo.card(options.name)
     with console.bar(0, "repeats") as bar:
@@ -84,10 +91,10 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     return rows
 
 
-def _training(repeats: int, options: argparse.Namespace, console: Console) -> Any:
-    device = choose(options.device)
+def _training(options: argparse.Namespace, console: Console) -> Any:
+    repeats, device = whole("repeats", options.repeats, 1, 1000), choose(options.device)
     with console.bar(0, "repeats") as bar:
-        rows = throughput(device=device, bf16=device.type == "cuda", repeats=repeats, progress=_shown(bar))
+        rows = throughput(device=device, bf16=computes_bfloat16(device), repeats=repeats, progress=_shown(bar))
     first = rows[0]
     console.say(
         f"{first['device']}, {first['threads']} threads, torch {first['torch']}, {first['precision']}, {repeats} repeats"
@@ -128,7 +135,7 @@ def _load(pair: list[float | None]) -> str:
 def _attacks(options: argparse.Namespace, console: Console) -> Any:
     check_writable(options.json)
     card = zoo.card(options.model or MODEL)
-    changes = {
+    changes: dict[str, Any] = {
         field: whole(name, getattr(options, name), 1, limit)
         for name, field, limit in (
             ("images", "images", 10_000),
@@ -139,7 +146,8 @@ def _attacks(options: argparse.Namespace, console: Console) -> Any:
     }
     selection = [replace(c, **changes) for c in chosen(_names(options.only))]
     images, _ = images_of(card.dataset, max(c.images for c in selection))
-    peers = [_peer(name) for name in _names(options.peers)] if options.peers else PEERS
+    names = _names(options.peers or None)
+    peers = PEERS if names is None else [_peer(name) for name in names]
     model = zoo.load(card.name, choose(options.device))
     about = f"{hardware_name(model.device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     console.say(f"{card.name} on {about}; {images.name} {images.split}, {images.source}")
@@ -170,7 +178,7 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _peer(name: str) -> Any:
+def _peer(name: str) -> Peer:
     known = {peer.name: peer for peer in PEERS}
     if name not in known:
         raise UnknownName("library", name, known)
@@ -229,6 +237,49 @@ def _cells(row: dict[str, Any], right: int, minimal: bool) -> list[str]:
     ]
 
 
+def _arguments_of_coverage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", metavar="A,B", help=f"these libraries of {', '.join(COVERAGE)}")
+
+
+def _coverage(options: argparse.Namespace, console: Console) -> Any:
+    libraries = options.peers.split(",") if options.peers else list(COVERAGE)
+    for library in libraries:
+        if library not in COVERAGE:
+            raise UnknownName("library", library, COVERAGE)
+    rows = [(library, row) for library in libraries for row in COVERAGE[library]]
+    console.table(["library", "its attack", "ours", ""], [[library, *row.told()] for library, row in rows])
+    ours = sum(bool(row.ours) for _, row in rows)
+    console.say(f"{ours} of {len(rows)} have one of ours beside them.")
+    return [{"library": library, "attack": row.attack, "ours": row.ours, "why": row.why} for library, row in rows]
+
+
+def _arguments_of_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME", help="which models")
+    parser.add_argument("--only", metavar="A,B", help="these attacks (default: all that take bfloat16 by themselves)")
+    parser.add_argument("--images", default="128", help="of the test images, at most (default: %(default)s)")
+    parser.add_argument("--seed", default="0", help="of every draw (default: %(default)s)")
+
+
+def _precision(options: argparse.Namespace, console: Console) -> Any:
+    check_writable(options.json)
+    device, keys, rows, found = choose(options.device), _names(options.only), [], []
+    n, seed = whole("images", options.images, 1, 10_000), whole("seed", options.seed, 0, 2**31)
+    for name in options.names:
+        zoo.card(name)
+    console.say(f"{hardware_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}; seed {seed}")
+    for name in options.names:
+        for one in both_precisions(name, keys, n=n, seed=seed, device=device):
+            exact, fast = one.float32, one.bfloat16
+            size = f"{exact.norm} {eps_text(exact.eps)}" if exact.eps is not None else str(exact.norm)
+            fooled = [str(count) for count in one.fooled]
+            time = f"{fast.seconds / max(exact.seconds, 0.01):.2f}"
+            rows.append([name, one.key, size, str(exact.n), *fooled, time, "yes" if one.as_well else "NO"])
+            found.append({"model": name, "attack": one.key, "float32": exact.to_dict(), "bfloat16": fast.to_dict()})
+    head = ["model", "attack", "at", "images", "fooled, float32", "fooled, bfloat16", "time, of float32's", "as well"]
+    console.table(head, rows)
+    return found
+
+
 def _range(counts: list[int]) -> str:
     return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
@@ -251,3 +302,17 @@ def _sum_up(comparisons: list[dict[str, Any]], console: Console) -> None:
     console.say(f"{len(every) - len(missed)} of {len(every)} of what was wanted is reached.")
     for key, wanted in missed:
         console.say(f"{key}:{_verdict(wanted)}")
+
+
+VERBS = {
+    "pgd": Verb("PGD-20 beside a bare loop of the passes it cannot do without", _pgd, _arguments_of_pgd),
+    "attacks": Verb("our attacks beside other libraries', at equal settings", _attacks, _arguments_of_attacks),
+    "coverage": Verb(
+        "every image attack of the other libraries, with ours beside it", _coverage, _arguments_of_coverage
+    ),
+    "precision": Verb(
+        "gradients in bfloat16 beside float32: as many fooled, and the time", _precision, _arguments_of_precision
+    ),
+    "training": Verb("the training loop beside a bare loop of the same steps", _training, _arguments_of_training),
+}
+USUAL, NAMED = "pgd", "pgd"

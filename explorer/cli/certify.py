@@ -3,8 +3,10 @@
   python -m explorer certify cifar10/gaussian-0.25 --images 500
   python -m explorer certify cifar10/gaussian-0.25 --sigma 0.25 --n 100000 --images 20 --json certificates.json
   python -m explorer certify cifar10/gaussian-0.25 --n 100000 --resume run.jsonl
+  python -m explorer certify cifar10/gaussian-0.25 --n 100000 --background
   python -m explorer certify cifar10/gaussian-0.25 --predict --images 200
   python -m explorer certify cifar10/gaussian-0.25 --predict --counts --n 100,1000,10000 --write
+  python -m explorer certify cifar10/lipschitz --kind lipschitz --images all --write
 
 An image counts as certified at a radius if the smoothed model provably gives the right class to every image within that
 L2 distance; each proof fails with probability at most alpha. Images whose selected class is wrong are not estimated.
@@ -15,9 +17,15 @@ wrong, and accurate (the smoothed model's own class, from up to 100,000 fresh dr
 With --resume each certificate is noted in a file as it is made: the same command then goes on after a stop, with the very
 draws that were left. (Several processes note theirs in files of their own, run.jsonl.0 and so on.)
 
+With --kind the proof is another kind's (--kind lipschitz, interval, crown, column): deterministic, in its own norm, of the
+network as it is, without noise.
+
 With --sound the certificates also hold in floating point (Voracek & Hein, ICLR 2023): the noise lies on the grid of 8-bit
 pixels and is drawn exactly. With --bench nothing is certified: our speed is measured beside a plain re-implementation of
 the published procedure, on one image.
+
+With --background it is a run of its own: `jobs` lists, cancels and resumes it, and `jobs show ID` prints its table. Without
+--seed its draws are those of the Certify page, and what was certified before is not certified again.
 
 On several devices or computers, with the same result: the images are shared out.
 
@@ -50,10 +58,12 @@ from explorer.certify.bounds import check_enough
 from explorer.certify.noise import IMAGES
 from explorer.certify.params import MOST_DRAWS, check_seed
 from explorer.certify.store import picture_hash
+from explorer.cli import _proofs as proofs
+from explorer.cli._background import background_arguments, certify_in_background, check_foreground
 from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
 from explorer.core import InvalidValue, wilson
 from explorer.core.classifier import device_of
-from explorer.core.device import hardware_name
+from explorer.core.device import computer_name, hardware_name
 from explorer.core.ranks import Ranks, start
 from explorer.core.rng import derived_seed
 from explorer.data import Images
@@ -71,6 +81,11 @@ RADII = (0.0, *published.RADII)
 def arguments(parser: argparse.ArgumentParser) -> None:
     p = CertifyParams
     parser.add_argument("name", help="which model; `python -m explorer models` lists them")
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        help=f"a deterministic certificate instead, on --images (or all): {', '.join(proofs.kinds())}",
+    )
     parser.add_argument("--sigma", help="noise's standard deviation, in pixel units (default: the card's)")
     parser.add_argument(
         "--n",
@@ -98,9 +113,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write", action="store_true", help="put the certified accuracies, or the counts, into the model's card"
     )
+    background_arguments(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> Any:
+    if options.background:
+        return certify_in_background(options, console)
+    check_foreground(options)
+    if options.kind is not None:
+        return proofs.run(options, console)
     card = zoo.card(options.name)
     ns = _draws(options.n) if options.counts else ()
     values = _values(options, card, ns)
@@ -177,6 +198,10 @@ class _Task:
         return hardware_name(device_of(self.smoothed), self.ranks.world)
 
     @property
+    def computer(self) -> str:
+        return computer_name(device_of(self.smoothed), self.ranks.world)
+
+    @property
     def call(self) -> Facts:
         """What PREDICT and CERTIFY are called with: all values but sigma, which is the smoothed model's."""
         return {name: value for name, value in self.values.items() if name != "sigma"}
@@ -191,7 +216,7 @@ def _log(task: _Task, place: Path) -> RunLog:
     images = task.images
     labels = hashlib.sha256(repr(images.y.tolist()).encode()).hexdigest()
     which = {"images": len(images), "pixels": picture_hash(images.x), "labels": labels}
-    conditions = {"weights": task.card.sha256, **which, **task.values, **task.shared, "hardware": task.hardware}
+    conditions = {"weights": task.card.identity, **which, **task.values, **task.shared, "hardware": task.computer}
     return RunLog(place, conditions)
 
 

@@ -46,16 +46,16 @@ def run(options: argparse.Namespace, console: Console) -> Any:
 def _one(card: zoo.Card, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     began = time.monotonic()
     reference = _gathered(card, options, console)
-    if options.write:
+    if options.write and not reference.directions:
         file = zoo.features_file(card.name)
-        if not fits(file, reference, card.sha256):
-            save_features(reference, card.sha256, file)
+        if not fits(file, reference, card.identity):
+            save_features(reference, card.identity, file)
             reference = _gathered(card, options, console)  # as everybody will read them: in half precision
     found = None if options.again else _found(card, reference)
     if found is None:
-        data = compute(reference, card.sha256, UmapSettings(), lambda doing: console.say(f"{card.name}: {doing} ..."))
-        file = keep(card.name, card.sha256, data, beside=options.write)
-        found = Maps(reference, card.name, card.sha256).umap()
+        data = compute(reference, card.identity, UmapSettings(), lambda doing: console.say(f"{card.name}: {doing} ..."))
+        file = keep(card.name, card.identity, data, beside=options.write)
+        found = Maps(reference, card.name, card.identity).umap()
         console.say(f"{card.name}: {time.monotonic() - began:.0f} s, {len(data) / 1024:.0f} KiB in {file}")
     else:
         console.say(f"{card.name}: a map is there already")
@@ -69,7 +69,7 @@ def _one(card: zoo.Card, options: argparse.Namespace, console: Console) -> dict[
 
 def _gathered(card: zoo.Card, options: argparse.Namespace, console: Console) -> Reference:
     model = zoo.load(card.name, choose(options.device))
-    gathering = Gathering(model, card.dataset, key=card.sha256, shipped=zoo.features_file(card.name))
+    gathering = Gathering(model, card.dataset, key=card.identity, shipped=zoo.features_file(card.name))
     done, total = gathering.progress
     with console.bar(total, "reference images", start=done) as bar:
         while (reference := gathering.advance()) is None:
@@ -82,6 +82,6 @@ def _gathered(card: zoo.Card, options: argparse.Namespace, console: Console) -> 
 
 def _found(card: zoo.Card, reference: Reference) -> Embedding | None:
     try:
-        return Maps(reference, card.name, card.sha256).umap()
+        return Maps(reference, card.name, card.identity).umap()
     except NoMap:
         return None

@@ -8,7 +8,8 @@
   python -m explorer jobs resume k3v9
   python -m explorer jobs delete k3v9 --yes
 
-A run is named by its id or the first letters of it. One run at a time computes on a device, the others wait in order. What
+`certify --background` and `evaluate --background` submit runs that measure; `show` prints their table, also before they
+are done. A run is named by its id or the first letters of it. One run at a time computes on a device, the others wait in order. What
 a run leaves is in its folder below EXPLORER_RUNS (default: ./runs); the model of a finished one is in the zoo. Whoever may
 write that folder may change its runs; the instructor's password is asked for by the app alone. Both write audit.jsonl.
 """
@@ -18,13 +19,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
-from explorer.cli._console import Console, percent, settings, whole
+from explorer.cli import _masking
+from explorer.cli._background import cluster_arguments, facts, place_of
+from explorer.cli._console import Console, interval, percent, settings, whole
+from explorer.cli._parser import Verb
 from explorer.core import InvalidValue
 from explorer.jobs import LIVE, Run, Spec, State, Store
-from explorer.jobs.slurm import Options
+from explorer.jobs.masking import of_cell
+from explorer.jobs.measuring import result
 from explorer.jobs.spec import PRECISIONS
 from explorer.jobs.store import KILL_AFTER_S
 
@@ -32,63 +36,50 @@ POLL_S = 0.5  # between two looks at a run that is followed
 CANCEL_TIMEOUT_S = KILL_AFTER_S + 5  # to wait for a run to end
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=ACTIONS, nargs="?", default="list", help="what to do (default: %(default)s)")
-    parser.add_argument("name", nargs="?", metavar="RECIPE|ID", help="submit: which recipe; else: which run")
-    submit = parser.add_argument_group("submit")
-    submit.add_argument(
+def _run_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the id of a run, or its first letters; `jobs list` shows them")
+
+
+def _arguments_of_submit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="what to train by; `train --list` shows the recipes")
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)"
     )
-    submit.add_argument("--model", metavar="NAME", help="what the zoo calls the model (default: DATASET/RECIPE-ID)")
-    submit.add_argument("--title", help="what choosers call it (default: the recipe's title)")
-    submit.add_argument("--summary", help="one line of what it is, for tables (default: the recipe's)")
-    submit.add_argument(
+    parser.add_argument("--model", metavar="NAME", help="what the zoo calls the model (default: DATASET/RECIPE-ID)")
+    parser.add_argument("--title", help="what choosers call it (default: the recipe's title)")
+    parser.add_argument("--summary", help="one line of what it is, for tables (default: the recipe's)")
+    parser.add_argument(
         "--smoke", action="store_true", help="a run of a minute on few images that shows the recipe works"
     )
-    submit.add_argument("--limit", metavar="N", help="use only so many training images")
-    submit.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the passes (default: %(default)s)")
-    submit.add_argument(
+    parser.add_argument("--limit", metavar="N", help="use only so many training images")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the passes (default: %(default)s)")
+    parser.add_argument(
         "--processes",
         metavar="N",
         help="train with so many, one GPU each (default: 1; with --slurm all GPUs of all nodes)",
     )
-    submit.add_argument("--threads", metavar="N", help="CPU threads of each process (default: all cores)")
-    submit.add_argument("--slurm", action="store_true", help="on the Slurm cluster that this computer submits to")
-    cluster = parser.add_argument_group(
-        "submit --slurm", "what to ask the cluster for; the run's folder must be seen by all nodes"
+    parser.add_argument(
+        "--threads", metavar="N", help="CPU threads of each process (default: EXPLORER_THREADS, else all cores)"
     )
-    for p in Options.params():
-        cluster.add_argument(
-            f"--{p.name}", metavar="N" if p.kind is int else "WORD", help=f"{p.label}. {p.help}".rstrip(". ")
-        )
-    parser.add_argument("--follow", action="store_true", help="logs: go on until the run ends")
-    parser.add_argument("--last", default="200", metavar="N", help="logs: how many lines (default: %(default)s)")
-    parser.add_argument("--yes", action="store_true", help="delete: do not ask")
+    cluster_arguments(parser)
 
 
-def run(options: argparse.Namespace, console: Console) -> Any:
+def _arguments_of_logs(parser: argparse.ArgumentParser) -> None:
+    _run_name(parser)
+    parser.add_argument("--follow", action="store_true", help="go on until the run ends")
+    parser.add_argument("--last", default="200", metavar="N", help="how many lines (default: %(default)s)")
+
+
+def _arguments_of_delete(parser: argparse.ArgumentParser) -> None:
+    _run_name(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _submit(options: argparse.Namespace, console: Console) -> Any:
     store = Store()
-    if options.action == "list":
-        if options.name is not None:
-            raise InvalidValue(f"list takes no name; `jobs show {options.name}` shows one run.")
-        return _list(store, console)
-    if options.name is None:
-        raise InvalidValue(f"{options.action} needs {'a recipe' if options.action == 'submit' else 'the id of a run'}.")
-    if options.action == "submit":
-        return _submit(store, options, console)
-    return ON_A_RUN[options.action](store.run(options.name), options, console)
-
-
-def _submit(store: Store, options: argparse.Namespace, console: Console) -> Any:
-    cluster = {p.name: given for p in Options.params() if (given := getattr(options, p.name)) is not None}
-    if cluster and not options.slurm:
-        raise InvalidValue(f"--{next(iter(cluster))} is asked of a cluster: say --slurm, too.")
-    asked = Options.from_dict(cluster)
     spec = Spec(
-        recipe=options.name, hyper=settings(options.set), name=options.model, title=options.title, summary=options.summary,
-        device=options.device, precision=options.precision, smoke=options.smoke,
-        place="slurm" if options.slurm else "local", cluster=asked.to_dict() if options.slurm else {},
-        processes=asked.nodes * max(asked.gpus, 1) if options.processes is None else whole("processes", options.processes, 1, 1024),
+        recipe=options.recipe, hyper=settings(options.set), name=options.model, title=options.title, summary=options.summary,
+        device=options.device, precision=options.precision, smoke=options.smoke, **place_of(options),
         threads=None if options.threads is None else whole("threads", options.threads, 1, 1024),
         limit=None if options.limit is None else whole("limit", options.limit, 1, 10**9),
     )  # fmt: skip
@@ -97,7 +88,8 @@ def _submit(store: Store, options: argparse.Namespace, console: Console) -> Any:
     return facts(made)
 
 
-def _list(store: Store, console: Console) -> Any:
+def _list(options: argparse.Namespace, console: Console) -> Any:
+    store = Store()
     runs = store.tend()
     if not runs:
         console.say(f"No runs in {store.root} yet: `python -m explorer jobs submit RECIPE` starts one.")
@@ -105,15 +97,16 @@ def _list(store: Store, console: Console) -> Any:
     rows = []
     for one in runs:
         state = one.state
-        recipe = "-" if state.status == "unreadable" else one.spec.recipe
+        kind, subject = ("-", "-") if state.status == "unreadable" else (one.spec.kind, one.spec.subject)
         note = state.message if state.status != "finished" else state.model or ""
         device = state.device or (f"job {state.job}" if state.job else "-")
-        rows.append([one.id, state.status, recipe, done(state), left(state), device, note])
-    console.table(["run", "status", "recipe", "done", "left", "device", ""], rows)
+        rows.append([one.id, state.status, kind, subject, done(state), left(state), device, note])
+    console.table(["run", "status", "kind", "of", "done", "left", "device", ""], rows)
     return [facts(one) for one in runs]
 
 
-def _show(one: Run, options: argparse.Namespace, console: Console) -> Any:
+def _show(options: argparse.Namespace, console: Console) -> Any:
+    one = Store().run(options.id)
     found = facts(one)
     state = one.state
     console.say(f"{one.id}: {state.status}. {state.message}".rstrip())
@@ -122,8 +115,11 @@ def _show(one: Run, options: argparse.Namespace, console: Console) -> Any:
         console.say(f"progress       {done(state)}, {left(state)} left")
     for part in ("spec", "environment"):
         for key, value in found[part].items():
-            if value not in (None, {}, ""):
+            if value not in (None, {}, [], ""):
                 console.say(f"{key:<14} {_plain(value)}")
+    if state.status != "unreadable" and (table := result(one)) is not None:
+        _table(table, console)
+        return found | {"result": table}
     for entry in _epochs(one):
         scores = ", ".join(
             f"{key} {percent(entry[key])}" for key in ("clean", "robust", "noisy", "certified") if key in entry
@@ -132,7 +128,25 @@ def _show(one: Run, options: argparse.Namespace, console: Console) -> Any:
     return found
 
 
-def _logs(one: Run, options: argparse.Namespace, console: Console) -> Any:
+def _table(table: dict[str, Any], console: Console) -> None:
+    """Every share of a measurement, of the pictures that are finished."""
+    for row in table["rows"]:
+        for check in row.get("checks", []):
+            console.say(_masking.line(_masking.TITLES[check["check"]], of_cell(check)))
+        if "said" in row:
+            console.say(row["said"])
+    shares = [(row, share) for row in table["rows"] for share in row["shares"]]
+    if not shares:
+        if not table["rows"]:
+            console.say("Nothing is measured yet.")
+        return
+    rows = [[row["title"], one["what"], interval(one), f"{row['done']:,} of {row['conditions']['images']:,}"]
+            for row, one in shares]  # fmt: skip
+    console.table(["", "", "share, 95 % interval", "pictures"], rows)
+
+
+def _logs(options: argparse.Namespace, console: Console) -> Any:
+    one = Store().run(options.id)
     text = one.log(whole("last", options.last, 1, 10**6))
     if text:
         console.say(text)
@@ -160,7 +174,8 @@ def _follow(one: Run, console: Console) -> None:
             time.sleep(POLL_S)
 
 
-def _cancel(one: Run, options: argparse.Namespace, console: Console) -> Any:
+def _cancel(options: argparse.Namespace, console: Console) -> Any:
+    one = Store().run(options.id)
     one.cancel()
     deadline = time.monotonic() + CANCEL_TIMEOUT_S
     while (state := one.tend()).status in LIVE and time.monotonic() < deadline:
@@ -169,13 +184,15 @@ def _cancel(one: Run, options: argparse.Namespace, console: Console) -> Any:
     return facts(one)
 
 
-def _resume(one: Run, options: argparse.Namespace, console: Console) -> Any:
+def _resume(options: argparse.Namespace, console: Console) -> Any:
+    one = Store().run(options.id)
     one.resume()
     console.say(f"Run {one.id} goes on when its turn comes.")
     return facts(one)
 
 
-def _delete(one: Run, options: argparse.Namespace, console: Console) -> Any:
+def _delete(options: argparse.Namespace, console: Console) -> Any:
+    one = Store().run(options.id)
     model = one.state.model if one.published() else None
     what = f"run {one.id}" + (f" and its model {model}, which the zoo then knows no more" if model else "")
     if not options.yes:
@@ -189,22 +206,22 @@ def _delete(one: Run, options: argparse.Namespace, console: Console) -> Any:
     return {"id": one.id, "deleted": [str(path) for path in removed]}
 
 
-ON_A_RUN: dict[str, Callable[[Run, argparse.Namespace, Console], Any]] = {
-    "show": _show, "logs": _logs, "cancel": _cancel, "resume": _resume, "delete": _delete,
-}  # fmt: skip
-ACTIONS = ("submit", "list", *ON_A_RUN)
-
-
-def facts(one: Run) -> dict[str, Any]:
-    """Everything about a run that a program may want."""
-    state = one.state
-    spec = {} if state.status == "unreadable" else one.spec.to_dict()
-    about = state.to_dict() | {"progress": state.progress}
-    return {"id": one.id, "folder": str(one.folder), "spec": spec, "state": about, "environment": one.environment}
+VERBS = {
+    "submit": Verb("train by a recipe, in the background", _submit, _arguments_of_submit),
+    "list": Verb("all runs, and how they stand", _list),
+    "show": Verb("everything about one run", _show, _run_name),
+    "logs": Verb("what a run has said so far", _logs, _arguments_of_logs),
+    "cancel": Verb("stop a run; it can go on later", _cancel, _run_name),
+    "resume": Verb("have a run go on where it stopped", _resume, _run_name),
+    "delete": Verb("remove a run, and its model from the zoo", _delete, _arguments_of_delete),
+}
+USUAL = "list"
 
 
 def done(state: State) -> str:
-    """ "45 %", of all updates; "-" where that is not known."""
+    """ "45 %", of all updates, or "120 of 500 pictures"; "-" where that is not known."""
+    if "pictures" in state.progress:
+        return f"{state.progress['pictures']:,} of {state.progress.get('of', 0):,} pictures"
     update, updates = state.progress.get("update"), state.progress.get("updates")
     if state.status == "finished":
         return "100 %"
@@ -212,7 +229,7 @@ def done(state: State) -> str:
 
 
 def left(state: State) -> str:
-    """ "3 min" of training, as it goes now."""
+    """ "3 min" of computing, as it goes now."""
     seconds = state.progress.get("left")
     if not isinstance(seconds, (int, float)):
         return "-"
@@ -234,4 +251,6 @@ def _epochs(one: Run) -> list[dict[str, Any]]:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -4,6 +4,7 @@
   python -m explorer train baseline
   python -m explorer train pgd-linf --set epochs=40 --set width=48 --name cifar10/my-model
   python -m explorer train lwta --smoke
+  python -m explorer train nfgsm --dataset flowers
 
 The run waits its turn for the device, is listed by `jobs list` and on the Training page, and when it ends its model is
 measured and joins the zoo. The same command goes on where it was stopped (Ctrl-C saves a checkpoint first). With --out it
@@ -45,6 +46,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a hyper-parameter (repeatable)"
     )
     parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="whose pictures to train on, one added by `data add` say (default: the recipe's own)",
+    )
+    parser.add_argument(
         "--out", metavar="FOLDER", help="where the run lives (default: among all runs, in EXPLORER_RUNS or ./runs)"
     )
     parser.add_argument("--name", help="what the zoo calls the model (default: DATASET/RECIPE, and the run's id)")
@@ -72,6 +78,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
         device=options.device,
         precision=options.precision,
         smoke=options.smoke,
+        dataset=options.dataset,
         **words,
     ).checked()
     recipe = spec.build()
@@ -87,7 +94,8 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     command = command_of(options.recipe, recipe)
     command += "".join(f" --{option} {shlex.quote(text)}" for option, text in words.items() if text)
     if options.smoke:
-        command = f"python -m explorer train {options.recipe} --smoke"
+        elsewhere = f" --dataset {options.dataset}" if options.dataset else ""
+        command = f"python -m explorer train {options.recipe}{elsewhere} --smoke"
     try:
         with RunProcess(held, console.say) as process, process.recording_outcome():
             process.wait_for_turn(attached=True)

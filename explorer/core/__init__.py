@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from explorer.core.steps import Best, Outcome, Step, run
     from explorer.core.threat import Region, ThreatModel
     from explorer.core.trace import FeaturePath, Trace
-    from explorer.core.transform import RotationShift
+    from explorer.core.transform import Corruption, RotationShift
 
 _LATER = {
     "attack": ("Attack",),
@@ -47,7 +47,7 @@ _LATER = {
     "steps": ("Best", "Outcome", "Step", "run"),
     "threat": ("Region", "ThreatModel"),
     "trace": ("Trace", "FeaturePath"),
-    "transform": ("RotationShift",),
+    "transform": ("Corruption", "RotationShift"),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 
@@ -74,6 +74,7 @@ __all__ = [
     "Best",
     "Cancelled",
     "Classifier",
+    "Corruption",
     "DataUnavailable",
     "Entry",
     "ExplorerError",

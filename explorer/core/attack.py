@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from explorer.core.ball import NORMS, Ball
+from explorer.core.ball import NORMS, Ball, Norm, as_norm
 from explorer.core.errors import InvalidValue
 from explorer.core.goal import Goal, LossName
 from explorer.core.params import Hyper
 from explorer.core.steps import Step
-from explorer.core.threat import ThreatModel
+from explorer.core.threat import Eps, ThreatModel
 
 DEFAULT_LOSS: LossName = "ce"
 
@@ -29,7 +29,8 @@ class Attack(Hyper, ABC):
 
     budget: ClassVar[Literal["fixed", "minimal"]] = "fixed"  # minimal: given no eps, it looks for the smallest change
     threats: ClassVar[tuple[str, ...]] = ("linf", "l2")  # names of the threat models it is defined under
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")  # those of `threats` that are norms; follows from it
+    bfloat16: ClassVar[bool] = False  # climbs as well on gradients in bfloat16: `bench precision` shows it
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")  # those of `threats` that are norms; follows from it
     formula: ClassVar[str] = ""  # TeX, one line
     explanation: ClassVar[str] = ""  # Markdown, for students
 
@@ -42,7 +43,7 @@ class Attack(Hyper, ABC):
         if "norms" in vars(cls):
             raise TypeError(f"{cls.__name__} must say `threats`; `norms` follows from it.")
         super().__init_subclass__(**defaults)
-        cls.norms = tuple(name for name in cls.threats if name in NORMS)
+        cls.norms = tuple(as_norm(name) for name in cls.threats if name in NORMS)
 
     @abstractmethod
     def walk(
@@ -53,6 +54,15 @@ class Attack(Hyper, ABC):
         The model is in eval mode, and left as it is. Every draw comes from `rng`. A minimal attack may go as far as
         `threat` allows. Raises InvalidValue for a threat model that the attack is not defined under (`check_threat`).
         """
+
+    def threat_model(self, name: str, eps: Eps) -> ThreatModel:
+        """What a request allows that names one of `threats` and its size: the ball of a norm. Raises InvalidValue.
+
+        An attack under a transformation overrides it: it has the limits that eps is a share of among its fields.
+        """
+        threat = Ball(as_norm(name), eps)
+        self.check_threat(threat)
+        return threat
 
     def check_threat(self, threat: ThreatModel) -> None:
         """Raises InvalidValue if the attack is not defined under this threat model."""

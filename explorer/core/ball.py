@@ -15,11 +15,31 @@ from explorer.core.threat import Eps, ThreatModel, check_eps, in_float64
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
+NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}  # for people
 # Where nobody says otherwise: what papers on CIFAR-10 test (L1: arXiv:2103.01208; L0: pixels, of 1024).
 USUAL_EPS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 10.0}
 # The whole pixel range; farther than any image here can go.
 EPS_LIMIT = {"linf": 1.0, "l2": 100.0, "l1": 10_000.0, "l0": 10_000.0}
+# The same of all threat models, transformations included; their eps is a share of their own limits, or a severity.
+TRANSFORMATIONS = ("rotation", "corruption")
+THREAT_NAMES = NORM_NAMES | {"rotation": "rotation and shift", "corruption": "corruption of severity"}
+THREAT_EPS = USUAL_EPS | {"rotation": 1.0, "corruption": 3.0}
+THREAT_LIMIT = EPS_LIMIT | {"rotation": 1.0, "corruption": 5.0}
+WHOLE = ("l0", "corruption")  # whose eps is a whole number
 EPS_LEAST = 1e-5  # below this, float32 pixels near 1 cannot represent the perturbation
+
+
+def least_eps(norm: str) -> float:
+    """The least eps that makes sense: one pixel in L0, severity 1, else what float32 can tell from nothing."""
+    return 1.0 if norm in WHOLE else EPS_LEAST
+
+
+def as_norm(name: object) -> Norm:
+    """The norm of this name; raises InvalidValue for any other name."""
+    for norm in NORMS:
+        if norm == name:
+            return norm
+    raise InvalidValue(f"norm must be one of {', '.join(NORMS)}; got {name!r}.")
 
 
 @dataclass(frozen=True)
@@ -29,16 +49,27 @@ class Ball(ThreatModel):
     eps is a number or a tensor (N,). Projections give the nearest point of ball and box, exactly, rounding included.
     differs: in L2 `project` shrinks the change to length eps and then clips to [0, 1], as is usual in attacks; where
     pixels are clipped that lies inside, but not nearest. `BallRegion.nearest` is the exact projection there, too.
+
+    Examples:
+        >>> import torch
+        >>> from explorer.core import Ball
+        >>> x0 = torch.tensor([0.0, 0.5, 0.99]).view(1, 1, 1, 3)
+        >>> Ball("linf", 0.125).project(x0 + 1, x0)
+        tensor([[[[0.1250, 0.6250, 1.0000]]]])
+        >>> Ball("l0", 1).distance(x0.flip(3), x0)
+        tensor([2.], dtype=torch.float64)
+        >>> Ball("linf", 8)
+        Traceback (most recent call last):
+            ...
+        explorer.core.errors.InvalidValue: eps must lie in [1e-05, 1] in pixel units; got 8. Did you mean 8/255?
     """
 
     norm: Norm
     eps: Eps
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise InvalidValue(f"norm must be one of {', '.join(NORMS)}; got {self.norm!r}.")
-        least = 1 if self.norm == "l0" else EPS_LEAST
-        check_eps(self.norm, self.eps, least, EPS_LIMIT[self.norm], whole=self.norm == "l0")
+        as_norm(self.norm)
+        check_eps(self.norm, self.eps, least_eps(self.norm), EPS_LIMIT[self.norm], whole=self.norm == "l0")
 
     @property
     def name(self) -> str:

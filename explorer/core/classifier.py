@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class Classifier(nn.Module):
     """
 
     stochastic: bool = False  # two passes over the same input may differ
+    rounds: bool = True  # autocast reaches its passes
     head: nn.Module
     mean: Tensor  # (1,C,1,1)
     std: Tensor
@@ -60,7 +62,7 @@ class Classifier(nn.Module):
         few = any(m.in_channels < VECTOR for m in convolutions[1:])  # the first sees the image's own few
         return torch.channels_last if self.device.type == "cpu" and not few else torch.contiguous_format
 
-    def freeze(self) -> Classifier:
+    def freeze(self) -> Self:
         """Ready to be shared: eval mode, no parameter asks for gradients."""
         return self.eval().requires_grad_(False)
 
@@ -72,6 +74,18 @@ def as_classifier(model: nn.Module, *, like: Tensor) -> Classifier:
     K. No penultimate layer of it is known: its logits stand for its features. It counts as deterministic unless it says
     `stochastic` of itself. It is wrapped, not copied. Raises InvalidValue for a model in training mode (batch statistics
     make images depend on each other), and for answers that are not (1,K) or not finite.
+
+    Examples:
+        >>> import torch
+        >>> from explorer.core import as_classifier
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 10)).eval()
+        >>> model = as_classifier(net, like=torch.zeros(3, 4, 4))
+        >>> model.num_classes, model.input_shape, model.stochastic
+        (10, (3, 4, 4), False)
+        >>> as_classifier(net, like=torch.zeros(1, 4, 4))
+        Traceback (most recent call last):
+            ...
+        explorer.core.errors.InvalidValue: the model does not take images of shape (1, 4, 4): ...
     """
     if not isinstance(model, nn.Module):
         raise InvalidValue(f"the model must be a torch.nn.Module; got {type(model).__name__}.")

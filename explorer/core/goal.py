@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +13,31 @@ from torch import Tensor
 
 from explorer.core.errors import InvalidValue
 
-LossName = Literal["ce", "margin", "dlr"]
-LOSSES: tuple[LossName, ...] = ("ce", "margin", "dlr")
+LossName = Literal["ce", "margin", "dlr", "probability", "jitter", "kl"]
+LOSSES: tuple[LossName, ...] = get_args(LossName)[:-1]  # "kl" asks for logits of the untouched images besides
+SOFT = ("probability", "jitter", "kl")  # of the probabilities; differentiated by torch
+JITTER = 10.0  # how sharp Jitter's probabilities are (alpha of arXiv:2105.10304)
 TINY = 1e-12  # the least denominator of DLR
+LEAST = 1e-300  # of a slope of the probabilities, else it is flat
 
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """Untargeted: leave class `labels`. Targeted: reach class `labels`. `labels` is (N,) int64."""
+    """Untargeted: leave class `labels`. Targeted: reach class `labels`. `labels` is (N,) int64.
+
+    Examples:
+        >>> import torch
+        >>> from explorer.core import Goal
+        >>> logits = torch.tensor([[2.0, 5.0, 1.0]])
+        >>> Goal.untargeted(torch.tensor([0])).reached(logits)  # the label is 0, the model says 1
+        tensor([True])
+        >>> Goal.targeted(torch.tensor([2])).margin(logits)
+        tensor([-4.])
+    """
 
     labels: Tensor
     is_targeted: bool = False
+    clean: Tensor | None = None  # (N,K) logits of the untouched images, for "kl"
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
@@ -44,13 +59,57 @@ class Goal:
         arXiv:2003.01690, eqs. 6 and 7); it needs 3 classes, targeted 4.
         differs: toward a target, the strongest other class stands where eq. 7 has the true one, which the goal does not
         know and which may be beaten long before the target wins.
+
+        "probability": the margin of the probabilities instead of the logits. "jitter": how far the softmax of JITTER * logits /
+        max |logits| lies from the true class's corner (minus that from the target's), as a length (Schwinn et al.,
+        arXiv:2105.10304). differs: of centred logits, as a constant added to all of
+        them means nothing; without its noise, and not divided by the change's norm once fooled. "kl": KL
+        divergence of the answer from that to the untouched image, `clean` (TRADES' inner attack, Zhang et al., arXiv:1901.08573;
+        0 without it). differs: toward a target it is cross-entropy.
         """
+        if kind in SOFT:
+            return self._soft(logits, kind)
         if kind == "margin":
             return self.margin(logits)
         if kind == "dlr":
             return self.margin(logits) / spread(logits, self.is_targeted)[0]
         cross_entropy = F.cross_entropy(logits, self.labels, reduction="none")
         return -cross_entropy if self.is_targeted else cross_entropy
+
+    def _soft(self, logits: Tensor, kind: LossName) -> Tensor:
+        """(N,) a loss of the probabilities."""
+        if kind == "kl":
+            if self.is_targeted:
+                return self.loss(logits, "ce")
+            clean = (logits.detach() if self.clean is None else self.clean.to(logits)).log_softmax(1)
+            return (clean.exp() * (clean - logits.log_softmax(1))).sum(1)
+        if kind == "probability":
+            return self.margin(logits.softmax(1))
+        centred = logits - logits.mean(1, keepdim=True)
+        sharp = (JITTER * centred / centred.abs().amax(1, keepdim=True).clamp(min=TINY)).softmax(1)
+        corner = F.one_hot(self.labels, logits.shape[1]).to(sharp)
+        far: Tensor = torch.linalg.vector_norm(sharp - corner, dim=1)
+        return -far if self.is_targeted else far
+
+    def _soft_slope(self, logits: Tensor, kind: LossName) -> Tensor:
+        """(N,K) the derivative of a loss of the probabilities, in float64, so that little of it is lost."""
+        if kind == "probability":
+            return self._slope_of_probabilities(logits)
+        with torch.enable_grad():
+            leaf = (logits.double() if logits.device.type != "mps" else logits).detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(self._soft(leaf, kind).sum(), leaf)
+        found: Tensor = slope
+        return found
+
+    def _slope_of_probabilities(self, logits: Tensor) -> Tensor:
+        """(N,K) the derivative of the margin p_j - p_y of the probabilities, without differences of nearly equal numbers."""
+        p, labels = (logits.double() if logits.device.type != "mps" else logits).softmax(1), self.labels[:, None]
+        others = p.scatter(1, labels, 0.0)
+        own, rival = p.gather(1, labels), others.argmax(1, keepdim=True)
+        best = p.gather(1, rival)
+        slope = (p * (own - best)).scatter(1, labels, -own * (best + others.sum(1, keepdim=True)))
+        slope = slope.scatter(1, rival, best * (own + p.scatter(1, rival, 0.0).sum(1, keepdim=True)))
+        return -slope if self.is_targeted else slope
 
     def margin(self, logits: Tensor) -> Tensor:
         """(N,) largest other logit minus the true one (target: the reverse). Positive means reached (CW f, sign flipped)."""
@@ -76,6 +135,9 @@ class Goal:
         softmax - onehot; written as -sum of the other probabilities at the true class, and scaled to a largest
         entry of 1, it stays exact where float32 autograd would return zeros (a very confident network).
         """
+        if kind in SOFT:
+            slope = self._soft_slope(logits, kind)
+            return (slope / slope.abs().amax(1, keepdim=True).clamp(min=LEAST)).to(logits)
         labels = self.labels[:, None]
         others = logits.scatter(1, labels, -math.inf)
         if kind == "ce":
@@ -90,17 +152,24 @@ class Goal:
         """(N,) log of the factor that `logit_grad` leaves out: grad * exp(log_grad_norm) is the derivative. -inf where that is 0."""
         if kind == "margin":
             return logits.new_zeros(len(logits))
+        if kind in SOFT:
+            return self._soft_slope(logits, kind).abs().amax(1).log().to(logits)
         if kind == "dlr":
             return dlr_logit_grad(self.logit_grad(logits, "margin"), self.margin(logits), logits, self.is_targeted)[1]
         return torch.log_softmax(logits, 1).scatter(1, self.labels[:, None], -math.inf).logsumexp(1)  # 1 - p(label)
 
     def rows(self, keep: Tensor) -> Goal:
         """The goal of a subset of the images (index or mask)."""
-        return Goal(self.labels[keep], self.is_targeted)
+        return Goal(self.labels[keep], self.is_targeted, None if self.clean is None else self.clean[keep])
 
     def repeated(self, times: int) -> Goal:
         """Each label `times` times in a row: for averaging over a stochastic model's draws."""
-        return Goal(self.labels.repeat_interleave(times), self.is_targeted)
+        clean = None if self.clean is None else self.clean.repeat_interleave(times, dim=0)
+        return Goal(self.labels.repeat_interleave(times), self.is_targeted, clean)
+
+    def beside(self, clean: Tensor) -> Goal:
+        """With the logits (N,K) of the untouched images."""
+        return replace(self, clean=clean)
 
 
 def spread(logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
@@ -110,9 +179,16 @@ def spread(logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:
         aimed = "the targeted DLR loss" if targeted else "the DLR loss"
         raise InvalidValue(f"{aimed} must have at least {least} classes to compare; got {logits.shape[1]}.")
     best, classes = logits.topk(least, dim=1)
-    weights = logits.new_tensor([1.0, 0.0, -0.5, -0.5] if targeted else [1.0, 0.0, -1.0])
+    weights = _weights(targeted, logits.dtype, logits.device)
     value = ((best[:, 2:] - best[:, :1]) * weights[2:]).sum(1)  # of differences: exact however large the logits are
     return value.clamp(min=TINY), torch.zeros_like(logits).scatter(1, classes, weights.expand_as(best))
+
+
+@cache  # made once: a copy to a GPU makes the host wait
+def _weights(targeted: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Those of the sorted logits in `spread`."""
+    with torch.inference_mode(False):
+        return torch.tensor([1.0, 0.0, -0.5, -0.5] if targeted else [1.0, 0.0, -1.0], dtype=dtype, device=device)
 
 
 def dlr_logit_grad(rise: Tensor, gap: Tensor, logits: Tensor, targeted: bool) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""malloc settings (glibc's mallopt): what becomes of the main memory that tensors have freed."""
+"""Memory: malloc settings (glibc's mallopt) that keep what tensors have freed, and how libraries say "out of memory"."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ import os
 KEEP_BYTES = 2**30  # bytes of freed memory at the end of the heap; what goes beyond is handed back to the system
 GROW_BYTES = 2**26  # bytes by which the heap grows; a thread's own heap is at most as large, so none is given up
 ARENA_MAX, MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -8, -4, -2, -1  # mallopt's numbers, malloc.h
+# How torch's allocators (CPU, CUDA, MPS), the CUDA libraries, C++ and the operating system say it.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "unable to allocate",
+    "failed to allocate",
+    "std::bad_alloc",
+    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether main or device memory ran out; MemoryError, or a RuntimeError or OSError whose words say so."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    words = str(error).lower()
+    return isinstance(error, (RuntimeError, OSError)) and any(sign in words for sign in OUT_OF_MEMORY)
 
 
 def keep_freed_memory() -> bool:

@@ -63,7 +63,13 @@ class Param:
 
 
 def parse_number(value: Any) -> float:
-    """A float from a number, "0.5", or a fraction such as "8/255". Raises ValueError for anything else."""
+    """A float from a number, "0.5", or a fraction such as "8/255". Raises ValueError for anything else.
+
+    Examples:
+        >>> from explorer.core import parse_number
+        >>> parse_number("1/4")
+        0.25
+    """
     if isinstance(value, str):
         top, slash, bottom = value.partition("/")
         return float(top) / float(bottom) if slash else float(top)
@@ -90,7 +96,24 @@ def param(
     when: tuple[str, str] | None = None,
     strength: bool = True,
 ) -> Any:
-    """A dataclass field that carries its label, range, unit and one sentence of help."""
+    """A dataclass field that carries its label, range, unit and one sentence of help.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> from explorer.core import Hyper, param
+        >>> @dataclass(frozen=True)
+        ... class Walk(Hyper):
+        ...     steps: int = param(10, "steps", lo=1, hi=100, help="How many there are.")
+        >>> @dataclass(frozen=True)
+        ... class LongWalk(Walk, steps=100):
+        ...     pass
+        >>> LongWalk()
+        LongWalk(steps=100)
+        >>> Walk.from_dict({"steps": "0"})
+        Traceback (most recent call last):
+            ...
+        explorer.core.errors.InvalidValue: steps must be a whole number in [1, 100]; got '0'.
+    """
     meta = {"label": label, "lo": lo, "hi": hi, "unit": unit, "help": help, "choices": tuple(choices), "step": step}
     meta |= {"widget": widget, "when": when, "strength": strength}
     return field(default=default, metadata={"param": meta})

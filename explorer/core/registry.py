@@ -27,7 +27,19 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names to classes of one kind (`Registry[Attack]`), filled by `register` and by importing every module of one package on first use."""
+    """Names to classes of one kind (`Registry[Attack]`), filled by `register` and by importing every module of one package on first use.
+
+    Examples:
+        >>> from explorer.attacks import ATTACKS
+        >>> ATTACKS["pgd"](steps=20).to_dict()["steps"]
+        20
+        >>> ATTACKS.entry("pgd").paper
+        'arXiv:1706.06083'
+        >>> ATTACKS["pgdd"]
+        Traceback (most recent call last):
+            ...
+        explorer.core.errors.UnknownName: Unknown attack 'pgdd'. Did you mean 'pgd'? Known: ...
+    """
 
     def __init__(self, kind: str, package: str):
         self.kind = kind
@@ -73,6 +85,11 @@ class Registry(Generic[T]):
             if entry.cls is cls:
                 return entry.key
         raise UnknownName(self.kind, cls.__name__, self._entries)
+
+    def name_of(self, cls: Any) -> str:
+        """The key of a class (or of an instance of it), or the class's own name if it is not registered."""
+        cls = cls if isinstance(cls, type) else type(cls)
+        return next((entry.key for entry in self if entry.cls is cls), cls.__name__)
 
     def keys(self) -> list[str]:
         self.discover()

@@ -70,20 +70,37 @@ def sample_like(like: Tensor, fill: Callable[[Tensor], Tensor]) -> Tensor:
     return sample_batch(lambda shape: fill(torch.empty_strided(tuple(shape), strides, device=like.device)), like.shape)
 
 
-def current_rng(device: torch.device) -> torch.Generator | None:
-    """The generator a stochastic layer must use now, on `device`.
+def is_shared() -> bool:
+    """Whether one draw is to serve every image of the batch."""
+    return _shared.get()
 
-    A generator of another device seeds a fresh one there, so that one CPU seed reproduces a run on any one device.
-    """
+
+def current_rng(device: torch.device) -> torch.Generator | None:
+    """The generator a stochastic layer must use now, on `device` (see `rng_on`)."""
     rng = _current.get()
-    if rng is None or rng.device.type == device.type:
+    return None if rng is None else rng_on(device, rng)
+
+
+def rng_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
+    """`rng` itself, or on another device a fresh generator seeded from it: one CPU seed reproduces a walk on any one device.
+
+    What draws again and again asks once: each draw from a CPU generator for a GPU would be copied there.
+    """
+    if rng.device.type == device.type and device.index in (None, rng.device.index):
         return rng
     seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator with this seed."""
+    """A fresh generator with this seed.
+
+    Examples:
+        >>> import torch
+        >>> from explorer.core import seeded
+        >>> torch.equal(torch.rand(3, generator=seeded(7)), torch.rand(3, generator=seeded(7)))
+        True
+    """
     return torch.Generator(device=device).manual_seed(seed)
 
 

@@ -80,13 +80,16 @@ class Best:
         self.last: Step | None = None
         self.shared: Tensor | None = None
         self.theta: Tensor | None = None
-        self._degenerate = self._gradients = 0
+        self._degenerate: Tensor | int = 0
+        self._gradients: Tensor | int = 0
 
     def add(self, step: Step) -> Tensor:
         """(N,) bool: the images whose best point is this step's."""
         last, self.last = self.last, step
-        self._degenerate += int(step.degenerate.sum())
-        self._gradients += int((step.backwards > (0 if last is None else last.backwards)).sum())
+        self._degenerate = (
+            self._degenerate + step.degenerate.sum()
+        )  # tensors: an int would make the host wait for a GPU
+        self._gradients = self._gradients + (step.backwards > (0 if last is None else last.backwards)).sum()
         if last is None:
             self.x, self.success, self.distance, self.loss = (
                 t.clone() for t in (step.x, step.reached, step.distance, step.loss)
@@ -95,25 +98,24 @@ class Best:
             self.minimal = step.minimal if self.minimal is None else self.minimal
             self.by_loss = self.by_loss and not self.minimal
             return torch.ones_like(step.reached)
-        better = self._better(step)
-        if bool(better.any()):
-            self.shared = step.shared
-            self.x[better], self.success[better], self.loss[better] = (
-                step.x[better],
-                step.reached[better],
-                step.loss[better],
-            )
-            beside = better.to(self.distance.device)  # float64, so perhaps not on the model's device
-            self.distance[beside] = step.distance[beside]
-            if self.theta is not None and step.theta is not None:
-                self.theta[better] = step.theta[better]
+        better = self._better(step)  # chosen by `where`: with a mask as index the host would wait for a GPU
+        self.x = torch.where(better.view(-1, 1, 1, 1), step.x, self.x)
+        self.success = torch.where(better, step.reached, self.success)
+        self.loss = torch.where(better, step.loss, self.loss)
+        beside = better.to(self.distance.device)  # float64, so perhaps not on the model's device
+        self.distance = torch.where(beside, step.distance, self.distance)
+        if self.shared is not None and step.shared is not None:
+            self.shared = torch.where(better[:1].view(-1, 1, 1, 1), step.shared, self.shared)
+        if self.theta is not None and step.theta is not None:
+            self.theta = torch.where(better[:, None], step.theta, self.theta)
         return better
 
     def _better(self, step: Step) -> Tensor:
         if step.shared is not None:
-            now, before = (0, 0) if self.by_loss else (int(step.reached.sum()), int(self.success.sum()))
-            no_less = not float(step.loss.mean()) < float(self.loss.mean())
-            return torch.full_like(step.reached, now > before or (now == before and no_less))
+            no_less = ~(step.loss.mean() < self.loss.mean())
+            now, before = step.reached.sum(), self.success.sum()
+            better = no_less if self.by_loss else (now > before) | ((now == before) & no_less)
+            return better.expand_as(step.reached)
         if self.minimal:
             rank = (step.distance <= self.distance).to(self.loss.device)
         else:
@@ -125,7 +127,7 @@ class Best:
     @property
     def degenerate_share(self) -> float:
         """Share of all gradients so far that were zero or not finite."""
-        return self._degenerate / max(self._gradients, 1)
+        return int(self._degenerate) / max(int(self._gradients), 1)
 
     def outcome(self) -> Outcome:
         """Raises ValueError if no step was added, FloatingPointError on pixels that are not finite."""
@@ -145,6 +147,20 @@ def run(walk: Iterable[Step], goal: Goal, minimal: bool | None = None) -> Outcom
 
     `minimal` None: the walk says itself whether the nearest success counts, as its attack's `budget` does.
     Raises ValueError on an empty walk, FloatingPointError on pixels that are not finite.
+
+    Examples:
+        >>> from explorer.attacks import ATTACKS
+        >>> from explorer.core import Ball, Goal, run, seeded
+        >>> from explorer.testing import small_case
+        >>> model, x, y = small_case()
+        >>> goal = Goal.untargeted(y)
+        >>> outcome = run(ATTACKS["pgd"](steps=5).walk(model, x, goal, Ball("linf", 0.1), seeded(0)), goal)
+        >>> outcome.x.shape, outcome.success.dtype
+        (torch.Size([48, 1, 8, 8]), torch.bool)
+        >>> bool((outcome.distance <= 0.1).all()), bool(outcome.success.any())
+        (True, True)
+        >>> int(outcome.forwards[0]), int(outcome.backwards[0])  # passes an image
+        (6, 5)
     """
     best = Best(minimal)
     for step in walk:

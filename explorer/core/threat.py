@@ -1,7 +1,8 @@
 """Threat models: what an attack may change about an image, and by how much.
 
 Two kinds share one protocol. In a *pixel threat model* (`Ball`: Linf, L2, L1, L0) the points of a region are images
-(N,C,H,W). In a *transformation* (`RotationShift`) they are parameters theta (N,P), and `apply` makes images of them.
+(N,C,H,W). In a *transformation* (`RotationShift`, `Corruption`) they are parameters theta (N,P), and `apply` makes images
+of them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class ThreatModel(ABC):
     @abstractmethod
     def around(self, x0: Tensor) -> Region:
         """What is allowed for each image of x0 (N,C,H,W), prepared once for many projections."""
+
+    def told(self, point: Sequence[float]) -> str:
+        """One sentence about the parameters (P,) of a transformation; empty where points are images."""
+        return ""
 
     def rows(self, keep: Tensor) -> Self:
         """The threat model of a subset of the images (index or mask)."""

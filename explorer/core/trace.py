@@ -32,7 +32,15 @@ class Trace:
     conditions: dict[str, Any] = field(
         default_factory=dict
     )  # model, attack, hyper-parameters, norm, eps, seed, image ...
+    passes: np.ndarray | None = (
+        None  # (T,) int64, forward and backward passes spent on the walk up to here; 0 at frame 0
+    )
+    certified: np.ndarray | None = (
+        None  # (T,) float64, L2 radius within which the answer at each frame is proven, if it is
+    )
     notes: tuple[str, ...] = ()  # (T,) a sentence more on each frame, if the attack has one to add
+    theta: np.ndarray | None = None  # (T,P) float32, under a transformation: the parameters that make each frame
+    moved: np.ndarray | None = None  # (T,) float64, then how far they go, in the unit of eps
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -66,8 +74,16 @@ class Trace:
 
     @property
     def distance(self) -> np.ndarray:
-        """(T,) float64, how far from the original, in the norm of the conditions (Linf where none is named)."""
-        return self.l2 if self.conditions.get("norm") == "l2" else self.linf
+        """(T,) float64, how far from the original, in the norm of the conditions (Linf where none is named), or as parameters."""
+        if self.moved is not None:
+            return self.moved
+        norm = self.conditions.get("norm")
+        if norm in ("l1", "l0"):
+            change = np.abs(self.frames.astype(np.float64) - self.frames[:1])
+            counted = change if norm == "l1" else change.max(axis=1) > 0
+            sums: np.ndarray = counted.reshape(len(self), -1).sum(axis=1).astype(np.float64)
+            return sums
+        return self.l2 if norm == "l2" else self.linf
 
     @property
     def best(self) -> int:
@@ -80,8 +96,26 @@ class Trace:
         return int(np.lexsort((self.loss[1:], self.reached[1:]))[-1]) + 1  # stable: of equals the last
 
     @property
+    def wrong_before(self) -> bool:
+        """Whether the model has the untouched image wrong, so that no attack fools it: of a random model in most draws."""
+        return bool(self.conditions.get("wrong_before", self.predicted[0] != self.label))
+
+    @property
+    def proven(self) -> int | None:
+        """The last frame that, as all before it, is nearer to the untouched image than its certified radius; None without one.
+
+        Up to there the class cannot have changed.
+        """
+        if self.certified is None:
+            return None
+        outside = np.flatnonzero(self.l2 >= self.certified[0])
+        return (int(outside[0]) if len(outside) else len(self)) - 1
+
+    @property
     def first_reached(self) -> int | None:
-        """Index of the first attacked frame at which the goal holds, None if it never does."""
+        """Index of the first attacked frame at which the goal holds; None if it never does, or was `wrong_before`."""
+        if self.wrong_before:
+            return None
         hits = np.flatnonzero(self.reached[1:])
         return int(hits[0]) + 1 if len(hits) else None
 
@@ -98,3 +132,4 @@ class FeaturePath:
     toward: np.ndarray  # (T,) int, the class the point is heading for at each frame (target, or nearest wrong centre)
     axes: tuple[str, str]  # e.g. "PC 1 (34 % of variance)"
     method: str = "PCA"
+    directions: bool = False  # the points are no images but the classes' directions in the last layer

@@ -1,10 +1,11 @@
 """Real images: datasets, the bundled sample, uploads."""
 
 from explorer.data.archives import download
+from explorer.data.decoder import Look
 from explorer.data.folders import data_folders, download_folder
 from explorer.data.lazy import LazyPixels
-from explorer.data.loading import Images, as_needed, load, raw
-from explorer.data.specs import DATASETS, SPLITS, Dataset, dataset
+from explorer.data.loading import Images, as_needed, chosen_rows, load, raw
+from explorer.data.specs import DATASETS, SPLITS, Dataset, dataset, known
 from explorer.data.upload import Upload, read_upload
 
 __all__ = [
@@ -13,12 +14,15 @@ __all__ = [
     "Dataset",
     "Images",
     "LazyPixels",
+    "Look",
     "Upload",
     "as_needed",
+    "chosen_rows",
     "data_folders",
     "dataset",
     "download",
     "download_folder",
+    "known",
     "load",
     "raw",
     "read_upload",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import tempfile
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from explorer.core import DataUnavailable
-from explorer.data.folders import download_folder
+from explorer.data.folders import STAGE, download_folder, sweep
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, dataset
 
@@ -28,7 +26,6 @@ FOLDERS = {"cifar10": Path("cifar-10-batches-py"), "fashion_mnist": Path("Fashio
 ARCHIVE_BYTES = {"cifar10": 170_498_071, "fashion_mnist": 30_878_645}  # what a progress bar is told to expect
 TIMEOUT = 30.0  # seconds without an answer before a download is given up
 _PIECE = 1 << 18  # bytes read at a time
-_STALE = 24 * 3600  # seconds after which a killed download's folder is swept away
 
 
 def files(root: Path, name: str) -> tuple[Path, ...]:
@@ -84,8 +81,8 @@ def download(name: str, root: Path | str | None = None, progress: Progress | Non
         return target
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as work:
+        sweep(root)
+        with tempfile.TemporaryDirectory(prefix=STAGE, dir=root) as work:
             _fetch_and_unpack(spec, Path(work), progress or (lambda done, total: None))
             target.mkdir(parents=True, exist_ok=True)
             for file in files(Path(work), name):
@@ -105,13 +102,6 @@ def _intact(root: Path, spec: Dataset) -> bool:
         return all(len(read(root, spec, split)[1]) == rows for split, rows in spec.rows.items())
     except Corrupt:  # an answer, not an error: the download repairs it
         return False
-
-
-def _sweep(root: Path) -> None:
-    """Remove what downloads killed long ago left behind."""
-    for folder in root.glob(".download-*"):
-        if time.time() - folder.stat().st_mtime > _STALE:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fetch_and_unpack(spec: Dataset, work: Path, progress: Progress) -> None:

@@ -65,7 +65,7 @@ def write(spec: Dataset, folder: Path, pixels: np.ndarray, labels: np.ndarray, i
 
 def digest(pixels: np.ndarray, labels: np.ndarray, index: np.ndarray) -> str:
     """sha256 over the bytes of pixels (uint8), labels and index (both little-endian int64)."""
-    whole = hashlib.sha256(np.ascontiguousarray(pixels))
+    whole = hashlib.sha256(np.ascontiguousarray(pixels).data)
     for column in (labels, index):
-        whole.update(np.ascontiguousarray(column, dtype="<i8"))
+        whole.update(np.ascontiguousarray(column, dtype="<i8").data)
     return whole.hexdigest()

@@ -3,9 +3,9 @@
 `upload.py` starts it anew for each picture, with nothing of the app's memory or environment: it may use so much memory,
 time and no file. It imports Pillow and nothing of this project, and therefore starts in a few hundredths of a second.
 
-Standard input: the file. Arguments: the network's channels, height, width. Standard output: one line of JSON, either
-{"refused": the end of a sentence that begins with the file's name} or {"notes", "size", "preview"}, and after the latter
-the pixels (H,W,C) and the preview (h,w,3) as bytes.
+Standard input: the file. Arguments: the network's channels, height, width, then a `Look`'s fields. Standard output: one
+line of JSON, either {"refused": the end of a sentence that begins with the file's name} or {"notes", "size", "preview"},
+and after the latter the pixels (H,W,C) and the preview (h,w,3) as bytes.
 """
 
 from __future__ import annotations
@@ -16,28 +16,62 @@ import sys
 import warnings
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image, ImageChops, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
+from PIL import (
+    AvifImagePlugin,
+    ExifTags,
+    GifImagePlugin,  # noqa: F401  # importing a plugin registers its format
+    Image,
+    ImageChops,
+    ImageOps,
+    ImageStat,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
 
 MEMORY = 300_000_000  # bytes of address space; the worst picture that is allowed takes a third
 SECONDS = 20  # of computing
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "HEIF")
+KINDS = "a PNG, JPEG or WebP image"  # what to save as: AVIF and GIF are read, too
 MAX_PIXELS = 4_000_000
+# More where a picture takes little memory on its way to something small: a JPEG is decoded at a half, a quarter or an eighth.
+MORE_PIXELS = {"JPEG": 50_000_000, "MPO": 50_000_000, "AVIF": 12_500_000, "HEIF": 12_500_000}
+PROGRESSIVE_PIXELS = 16_000_000  # of a JPEG that comes in passes: all its coefficients are in memory together
 MAX_SIDE = 10_000
 MIN_SIDE = 8
 MAX_SCANS = 100  # of a progressive JPEG: each one is a pass over all pixels, and real files have about ten
 PREVIEW_SIDE = 512
+LEAST_SIDE = 512  # of a picture that is made smaller on its way; no network sees more
+WHITE = 255
+CLOSE = (
+    48  # levels within which a border, or what a transparent picture shows, counts as of the background's brightness
+)
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_KNOWN = (_PNG, b"\xff\xd8\xff", b"GIF8")  # what a file of ours begins with
 _OTHERS = {  # what else a file may be, by its beginning or by bytes 4 to 12
-    b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF", b"%!PS": "PostScript",
+    b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF", b"%!PS": "PostScript",
     b"<svg": "an SVG drawing", b"<?xml": "an SVG or XML file", b"<!DOC": "a web page", b"<html": "a web page",
-    b"ftypheic": "an HEIC photo", b"ftypmif1": "an HEIC photo", b"ftypavif": "an AVIF image",
+    b"ftypheic": "an HEIC photo", b"ftypheix": "an HEIC photo", b"ftypmif1": "an HEIC photo", b"ftypavif": "an AVIF image",
 }  # fmt: skip
 
 
 class Refused(Exception):
     """Why not, as the end of a sentence that begins with the file's name."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How somebody wants a picture to be seen; plain values, checked by `upload.py`."""
+
+    background: int | None = (
+        None  # plain ground of the network's own pictures, 0 (black) to 255 (white); None: they have none
+    )
+    invert: bool = False  # dark becomes bright; transparent parts still become the background
+    across: float = 0.5  # where the crop lies: 0 at the left, 1 at the right
+    down: float = 0.5  # 0 at the top, 1 at the bottom
+    share: float = 1.0  # of the largest crop's sides
 
 
 @dataclass(frozen=True)
@@ -49,10 +83,10 @@ class Decoded:
     size: tuple[int, int]  # (width, height) of the upright picture
 
 
-def decode(data: bytes, shape: tuple[int, int, int]) -> Decoded:
+def decode(data: bytes, shape: tuple[int, int, int], look: Look = Look()) -> Decoded:
     """The picture in the file for a network of input `shape` (C,H,W); raises Refused."""
     try:
-        return _decode(data, shape)
+        return _decode(data, shape, look)
     except Refused:
         raise
     except MemoryError as error:
@@ -61,39 +95,49 @@ def decode(data: bytes, shape: tuple[int, int, int]) -> Decoded:
         raise Refused("is damaged or cut off: open it in an image editor and save it again.") from error
 
 
-def _decode(data: bytes, shape: tuple[int, int, int]) -> Decoded:
+def _decode(data: bytes, shape: tuple[int, int, int], look: Look) -> Decoded:
     notes: list[str] = []
     with _open(data) as image:
+        full = image.size
         frames = getattr(image, "n_frames", 1)
-        image.load()
+        image = _small(image)
         if frames > 1:
             notes.append(f"It holds {frames} frames; the first one is used.")
-        rgb, was_grey = _upright_rgb(image, data, notes)
+        rgb, was_grey = _upright_rgb(image, data, look, notes)
+    size = rgb.size
+    if max(full) != max(size):
+        size = full if (full[0] > full[1]) == (size[0] > size[1]) else full[::-1]
+        notes.append(f"Read at {rgb.width} x {rgb.height} of its {size[0]} x {size[1]} pixels, which is enough here.")
     preview = _preview(rgb)
-    seen = _fit(rgb, shape[2], shape[1], notes)
+    seen = fit(rgb, shape[2], shape[1], look, notes)
     if shape[0] == 1 and not was_grey:
         notes.append("Colour became grey: 0.299 red + 0.587 green + 0.114 blue.")
     if shape[0] == 3 and was_grey:
         notes.append("Grey was repeated in red, green and blue.")
     pixels = seen.convert("L") if shape[0] == 1 else seen
-    return Decoded(pixels.tobytes(), preview.tobytes(), preview.size, tuple(notes), rgb.size)
+    return Decoded(pixels.tobytes(), preview.tobytes(), preview.size, tuple(notes), size)
 
 
 def _open(data: bytes) -> Image.Image:
     """The image with its header read and found acceptable, nothing decoded yet."""
+    if data[4:8] == b"ftyp" and _guess(data) == _OTHERS[b"ftypheic"]:
+        _allow_heif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise Refused(_too_large("far too many")) from error
+        raise Refused(_too_large("far too many", MAX_PIXELS)) from error
     except Image.UnidentifiedImageError as error:
-        if data.startswith((_PNG, _JPEG)) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
+        if data.startswith(_KNOWN) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP") or data[4:8] == b"ftyp":
             raise
-        raise Refused(f"is {_guess(data)}, not a PNG, JPEG or WebP image: save it as one of these.") from error
+        raise Refused(f"is {_guess(data)}, not {KINDS}: save it as one of these.") from error
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise Refused(_too_large(f"{width} x {height}"))
+    limit = MORE_PIXELS.get(image.format or "", MAX_PIXELS)
+    if image.info.get("progressive"):
+        limit = PROGRESSIVE_PIXELS
+    if width * height > limit:
+        raise Refused(_too_large(f"{width} x {height}", limit))
     if max(width, height) > MAX_SIDE or min(width, height) < MIN_SIDE:
         limits = f"each side must have {MIN_SIDE} to {MAX_SIDE:,}"
         raise Refused(f"has {width} x {height} pixels; {limits}: crop or enlarge it first.")
@@ -102,12 +146,35 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _too_large(amount: str) -> str:
-    return f"has {amount} pixels; the limit is {MAX_PIXELS / 1e6:g} million: scale it down first."
+def _allow_heif() -> None:
+    """Phones' HEIC photos, where `pillow-heif` is installed. Raises Refused where it is not."""
+    try:
+        import pillow_heif
+    except ImportError:
+        words = f"is an HEIC photo, which needs pillow-heif on the app's computer: save it as {KINDS}."
+        raise Refused(words) from None
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
-def _upright_rgb(image: Image.Image, data: bytes, notes: list[str]) -> tuple[Image.Image, bool]:
-    """The picture as RGB, upright, on white; and whether it was grey."""
+def _small(image: Image.Image) -> Image.Image:
+    """The picture decoded: beyond MAX_PIXELS at a half, a quarter or an eighth, while its sides keep LEAST_SIDE."""
+    many = image.width * image.height > MAX_PIXELS
+    if many:
+        image.draft(None, (LEAST_SIDE, LEAST_SIDE))  # a JPEG is never decoded larger
+    image.load()
+    factor = 1
+    while many and min(image.size) >= 2 * factor * LEAST_SIDE:
+        factor *= 2
+    return image if factor == 1 else image.reduce(factor)  # which keeps `info`, and with it the EXIF data
+
+
+def _too_large(amount: str, limit: int) -> str:
+    return f"has {amount} pixels; the limit is {limit / 1e6:g} million: scale it down first."
+
+
+def _upright_rgb(image: Image.Image, data: bytes, look: Look, notes: list[str]) -> tuple[Image.Image, bool]:
+    """The picture as RGB, upright, on the background; and whether it was grey."""
     # Bytes 24 and 25 of a PNG: bits a channel and colour type. Pillow shows neither, and reads 16-bit LA as RGBA.
     bits, colour_type = (data[24], data[25]) if data.startswith(_PNG) else (8, None)
     was_grey = image.mode in ("1", "L", "LA", "I;16") or colour_type == 4
@@ -124,15 +191,43 @@ def _upright_rgb(image: Image.Image, data: bytes, notes: list[str]) -> tuple[Ima
         notes.append("Its print colours (CMYK) were converted to RGB.")
     if image.info.get("icc_profile"):
         notes.append("Its colour profile was ignored.")
-    if not image.has_transparency_data:
-        return image.convert("RGB"), was_grey
-    layer = image if image.mode == "RGBA" else image.convert("RGBA")
-    if layer.getextrema()[3][0] == 255:  # a channel for transparency, and none in it
-        return layer.convert("RGB"), was_grey
-    notes.append("Its transparent parts were put on white.")
-    white = Image.new("RGB", layer.size, "white")
-    white.paste(layer, mask=layer)
-    return white, was_grey
+    clear = image.has_transparency_data
+    layer = image.convert("RGBA") if clear and image.mode != "RGBA" else image
+    clear = clear and layer.getchannel("A").getextrema()[0] != WHITE  # there may be a channel for it, and none in it
+    return _on_ground(layer if clear else layer.convert("RGB"), look, notes), was_grey
+
+
+def _on_ground(layer: Image.Image, look: Look, notes: list[str]) -> Image.Image:
+    """RGB, or RGBA on the background, inverted if wanted; a note where the other way round would look more likely."""
+    if look.invert:
+        inverted = ImageOps.invert(layer.convert("RGB"))
+        if layer.mode == "RGBA":
+            inverted.putalpha(layer.getchannel("A"))
+        layer = inverted
+        notes.append("Inverted: dark became bright, and bright dark.")
+    ground, level = layer, WHITE if look.background is None else look.background
+    if layer.mode == "RGBA":
+        notes.append(f"Its transparent parts were put on {_shade(level)}.")
+        ground = Image.new("RGB", layer.size, (level,) * 3)
+        ground.paste(layer, mask=layer)
+    if look.background is not None and _looks_inverted(layer, level):
+        notes.append(f"The model knows pictures on {_shade(level)}, and this one looks the other way round: invert it.")
+    return ground
+
+
+def _shade(level: int) -> str:
+    return {0: "black", WHITE: "white"}.get(level, f"grey ({level} of 255)")
+
+
+def _looks_inverted(layer: Image.Image, background: int) -> bool:
+    """Whether the border is of the opposite brightness; of a transparent picture, whether what it shows is the background's."""
+    grey = layer.convert("L")
+    if layer.mode == "RGBA":
+        shown = ImageStat.Stat(grey, mask=layer.getchannel("A").point(lambda level: WHITE * (level > WHITE // 2)))
+        return shown.count[0] > 0 and abs(shown.mean[0] - background) < CLOSE
+    inside = Image.new("L", grey.size, 255)
+    inside.paste(0, (1, 1, grey.width - 1, grey.height - 1))
+    return abs(ImageStat.Stat(grey, mask=inside).median[0] - (WHITE - background)) < CLOSE
 
 
 def _high_byte(image: Image.Image) -> Image.Image:
@@ -154,18 +249,23 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 def _preview(rgb: Image.Image) -> Image.Image:
     scale = min(1.0, PREVIEW_SIDE / max(rgb.size))
-    size = tuple(max(1, round(side * scale)) for side in rgb.size)
-    return rgb.resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in rgb.size)
+    return rgb.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _fit(rgb: Image.Image, width: int, height: int, notes: list[str]) -> Image.Image:
-    """The centre of the picture in the proportions width : height, resized to them; untouched when it fits already."""
+def fit(rgb: Image.Image, width: int, height: int, look: Look = Look(), notes: list[str] | None = None) -> Image.Image:
+    """A part of the picture in the proportions width : height, resized to them; untouched when it fits already.
+
+    The largest part, in the picture's middle, unless `look` says otherwise. What was done is added to `notes`.
+    """
+    notes = [] if notes is None else notes
     full_width, full_height = rgb.size
-    crop_width = min(full_width, max(1, round(full_height * width / height)))
-    crop_height = min(full_height, max(1, round(full_width * height / width)))
-    left, top = (full_width - crop_width) // 2, (full_height - crop_height) // 2
+    crop_width = max(1, round(look.share * min(full_width, max(1, round(full_height * width / height)))))
+    crop_height = max(1, round(look.share * min(full_height, max(1, round(full_width * height / width)))))
+    left, top = int((full_width - crop_width) * look.across), int((full_height - crop_height) * look.down)
     if (crop_width, crop_height) != rgb.size:
-        notes.append(f"Cropped to its centre, {crop_width} x {crop_height} of {full_width} x {full_height} pixels.")
+        where = "to its centre" if (look.across, look.down) == (0.5, 0.5) else f"at {left}, {top}"
+        notes.append(f"Cropped {where}, {crop_width} x {crop_height} of {full_width} x {full_height} pixels.")
     if (crop_width, crop_height) != (width, height):
         notes.append(f"Resized from {crop_width} x {crop_height} to {width} x {height} pixels (Lanczos filter).")
     box = (left, top, left + crop_width, top + crop_height)
@@ -194,9 +294,11 @@ def _limit_yourself() -> None:
 
 def main() -> None:
     _limit_yourself()
-    channels, height, width = map(int, sys.argv[1:])
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each more would take address space
+    channels, height, width = map(int, sys.argv[1:4])
     try:
-        found = decode(sys.stdin.buffer.read(), (channels, height, width))
+        look = Look(*json.loads(sys.argv[4]))
+        found = decode(sys.stdin.buffer.read(), (channels, height, width), look)
     except Refused as refusal:
         answer: dict[str, object] = {"refused": str(refusal)}
         pixels = b""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 from explorer.core import DataUnavailable
+
+STAGE = ".download-"  # begins the name of a download's folder, or of a dataset's being added, until it is whole
+STALE = 24 * 3600  # seconds after which one that was left behind is swept away
 
 
 def cache_folder() -> Path:
@@ -39,6 +44,13 @@ def data_folders() -> tuple[Path, ...]:
     """Where full sets are looked for, best first: EXPLORER_DATA, then the folder that a download fills."""
     chosen = chosen_folder()
     return (*([chosen] if chosen else []), cache_folder() / "data")
+
+
+def sweep(root: Path) -> None:
+    """Remove what was killed long ago before it was whole."""
+    for folder in root.glob(f"{STAGE}*"):
+        if time.time() - folder.stat().st_mtime > STALE:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def download_folder() -> Path:

@@ -15,17 +15,21 @@ import torch
 from torch import Tensor
 
 from explorer.core import DataUnavailable, InvalidValue, seeded
-from explorer.data import archives, bundled, decoded, parquet
+from explorer.core.rng import derived_seed
+from explorer.data import archives, bundled, decoded, parquet, photos
 from explorer.data.folders import data_folders
 from explorer.data.lazy import LazyPixels
 from explorer.data.parquet import Corrupt
-from explorer.data.specs import Dataset, check_split, dataset
+from explorer.data.specs import PHOTOS, Dataset, check_split, dataset
 
 Source = Literal["auto", "sample", "full"]
 SOURCES: tuple[str, ...] = get_args(Source)
 SEED_LIMIT = 2**63 - 1
+CHOICE = 7  # stream of randomness: which pictures
+# Of an added dataset the pages show so many test images, evenly from all classes; fewer if they took more memory than that.
+SAMPLE_IMAGES, SAMPLE_BYTES = 2000, 200_000_000
 
-Layout = Literal["sample", "parquet", "torchvision"]
+Layout = Literal["sample", "parquet", "torchvision", "photographs", "added"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,7 @@ class Images:
     split: str
     index: Tensor  # (N,) int64: row in the full split (for the bundled sample, in the one it was drawn from)
     source: str  # "bundled sample", or "full test set (parquet)" and the like
+    top: int = 1  # as of the `Dataset`
 
     def __len__(self) -> int:
         return len(self.y)
@@ -50,28 +55,44 @@ def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, so
     The choice depends on the data, `n` and `seed` alone, and a larger `n` begins with the images of a smaller one.
     `source`: "auto" takes the full set where there is one, else the bundled sample; "sample" and "full" insist.
     Raises UnknownName (dataset, split), InvalidValue (n, seed, source), DataUnavailable (not here, or damaged).
+
+    Examples:
+        >>> from explorer.data import load
+        >>> images = load("cifar10", n=20, source="sample")
+        >>> images.x.shape, images.x.dtype, images.source
+        (torch.Size([20, 3, 32, 32]), torch.float32, 'bundled sample')
+        >>> images.y.bincount().tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+        >>> images.classes[6]
+        'frog'
     """
     spec = dataset(name)
-    if n is not None and not (_whole(n) and 1 <= n <= spec.rows[check_split(split)]):
-        raise InvalidValue(f"n must be a whole number in [1, {spec.rows[split]}], or None for all; got {n!r}.")
+    most = spec.rows.get(check_split(split))
+    if n is not None and most is not None and not (_whole(n) and 1 <= n <= most):
+        raise InvalidValue(f"n must be a whole number in [1, {most}], or None for all; got {n!r}.")
     if not (_whole(seed) and 0 <= seed <= SEED_LIMIT):
         raise InvalidValue(f"seed must be a whole number in [0, 2^63); got {seed!r}.")
     table = _table(name, split, source)
     if n is not None and n > len(table.labels):
         raise DataUnavailable(
-            f"The bundled sample of {spec.title} holds {len(table.labels):,} images, fewer than the {n:,} asked for: "
+            f"The {table.source} of {spec.title} holds {len(table.labels):,} images, fewer than the {n:,} asked for: "
             f"ask for fewer, run `python -m explorer data download {name}`, or set EXPLORER_DATA to the full set."
         )
     rows = slice(None) if n is None else balanced(table.labels, n, seed)
     x = table.pixels[rows].to(torch.float32) / 255
-    return Images(x, table.labels[rows].clone(), spec.classes, name, split, table.index[rows].clone(), table.source)
+    index = table.index[rows].clone()
+    return Images(x, table.labels[rows].clone(), spec.classes, name, split, index, table.source, spec.top)
 
 
 def check(name: str, split: str) -> None:
     """Raises as `raw` does where a split is not on this computer; reads nothing of it."""
-    spec = dataset(name)
-    if _find_full(spec, check_split(split)) is None:
-        _find_sample(spec, split, "auto")
+    _find(dataset(name), check_split(split), "auto")
+
+
+def files_of(name: str, split: str) -> tuple[str, tuple[Path, ...]]:
+    """How a full split lies on this computer ("parquet", "torchvision"), and in which files. Raises as `load` does."""
+    place = _find(dataset(name), check_split(split), "full")
+    return place.layout, place.files
 
 
 def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tuple[str, ...]]:
@@ -81,6 +102,12 @@ def raw(name: str, split: str, source: str = "auto") -> tuple[Tensor, Tensor, tu
     """
     table = _table(name, split, source)
     return table.pixels, table.labels, dataset(name).classes
+
+
+def chosen_rows(name: str, shuffle: int, count: int) -> tuple[int, ...]:
+    """Rows of the bundled sample of a dataset, drawn with the seed `shuffle`. More pictures begin with the same ones."""
+    total = len(raw(name, "test", "sample")[1])
+    return tuple(torch.randperm(total, generator=seeded(derived_seed(shuffle, CHOICE)))[:count].tolist())
 
 
 @contextmanager
@@ -149,8 +176,24 @@ _reading = threading.Lock()  # two sessions that ask at once decode once
 
 
 def _find(spec: Dataset, split: str, source: str) -> _Place:
+    if spec.folder is not None or spec is PHOTOS:
+        return _find_own(spec, split, source)
     place = None if source == "sample" else _find_full(spec, split)
     return _find_sample(spec, split, source) if place is None else place
+
+
+def _find_own(spec: Dataset, split: str, source: str) -> _Place:
+    """The photographs, or an added dataset; of both there is one place."""
+    if spec.folder is None:
+        if split != "test":
+            raise DataUnavailable(f"{spec.title} are {spec.rows['test']} test images: there is no {split} set of them.")
+        return _place(spec, split, "photographs", photos.FOLDER, photos.files())
+    if source == "sample" and split != "test":
+        raise DataUnavailable(f"The sample of {spec.title} has test images only.")
+    file = spec.folder / f"{split}.safetensors"
+    if not file.is_file():
+        raise DataUnavailable(f"{file} of the dataset {spec.name} is missing: remove its folder and add it again.")
+    return _place(spec, split, "sample" if source == "sample" else "added", spec.folder, (file,))
 
 
 def _find_full(spec: Dataset, split: str) -> _Place | None:
@@ -189,7 +232,12 @@ def _place(spec: Dataset, split: str, layout: Layout, root: Path, files: tuple[P
 @functools.lru_cache(maxsize=8)
 def _read(place: _Place) -> _Table:
     spec = dataset(place.name)
+    if spec.folder is not None:
+        return _read_added(place, spec)
     try:
+        if place.layout == "photographs":
+            pixels, labels = map(torch.from_numpy, photos.read(spec))
+            return _Table(pixels, labels, torch.arange(len(labels)), "bundled photographs")
         if place.layout == "sample":
             pixels, labels, index = map(torch.from_numpy, bundled.read(spec, place.root))
         else:
@@ -200,6 +248,19 @@ def _read(place: _Place) -> _Table:
         raise _unusable(spec, place.split, place.layout, problem) from problem
     source = "bundled sample" if place.layout == "sample" else f"full {place.split} set ({place.layout})"
     return _Table(pixels, labels, index, source)
+
+
+def _read_added(place: _Place, spec: Dataset) -> _Table:
+    """All of a split, mapped from its file; of the sample a copy of its rows."""
+    found = decoded.read(place.files[0])
+    if found is None or found[0].shape != (spec.rows[place.split], *spec.shape) or len(found[1]) != len(found[0]):
+        raise _unusable(spec, place.split, place.layout, Corrupt(f"{place.files[0].name} does not fit its card"))
+    pixels, labels = found
+    if place.layout == "added":
+        return _Table(pixels, labels, torch.arange(len(labels)), f"full {place.split} set (added)")
+    room = max(len(spec.classes), SAMPLE_BYTES // pixels[0].nbytes)
+    rows = balanced(labels, min(len(labels), SAMPLE_IMAGES, room), seed=0)
+    return _Table(pixels[rows], labels[rows], rows, "sample of the test set")
 
 
 def _parquet(place: _Place, spec: Dataset) -> tuple[Tensor, Tensor]:
@@ -259,8 +320,11 @@ def _check_counts(spec: Dataset, split: str, labels: np.ndarray) -> None:
 
 def _unusable(spec: Dataset, split: str, layout: Layout, problem: Exception) -> DataUnavailable:
     again = f"run `python -m explorer data download {spec.name}`"
+    layout = layout if spec.folder is None else "added"
     remedy = {
         "sample": "install the project again",
+        "photographs": "install the project again",
+        "added": "remove its folder and add it again",
         "parquet": f"copy it again, or remove it and {again}",
         "torchvision": f"{again}, which replaces damaged files",
     }[layout]

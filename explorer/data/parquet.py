@@ -89,7 +89,7 @@ def _read_one(file: Path, spec: Dataset) -> tuple[pa.BinaryArray, np.ndarray]:
         labels = np.asarray(table["label"].to_numpy())
     except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
         raise Corrupt(f"{file.name} cannot be read ({_first_line(error)})") from error
-    names = _class_names(table.schema)
+    names = class_names(table.schema)
     if names is not None and names != spec.classes:
         raise Corrupt(f"{file.name} names other classes than {spec.title}'s")
     if labels.dtype != np.int64 or not len(labels) or labels.min() < 0 or labels.max() >= len(spec.classes):
@@ -97,11 +97,11 @@ def _read_one(file: Path, spec: Dataset) -> tuple[pa.BinaryArray, np.ndarray]:
     return blobs, labels
 
 
-def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
-    """Class names from the `huggingface` metadata, None where there are none."""
+def class_names(schema: pa.Schema, column: str = "label") -> tuple[str, ...] | None:
+    """Class names of the labels in `column`, from the `huggingface` metadata, None where there are none."""
     try:
         info: Any = json.loads((schema.metadata or {})[b"huggingface"])
-        return tuple(info["info"]["features"]["label"]["names"])
+        return tuple(info["info"]["features"][column]["names"])
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -26,6 +26,17 @@ def to_png(pixels: np.ndarray, factor: int = 1) -> bytes:
     return buffer.getvalue()
 
 
+def reduced(pixels: np.ndarray, most: int) -> np.ndarray:
+    """Pictures (N,C,H,W) with at most `most` pixels a side, of the same type: means of squares. Small ones as they are."""
+    k = -(-max(pixels.shape[2:]) // most)
+    if k == 1:
+        return pixels
+    n, channels, height, width = (*pixels.shape[:2], *(side // k for side in pixels.shape[2:]))
+    blocks = pixels[:, :, : height * k, : width * k].reshape(n, channels, height, k, width, k)
+    means = blocks.mean((3, 5), dtype=np.float32)
+    return np.rint(means).astype(np.uint8) if pixels.dtype == np.uint8 else means
+
+
 def amplification(largest: float) -> float | None:
     """The factor that a change is shown with: 0.5 / largest, rounded down to a clean number, so that nothing clips.
 
@@ -37,3 +48,9 @@ def amplification(largest: float) -> float | None:
     power = 10.0 ** math.floor(math.log10(exact))
     mantissa = next(m for m in MANTISSAS if m <= exact / power)
     return float(f"{mantissa * power:.6g}")
+
+
+def amplified(change: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """A change (C,H,W) drawn around grey (0.5, "unchanged"), and its `amplification`."""
+    factor = amplification(float(np.abs(change).max()))
+    return 0.5 + (factor or 1.0) * change, factor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue, param
 from explorer.defenses.inner_attacks import input_gradient
-from explorer.defenses.recipe import Recipe, accuracy
+from explorer.defenses.recipe import Each, Recipe, accuracy
 
 SCORED_EPS = 0.05  # Linf, of the one-step attack by which epochs are compared
 
@@ -39,8 +39,10 @@ class Fashion(Recipe, lr=0.05, label_smoothing=0.0):
 class FashionDefence(Fashion, epochs=3, batch=512, lr=0.02, start="fashion_mnist/fashion-mlp"):
     """A few more epochs for the vanilla network; the one is kept that stands one signed step best."""
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         """Accuracy after one signed gradient step of 0.05, and without it."""
         attacked = (x + SCORED_EPS * input_gradient(model, x, y, rng).sign()).clamp(0, 1)
-        robust = accuracy(model, attacked, y, rng)
-        return {"clean": accuracy(model, x, y, rng), "robust": robust, "score": robust}
+        robust = accuracy(model, attacked, y, rng, each=each, name="robust")
+        return {"clean": accuracy(model, x, y, rng, each=each), "robust": robust, "score": robust}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explorer.core import USUAL_EPS, Ball, Classifier, Region, param, use_generator
 from explorer.defenses.inner_attacks import pgd_images, quick_pgd, robust_mask
-from explorer.defenses.recipe import Recipe, accuracy
+from explorer.defenses.recipe import Each, Recipe, accuracy, counted
 
 
 class BallOfEach:
@@ -77,12 +77,15 @@ class SeveralNorms(Recipe):
         each = BallOfEach(*self.balls(), in_l2, self.lengths())
         return pgd_images(model, x, y, each, self.inner_steps, 1.0, rng)  # type: ignore[arg-type]  # all that is asked of a ball
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         half = slice(0, max(len(x) // 2, 1))
         attack = quick_pgd(self.selection_steps)
         robust = [robust_mask(attack, model, x[half], y[half], ball, rng) for ball in self.balls()]
-        linf, l2, both = (int(h.sum()) / len(h) for h in (*robust, robust[0] & robust[1]))
-        return {"clean": accuracy(model, x, y, rng), "linf": linf, "l2": l2, "robust": both, "score": both}
+        linf, l2 = (counted(held, None, "") for held in robust)
+        both = counted(robust[0] & robust[1], each, "robust")
+        return {"clean": accuracy(model, x, y, rng, each=each), "linf": linf, "l2": l2, "robust": both, "score": both}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from explorer.core import Ball, Classifier, param
 from explorer.core.ball import Norm
 from explorer.defenses import _collapse as collapse
 from explorer.defenses.inner_attacks import fgsm_images, nfgsm_images, pgd_images, quick_pgd, robust_mask
-from explorer.defenses.recipe import Recipe, accuracy
+from explorer.defenses.recipe import Each, Recipe, accuracy, counted
 
 SCORED = 250  # held-out images a pass of single_step_images
 
@@ -45,14 +45,17 @@ class RobustRecipe(Recipe):
         """(N,C,H,W): the images a single full step away, which a collapsed network withstands."""
         return fgsm_images(model, x, y, self.ball, rng)
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         """Accuracies: clean on all held-out images; "robust" (PGD) and "fgsm" (a single step) on the first half of them.
 
         "fgsm" where training takes single steps: see `_collapse`.
         """
         half = slice(0, max(len(x) // 2, 1))
-        robust = robust_mask(self.selection_attack(), model, x[half], y[half], self.ball, rng).float().mean().item()
-        scores = {"clean": accuracy(model, x, y, rng), "robust": robust}
+        mask = robust_mask(self.selection_attack(), model, x[half], y[half], self.ball, rng)
+        robust = counted(mask, each, "robust")
+        scores = {"clean": accuracy(model, x, y, rng, each=each), "robust": robust}
         if self.single_step:
             parts = zip(x[half].split(SCORED), y[half].split(SCORED), strict=True)
             stepped = torch.cat([self.single_step_images(model, *part, rng) for part in parts])

@@ -12,7 +12,7 @@ from torch import Tensor
 from explorer.certify.columns import certified, touched, votes
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses.recipe import Recipe
+from explorer.defenses.recipe import Each, Recipe, counted
 
 PATCH = 5  # pixels: an epoch is scored by the share certified against patches of this width
 PART = 100  # images scored at a time
@@ -65,15 +65,17 @@ class Column(Recipe, epochs=30, label_smoothing=0.0):
         kept = (column - self.places(x, rng)[:, None]) % x.shape[3] < self.columns  # (N, W)
         return x * kept[:, None, None, :]
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         """Of half the images: how many are right, and how many are right and proven against a 5x5 patch, which decides."""
         half = (len(y) + 1) // 2
-        right = proven = 0
+        right, proven = [], 0
         reach = touched(PATCH, self.columns, x.shape[3])
         with torch.no_grad():
             for images, labels in zip(x[:half].split(PART), y[:half].split(PART), strict=True):
                 features = model.features(images)
-                right += int((model.head(features).argmax(1) == labels).sum())
+                right.append(model.head(features).argmax(1) == labels)
                 counts = votes(features.unflatten(1, (x.shape[3], -1)))
                 proven += int((certified(counts, reach) & (counts.argmax(1) == labels)).sum())
-        return {"clean": right / half, "certified": proven / half, "score": proven / half}
+        return {"clean": counted(torch.cat(right), each, "clean"), "certified": proven / half, "score": proven / half}

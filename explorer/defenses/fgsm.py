@@ -13,6 +13,7 @@ from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses.adversarial import RobustRecipe
 from explorer.defenses.inner_attacks import fgsm_images
+from explorer.defenses.recipe import Each
 
 
 @RECIPES.register(
@@ -56,8 +57,10 @@ class Fgsm(FineTuned, RobustRecipe, epochs=4, lr=0.1, label_smoothing=0.0, start
     def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return fgsm_images(model, x, y, self.ball, rng)
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
-        scores = super().score(model, x, y, rng)
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
+        scores = super().score(model, x, y, rng, each)
         return scores | {"score": scores["fgsm"]}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue, param
 from explorer.defenses import RECIPES
-from explorer.defenses.recipe import Recipe, accuracy
+from explorer.defenses.recipe import Each, OptimizerName, Recipe, accuracy
 from explorer.models.intervals import around, margins
 
 PART = 500  # images whose bounds are computed at a time, for the score
@@ -34,7 +34,7 @@ class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, 
 
     dataset: ClassVar[str] = "fashion_mnist"
     augment: ClassVar[bool] = False
-    optimizer: ClassVar[str] = "adam"
+    optimizer: ClassVar[OptimizerName] = "adam"
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 2, "eps": 1e-4}  # at the eps of a run the loss begins by rising
     formula: ClassVar[str] = (
         r"\min_\theta\ \mathbb{E}_{(x,y)}\Big[ \kappa\, L\big(f_\theta(x), y\big) + (1 - \kappa)\, L\big(\hat z(x, \varepsilon), y\big)"
@@ -85,14 +85,16 @@ class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, 
     def passes(self, epoch: int) -> int:
         return 3 if self.moved(epoch) else 1
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         """The share of right images, and of those that the bounds prove at the full eps, which decides."""
         proven = 0
         with torch.no_grad():
             for images, labels in zip(x.split(PART), y.split(PART), strict=True):
                 lead = margins(model, *around(images, self.eps), labels)
                 proven += int(lead.scatter(1, labels[:, None], torch.inf).gt(0).all(1).sum())
-        return {"clean": accuracy(model, x, y, rng), "certified": proven / len(y), "score": proven / len(y)}
+        return {"clean": accuracy(model, x, y, rng, each=each), "certified": proven / len(y), "score": proven / len(y)}
 
 
 @RECIPES.register(

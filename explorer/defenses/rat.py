@@ -13,7 +13,7 @@ from explorer.defenses import RECIPES
 from explorer.defenses._finetuned import FineTuned
 from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.inner_attacks import pgd_images
-from explorer.defenses.recipe import probabilities
+from explorer.defenses.recipe import Each, counted, probabilities
 
 VOTES = 8  # passes of the noisy network that are averaged for a held-out verdict
 
@@ -36,7 +36,9 @@ class Randomized(AdversarialRecipe):
         0.1, "noise", lo=0.0, hi=1.0, unit="pixel range", step=0.01, help="Standard deviation of the noise."
     )
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         """As in all adversarial training, but verdicts are means over draws, on noise that the attack has not seen."""
         half = slice(0, max(len(x) // 2, 1))
         attacked = []
@@ -45,14 +47,14 @@ class Randomized(AdversarialRecipe):
             attacked.append(
                 pgd_images(model, images, labels, ball, self.selection_steps, 2.5 / self.selection_steps, rng)
             )
-        robust = voted_accuracy(model, torch.cat(attacked), y[half], rng)
-        return {"clean": voted_accuracy(model, x, y, rng), "robust": robust, "score": robust}
+        robust = counted(voted_right(model, torch.cat(attacked), y[half], rng), each, "robust")
+        return {"clean": counted(voted_right(model, x, y, rng), each, "clean"), "robust": robust, "score": robust}
 
 
-def voted_accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, draws: int = VOTES) -> float:
-    """Share of images x (N,C,H,W) whose mean probabilities over the draws of a stochastic model favour y (N,)."""
-    votes = sum(probabilities(model, x, rng) for _ in range(draws))
-    return int((votes.argmax(1) == y).sum()) / len(x)
+def voted_right(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, draws: int = VOTES) -> Tensor:
+    """(N,) bool: images x (N,C,H,W) whose mean probabilities over the draws of a stochastic model favour y (N,)."""
+    votes = sum((probabilities(model, x, rng) for _ in range(draws)), start=torch.zeros(()))
+    return votes.argmax(1) == y
 
 
 @RECIPES.register(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -11,6 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from explorer.core import Classifier, Hyper, param, use_generator
+
+OptimizerName = Literal["sgd", "adam"]
+Each = dict[str, Tensor]  # by measure: which held-out images count, bool
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Recipe(Hyper):
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1}  # overrides of a run that only shows that the recipe works
     smoke_images: ClassVar[int] = 512
     replays: ClassVar[int] = 1  # updates in a row on the same augmented batch
-    optimizer: ClassVar[Literal["sgd", "adam"]] = "sgd"  # Adam takes the momentum for its beta1
+    optimizer: ClassVar[OptimizerName] = "sgd"  # Adam takes the momentum for its beta1
 
     epochs: int = param(20, "epochs", lo=1, hi=1000, help="Passes over the training images.")
     batch: int = param(128, "batch size", lo=1, hi=4096, unit="images", help="Images per update.")
@@ -39,6 +44,11 @@ class Recipe(Hyper):
     start: str = param(
         "", "start from", help="A model of the zoo whose weights the run starts from; empty: from scratch."
     )
+
+    @classmethod
+    def on(cls, data: str | None) -> type[Self]:
+        """The same recipe for the pictures of another dataset, from random weights; itself for its own, and for None."""
+        return cls if data in (None, cls.dataset) else _on(cls, data)  # type: ignore[arg-type]  # a class is hashable
 
     # What is trained, and from which weights.
 
@@ -96,9 +106,14 @@ class Recipe(Hyper):
 
     # After each epoch; `history` holds the scores of the epochs so far.
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """Accuracies on held-out images; "score" selects the epoch that is kept."""
-        clean = accuracy(model, x, y, rng)
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
+        """Accuracies on held-out images; "score" selects the epoch that is kept.
+
+        `each` gets masks, bool, of the images that count: "clean" (N,), and "robust" of as many first ones as are attacked.
+        """
+        clean = accuracy(model, x, y, rng, each=each)
         return {"clean": clean, "score": clean}
 
     def early_stop(self, history: Sequence[Mapping[str, Any]]) -> bool:
@@ -108,6 +123,19 @@ class Recipe(Hyper):
     def warning(self, history: Sequence[Mapping[str, Any]]) -> str:
         """What people must know about the run so far, in a plain sentence; mostly nothing."""
         return ""
+
+
+@cache
+def _on(cls: type[Recipe], data: str) -> Any:
+    """Once for each recipe and dataset, so that equal recipes are equal."""
+    about: dict[str, Any] = {
+        "dataset": data,
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+        "__annotations__": {},
+    }
+    made = types.new_class(cls.__name__, (cls,), {"start": ""}, lambda body: body.update(about))
+    return dataclass(frozen=True)(made)
 
 
 def one_cycle(update: int, updates: int, peak_rate: float, warmup: float) -> float:
@@ -122,6 +150,21 @@ def probabilities(model: Classifier, x: Tensor, rng: torch.Generator, batch: int
         return torch.cat([model(part).float().softmax(1) for part in x.split(batch)])
 
 
-def accuracy(model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, batch: int = 500) -> float:
-    """Share of images classified as y."""
-    return int((probabilities(model, x, rng, batch).argmax(1) == y).sum()) / len(x)
+def accuracy(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    rng: torch.Generator,
+    batch: int = 500,
+    each: Each | None = None,
+    name: str = "clean",
+) -> float:
+    """Share of images classified as y; which ones goes into `each` under the `name`."""
+    return counted(probabilities(model, x, rng, batch).argmax(1) == y, each, name)
+
+
+def counted(mask: Tensor, each: Each | None, name: str) -> float:
+    """Share of a mask (N,) bool that is true; the mask goes into `each` under the `name`."""
+    if each is not None:
+        each[name] = mask
+    return int(mask.sum()) / len(mask)

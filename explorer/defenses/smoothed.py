@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses.recipe import Recipe, accuracy, probabilities
+from explorer.defenses.recipe import Each, Recipe, accuracy, probabilities
 
 SCORED_COPIES = 8  # noisy copies of each held-out image by which the epoch is chosen
 
@@ -64,7 +64,9 @@ class Noisy(Recipe, epochs=20, label_smoothing=0.0):
             return plain
         return plain + disagreement(logits.unflatten(0, (self.copies, -1)), self.consistency, self.entropy).mean()
 
-    def score(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def score(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, each: Each | None = None
+    ) -> dict[str, float]:
         """The epoch is chosen by the mean soft radius: accuracy under noise alone would pass over what makes votes clear."""
         hits, votes = [], torch.zeros((), device=x.device)
         for _ in range(SCORED_COPIES):
@@ -72,7 +74,7 @@ class Noisy(Recipe, epochs=20, label_smoothing=0.0):
             hits.append((p.argmax(1) == y).float().mean().item())
             votes = votes + p / SCORED_COPIES
         radius = soft_radius(votes, y, self.sigma).mean().item()
-        return {"clean": accuracy(model, x, y, rng), "noisy": sum(hits) / len(hits), "score": radius}
+        return {"clean": accuracy(model, x, y, rng, each=each), "noisy": sum(hits) / len(hits), "score": radius}
 
 
 def soft_radius(votes: Tensor, y: Tensor, sigma: float) -> Tensor:

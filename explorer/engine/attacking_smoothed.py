@@ -11,24 +11,23 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
+from explorer.attacks.pgd import PGD
 from explorer.certify import Certificate, Prediction
 from explorer.certify.results import alarm
 from explorer.certify.store import Store
-from explorer.core import Ball, Classifier, Goal, Hyper, param, seeded
+from explorer.core import Ball, Classifier, Goal, Hyper, LossName, param, seeded
 from explorer.core.rng import derived_seed
 from explorer.engine.certifying import CertifyRequest, store
+from explorer.engine.clock import Clock
 from explorer.engine.engine import Engine
-from explorer.engine.smallest import PROBES, Search, next_eps
-from explorer.engine.tracing import Clock, made_on, picture
+from explorer.engine.smallest import PROBES, Bracket, next_eps
+from explorer.engine.tracing import made_on, picture
 from explorer.evaluation.verdict import round_to_8bit
 
-ATTACKERS = (
-    ("pgd", {"loss": "ce"}),
-    ("pgd", {"loss": "margin"}),
-)  # the second, if at all, where the first did not succeed
+LOSSES: tuple[LossName, ...] = ("ce", "margin")  # of PGD; the second, if at all, where the first did not succeed
 REL_STEP = 0.15
 WALK, JUDGE = 8, 9  # streams of randomness
-SURE = {"n": 10_000, "alpha": 1e-6}  # PREDICT once more before an alarm is raised
+SURE_DRAWS, SURE_ALPHA = 10_000, 1e-6  # of PREDICT once more, before an alarm is raised
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ class SmoothedAttack(Hyper):
     )
 
     @property
-    def attackers(self) -> tuple[tuple[str, dict[str, Any]], ...]:
-        """In turn: attack and options."""
-        return ATTACKERS if self.twice else ATTACKERS[:1]
+    def losses(self) -> tuple[LossName, ...]:
+        """Of the attacks, in turn."""
+        return LOSSES if self.twice else LOSSES[:1]
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,8 @@ class SmoothedSearch:
         return held.eps if (held := self.bracket.held) is not None else None
 
     @property
-    def bracket(self) -> Search:
-        """For `next_eps`, which looks at the norm, the first eps, the width, and each probe's eps and success."""
-        return Search(self.settings, self.settings.width, probes=self.probes)  # type: ignore[arg-type]
+    def bracket(self) -> Bracket[SmoothedProbe]:
+        return Bracket(self.settings.norm, self.settings.eps, self.settings.width, self.probes)
 
 
 def attack_smoothed_work(
@@ -159,17 +157,18 @@ def _attack(
 
 
 def _searched(now: SmoothedSearch, attacker: _Attacker) -> Iterator[SmoothedSearch | None]:
-    now = replace(now, clean=(yield from attacker.judge(attacker.x0)))
-    if now.clean.label is None:
+    clean = yield from attacker.judge(attacker.x0)
+    now = replace(now, clean=clean)
+    if clean.label is None:
         yield replace(now, ended="abstained")
         return
     while True:
         eps = _next(now)
         now = replace(now, attempt=None, ended="done" if eps is None else "probes" if len(now.probes) >= PROBES else "")
         yield now
-        if now.ended:
+        if now.ended or eps is None:
             return
-        for news in attacker.probe(now.clean.label, eps):
+        for news in attacker.probe(clean.label, eps):
             if isinstance(news, tuple):
                 now = yield from _with(now, attacker, *news)
             else:
@@ -179,10 +178,10 @@ def _searched(now: SmoothedSearch, attacker: _Attacker) -> Iterator[SmoothedSear
 def _next(now: SmoothedSearch) -> float | None:
     """The next eps, as a search for the smallest one takes it; without `twice` it ends with the bracket."""
     bracket, settings = now.bracket, now.settings
-    between = None not in (bracket.held, bracket.fooled)
-    if between and not settings.twice and bracket.fooled.eps - bracket.held.eps <= settings.width * bracket.fooled.eps:
-        return None
-    return next_eps(bracket)
+    held, fooled = bracket.held, bracket.fooled
+    if held is None or fooled is None or settings.twice or fooled.eps - held.eps > settings.width * fooled.eps:
+        return next_eps(bracket)
+    return None
 
 
 def _with(
@@ -192,7 +191,7 @@ def _with(
     if probe.reached and (now.distance is None or probe.distance < now.distance):
         now = replace(now, found=x[0].cpu().numpy(), distance=probe.distance, found_class=probe.prediction.label)
         if now.certificate is not None and alarm(now.certificate, probe.distance, probe.prediction) is not None:
-            surely = yield from attacker.judge(x, **SURE)  # before anything is said, a harder look
+            surely = yield from attacker.judge(x, SURE_DRAWS, SURE_ALPHA)  # before anything is said, a harder look
             now = replace(now, alarm=now.alarm or alarm(now.certificate, probe.distance, surely))
     return now
 
@@ -220,10 +219,10 @@ class _Attacker:
         """What is being tried; None between two passes; in the end the probe and its picture (1,C,H,W)."""
         goal = Goal.untargeted(torch.tensor([label], device=self.x0.device))
         forwards = backwards = 0
-        attackers = self.settings.attackers
-        for turn, (key, options) in enumerate(attackers):
-            attack, name = ATTACKS[key](steps=self.settings.steps, rel_step=REL_STEP, **options), _name(key, options)
-            rng = seeded(derived_seed(self.seed, WALK, len(ATTACKERS) * self._judged + turn))
+        losses = self.settings.losses
+        for turn, loss in enumerate(losses):
+            attack, name = PGD(steps=self.settings.steps, rel_step=REL_STEP, loss=loss), _name(loss)
+            rng = seeded(derived_seed(self.seed, WALK, len(LOSSES) * self._judged + turn))
             for step in attack.walk(self.model, self.x0, goal, Ball("l2", eps), rng):
                 yield Attempt(eps, name, step.index, self.settings.steps)
             x = step.x  # the last one: the loss along the way is of a few noisy copies, and its maximum often luck
@@ -233,7 +232,7 @@ class _Attacker:
             backwards += int(step.backwards[0]) * self.settings.draws
             prediction = yield from self.judge(x)
             reached = prediction.label not in (None, label)
-            if reached or turn == len(attackers) - 1:
+            if reached or turn == len(losses) - 1:
                 distance = float(Ball("l2", 1.0).distance(x, self.x0))
                 probe = SmoothedProbe(
                     eps, reached, prediction.abstained, name, distance, prediction, forwards, backwards
@@ -242,8 +241,8 @@ class _Attacker:
                 return
 
 
-def _name(key: str, options: Mapping[str, Any]) -> str:
-    return f"{ATTACKS.entry(key).title}, {options['loss']}"
+def _name(loss: LossName) -> str:
+    return f"{ATTACKS.entry('pgd').title}, {loss}"
 
 
 def _conditions(now: SmoothedSearch, attacker: _Attacker, engine: Engine, clock: Clock) -> dict[str, Any]:
@@ -251,7 +250,7 @@ def _conditions(now: SmoothedSearch, attacker: _Attacker, engine: Engine, clock:
         "norm": "l2",
         "sigma": now.request.sigma,
         "model": now.request.model,
-        "attacks": [_name(key, options) for key, options in now.settings.attackers],
+        "attacks": [_name(loss) for loss in now.settings.losses],
         "rel_step": REL_STEP,
         "threat": "white-box, adaptive: gradients of the mean probabilities over fresh noisy copies",
         "probes": len(now.probes),

@@ -15,14 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import Ball, Best, Classifier, Goal, InvalidValue, Step, seeded
+from explorer.core import Best, Classifier, Goal, InvalidValue, Step, ThreatModel, seeded
+from explorer.core.precision import rounded
 from explorer.core.rng import derived_seed
 from explorer.data import raw
-from explorer.engine.batch_request import ManyRequest, labels_of
+from explorer.engine.batch_request import ManyRequest
 from explorer.engine.batch_result import into
+from explorer.engine.labels import settled_rows
 from explorer.engine.rows import Rows
 from explorer.engine.tracing import FIRST_LOOK, LAST_WORD, described, made_on
-from explorer.evaluation.robustness import ANYWHERE, classified_right
+from explorer.evaluation.batch_attack import ANYWHERE
+from explorer.evaluation.outcome import classified_right, fooling
 from explorer.evaluation.verdict import Verdict, draw_logits, verdict_draws, verify
 from explorer.models import zoo
 
@@ -36,13 +39,15 @@ class BatchWalk:
     attacked.
     """
 
-    def __init__(self, model: Classifier, request: ManyRequest) -> None:
-        self.model, self.request = model, request
+    logits: Tensor  # (A,K) at the best points, from the first step on
+
+    def __init__(self, model: Classifier, request: ManyRequest, precision: str = "float32") -> None:
+        """`precision`: of the attack's passes; the verdict's are in float32."""
+        self.model, self.request, self.precision = model, request, precision
         self.best = Best(request.is_minimal, by_loss=model.stochastic)
         self.curve = Rows(
             request.one.frames
         )  # after each step, best so far: "margin", "distance", "reached", each (A,)
-        self.logits: Tensor | None = None  # (A,K) at the best points
 
     def begin(self, x0: Tensor, labels: Tensor, clean: Verdict) -> None:
         """x0 (N,C,H,W) on the model's device, labels (N,) and the verdict on the untouched pictures on the CPU."""
@@ -57,8 +62,8 @@ class BatchWalk:
 
     def walk(self) -> Iterator[Step]:
         """Each step of the attack, once it is recorded."""
-        one = self.request.one
-        for step in one.method.walk(self.model, self._own_x0, self.goal, one.ball, seeded(one.seed)):
+        one, seen = self.request.one, rounded(self.model, self.precision)
+        for step in one.method.walk(seen, self._own_x0, self.goal, one.threat, seeded(one.seed)):
             self.add(step)
             yield step
 
@@ -66,8 +71,9 @@ class BatchWalk:
         """Record one more step. Raises FloatingPointError if logits are not finite."""
         if not bool(torch.isfinite(step.logits).all()):
             raise FloatingPointError(f"the logits of step {len(self.curve)} are not finite")
+        first = self.best.last is None
         better = self.best.add(step)
-        if self.logits is None:
+        if first:
             self.logits = step.logits.detach().clone()
         else:
             self.logits[better] = step.logits.detach()[better]
@@ -81,9 +87,10 @@ class BatchWalk:
 
     def judge(self, rng: torch.Generator) -> Generator[None, None, tuple[Verdict, np.ndarray]]:
         """The verdict on the A best points, on draws from `rng`, and (A,) bool which of them fool the model."""
-        x = self.best.outcome().x
-        verdict = yield from verdicts(self.model, x, self._own_x0, self.goal, self.request.one.ball, rng)
-        return verdict, fooled(verdict, self._labels, self.request.target)
+        found = self.best.outcome()
+        threat = self.request.one.threat
+        verdict = yield from verdicts(self.model, found.x, self._own_x0, self.goal, threat, rng, found.theta)
+        return verdict, fooling(verdict, self._labels, self.request.target).numpy()
 
     def whole(self, x: Tensor) -> Tensor:
         """(N,C,H,W): the attacked pictures at x (A,C,H,W), the others as they were."""
@@ -104,6 +111,7 @@ class BatchWalk:
             "stochastic": self.model.stochastic,
             "chosen": chosen,
             "verdict_draws": verdict_draws(self.model),
+            "precision": self.precision,
             **made_on(device),
         }
         if self.best.last is not None:
@@ -117,7 +125,7 @@ class BatchWalk:
         """The memory of all that is kept of the walk."""
         best = self.best
         kept = (best.x, best.distance, best.loss, best.success, self.logits)
-        return self.curve.nbytes + sum(tensor.nbytes for tensor in kept if tensor is not None)
+        return self.curve.nbytes + sum(tensor.nbytes for tensor in kept)
 
 
 def last_word_rng(request: ManyRequest) -> torch.Generator:
@@ -138,11 +146,12 @@ def choose_pictures(
     found: list[list[Verdict]] = [[] for _ in models]
     for at in range(0, len(pool), BATCH):
         some = list(pool[at : at + BATCH])
-        x, y = pixels_of(request.dataset, some), torch.from_numpy(labels_of(request.dataset)[some])
+        x = pixels_of(request.dataset, some)
         kept = torch.ones(len(some), dtype=torch.bool)
         clean = []
         for model, draws in zip(models.values(), rng, strict=True):
             there = x.to(model.device)
+            y = torch.from_numpy(settled_rows(model, request.dataset, some, there, request.seed))
             clean.append(verify(model, there, there, Goal.untargeted(y.to(model.device)), ANYWHERE, draws))
             if request.pick == "right":
                 kept &= classified_right(clean[-1], y)
@@ -165,19 +174,20 @@ def pixels_of(name: str, rows: list[int]) -> Tensor:
     return raw(name, "test", "sample")[0][rows].float() / 255
 
 
-def fooled(verdict: Verdict, labels: Tensor, target: int | None) -> np.ndarray:
-    """(N,) bool. An image that is wrong but outside the ball fools nobody; without a target, neither does a tied vote."""
-    won = verdict.reached if target is not None else ~classified_right(verdict, labels)
-    return (won & verdict.inside).numpy()
-
-
 def verdicts(
-    model: Classifier, x: Tensor, x0: Tensor, goal: Goal, ball: Ball, rng: torch.Generator
+    model: Classifier,
+    x: Tensor,
+    x0: Tensor,
+    goal: Goal,
+    threat: ThreatModel,
+    rng: torch.Generator,
+    theta: Tensor | None = None,
 ) -> Generator[None, None, Verdict]:
     """The verdict on all images, some at a time."""
     parts = []
     for some in torch.arange(len(x), device=x.device).split(BATCH):
-        parts.append(verify(model, x[some], x0[some], goal.rows(some), ball, rng))
+        there = None if theta is None else theta[some]
+        parts.append(verify(model, x[some], x0[some], goal.rows(some), threat.rows(some), rng, theta=there))
         yield None
     return _joined(parts)
 
@@ -196,9 +206,10 @@ def _tensors(verdict: Verdict) -> dict[str, Tensor]:
 
 
 def _rows_of(verdict: Verdict, keep: Tensor) -> Verdict:
-    return dataclasses.replace(verdict, **{name: value[keep] for name, value in _tensors(verdict).items()})
+    kept: dict[str, Any] = {name: value[keep] for name, value in _tensors(verdict).items()}
+    return dataclasses.replace(verdict, **kept)
 
 
 def _joined(parts: list[Verdict]) -> Verdict:
-    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in _tensors(parts[0])}
+    whole: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _tensors(parts[0])}
     return dataclasses.replace(parts[0], **whole)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from explorer.core import USUAL_EPS, InvalidValue, seeded
+from explorer.core.precision import PRECISIONS
 from explorer.core.rng import derived_seed
 from explorer.data import Dataset, dataset, raw
 from explorer.engine.parsing import as_class, as_text, as_whole, from_link
@@ -31,7 +32,9 @@ class ManyRequest(Request):
     "hand". Pictures of the class that is aimed at are never among them.
     """
 
-    link = ATTACK_LINK | {"pick": "pick", "count": "count", "class": "of", "shuffle": "shuffle", "rows": "rows"}
+    link = ATTACK_LINK | {
+        "pick": "pick", "count": "count", "class": "of", "shuffle": "shuffle", "rows": "rows", "precision": "precision",
+    }  # fmt: skip
     needed = ("data", "model")
     advice: ClassVar[str] = " Fewer pictures or steps fit."
 
@@ -48,12 +51,15 @@ class ManyRequest(Request):
     eps: float = USUAL_EPS["linf"]  # as in AttackRequest
     target: int | None = None
     seed: int = 0
+    precision: str = "auto"  # of the attack's passes, see `core.precision`; verdicts are in float32
 
     def checked(self, most: int = MAX_PICTURES) -> Self:
         """As of every request; of at most so many pictures."""
         spec = dataset(as_text("dataset", self.dataset))
         if self.pick not in PICKS:
             raise InvalidValue(f"pick must be one of {', '.join(PICKS)}; got {self.pick!r}.")
+        if self.precision not in PRECISIONS:
+            raise InvalidValue(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
         target = None if self.target is None else as_class("target", self.target, spec)
         chosen = self._by_hand(spec, target, most) if self.pick == "hand" else self._at_random(spec, target, most)
         made = dataclasses.replace(self, target=target, **chosen)
@@ -73,7 +79,7 @@ class ManyRequest(Request):
         if len(set(rows)) < len(rows):
             raise InvalidValue(f"rows must name each picture once; got {', '.join(map(str, rows))}.")
         for row in rows:
-            if labels[row] == target:
+            if target is not None and labels[row] == target:
                 raise InvalidValue(
                     f"target must differ from every picture's true class; picture {row} shows {spec.classes[target]!r}."
                 )
@@ -137,6 +143,8 @@ class ManyRequest(Request):
     def to_query(self) -> dict[str, str]:
         query = self.one.to_query()
         del query["image"]
+        if self.precision != "auto":
+            query["precision"] = self.precision
         if self.pick == "hand":
             return query | {"rows": ",".join(map(str, self.rows))}
         if self.pick != "random":
@@ -167,8 +175,8 @@ class ManyRequest(Request):
         aimed = "" if self.target is None else f", none that shows the target ({self.classes[self.target]})"
         return f"drawn at random{only}{kind} from the bundled test pictures (seed {self.shuffle}){aimed}"
 
-    def to_python(self, rows: tuple[int, ...]) -> str:
-        """A script that repeats the walk on the pictures `rows` (those the model got right) in one batch."""
+    def to_python(self, rows: tuple[int, ...], precision: str) -> str:
+        """A script that repeats the walk on the pictures `rows` (those the model got right) in one batch, at this precision."""
         lines = [
             self.one.load_line(),
             f"rows = {list(rows)}  # the pictures that the model gets right",
@@ -177,7 +185,7 @@ class ManyRequest(Request):
         goal = "goal = Goal.untargeted(y)"
         if self.target is not None:
             goal = f"goal = Goal.targeted(torch.full_like(y, {self.target}))  # {self.classes[self.target]}"
-        return self.one.script(lines, goal, "images")
+        return self.one.script(lines, goal, "images", precision)
 
 
 def batch_amounts(request: ManyRequest, passes: int, budget: Budget) -> Iterable[Amount]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 from explorer.core import Trace
+from explorer.data import DATASETS
+from explorer.engine.rounding import of_change, percent, size
 from explorer.engine.tracing import Result
 
-EXACT = 1e-3  # of one grey level: closer to a whole level than this is called whole
+_CAPITAL = {
+    name for spec in DATASETS.values() for name in spec.classes if name[:1].isupper()
+}  # at a sentence's beginning only
 
 
 def captions(trace: Trace, result: Result | None = None, stochastic: bool = False) -> list[str]:
-    """(T,) one sentence or two per frame; with a `result`, its frame also says what rounding and fresh draws make of it."""
+    """(T,) one sentence or two per frame; with a `result`, that of its frame has the `remark`, too."""
     teller = _Teller(trace, stochastic)
     sentences = [teller.original(), *(teller.attacked(t) for t in range(1, len(trace)))]
     if result is not None:
-        sentences[result.best] += _last_word(trace, result, stochastic)
+        sentences[result.best] += remark(trace, result, stochastic)
     return sentences
 
 
@@ -26,19 +28,25 @@ class _Teller:
         self.starts = about.get("starts") or [1]
         self.tries = about.get("restarts", 1)
         self.steps = max((trace.planned - 1) // self.tries - 1, 1)  # updates of each try
-        draws = about.get("draws", 1)
-        self.sure = "sure" if not stochastic else "sure in this one draw" if draws == 1 else f"sure over {draws} draws"
+        self.sure = _over(about.get("draws", 1) if stochastic else 0)
+        self.sure_before = _over(about.get("draws_before", about.get("draws", 1)) if stochastic else 0)
         source = about.get("source_model") if about.get("threat") == "transfer" else None
         self.on = "" if source is None else f" on {short(source)}"  # where the steps were taken, if not on this model
         self.model = "the model" if source is None else "this model"
         shown = str(about.get("image", "")).startswith("upload")
-        self.subject = "this picture" if shown else f"this {noun(trace.classes[trace.label])}"
+        self.true = about.get("true_label", trace.label)  # not the label where another answer counts as right
+        self.subject = "this picture" if shown else f"this {noun(trace.classes[self.true])}"
 
     def original(self) -> str:
-        model = self.model.capitalize()
-        if self.predicted[0] == self.trace.label:
-            return f"{model} takes {self._for(0)}: nothing has been changed yet."
-        return f"{model} takes {self._for(0)}{self._aim(0)}: it is wrong before anything has been changed."
+        answer = f"{self.model.capitalize()} takes {self._for(0)}{self._aim(0)}"
+        looks_right = bool(self.predicted[0] == self.trace.label)
+        if self.trace.wrong_before:
+            but = ", but most of them see something else" if looks_right else ""
+            return f"{answer}{but}: it is wrong before anything has been changed."
+        but = "" if looks_right else ", but most of them are right"
+        if self.true != self.trace.label:
+            but = f", and has {noun(self.trace.classes[self.true])} among its {about_right(self.trace)}, which counts as right"
+        return f"{answer}{but}: nothing has been changed yet."
 
     def attacked(self, t: int) -> str:
         return f"{self._when(t)} {self.model} takes {self._for(t)}{self._aim(t)}; {self._change(t)}.{self._note(t)}"
@@ -48,8 +56,8 @@ class _Teller:
         return f" {self.trace.notes[t]}" if known and self.trace.notes[t] else ""
 
     def _for(self, t: int) -> str:
-        k = int(self.predicted[t])
-        return f"{self.subject} for {article(self.trace.classes[k])}, {percent(self.probabilities[t, k])} {self.sure}"
+        k, sure = int(self.predicted[t]), self.sure if t else self.sure_before
+        return f"{self.subject} for {article(self.trace.classes[k])}, {percent(self.probabilities[t, k])} {sure}"
 
     def _when(self, t: int) -> str:
         number = sum(start <= t for start in self.starts)  # of this try
@@ -82,13 +90,24 @@ class _Teller:
     def _change(self, t: int) -> str:
         if self.trace.linf[t] == 0:
             return "no pixel has moved"
-        if self.trace.conditions.get("norm") == "l2":
-            return f"the change has length {self.trace.l2[t]:.3g} (L2)"
-        tenths = math.ceil(10 * (255 * self.trace.linf[t] - EXACT))  # rounded up, so that the sentence stays true
-        return f"no pixel moved by more than {tenths / 10:g}/255"
+        norm = self.trace.conditions.get("norm", "linf")
+        if norm != "linf":
+            return f"the change {of_change(float(self.trace.distance[t]), norm)}"
+        return f"no pixel moved by more than {size(self.trace.linf[t], 'linf')}"
 
 
-def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
+def about_right(trace: Trace) -> str:
+    """ "top 5": how far down its list a right answer may stand."""
+    return str(trace.conditions.get("right", "top 1"))
+
+
+def _over(draws: int) -> str:
+    """ "sure"; of a random model with how many draws its answer is the mean of. 0: not random."""
+    return "sure" if draws == 0 else "sure in this one draw" if draws == 1 else f"sure over {draws} draws"
+
+
+def remark(trace: Trace, result: Result, stochastic: bool) -> str:
+    """What rounding and fresh draws make of the frame that counts, to be added to its caption; empty: nothing to add."""
     verdict = result.verdict
     reached, kept = bool(verdict.reached[0]), bool(verdict.reached_8bit[0])
     words = ""
@@ -113,24 +132,17 @@ def _last_word(trace: Trace, result: Result, stochastic: bool) -> str:
     return words
 
 
-def percent(p: float) -> str:
-    """Rounded as the player rounds it: 0.928 is "93 %"; but "over 99 %" or "over 99.9 %", never 100."""
-    if p > 0.995:
-        return "over 99.9 %" if p > 0.999 else "over 99 %"
-    return f"{100 * p:.0f} %"
-
-
 def short(model: str) -> str:
     """A model's name without its dataset: "baseline"."""
     return model.rpartition("/")[2]
 
 
 def noun(name: str) -> str:
-    """A class name inside a sentence: "Ankle boot" becomes "ankle boot", "T-shirt/top" stays."""
-    return name if name[1:2] == "-" else name[:1].lower() + name[1:]
+    """A class name inside a sentence: "Ankle boot" becomes "ankle boot", "T-shirt/top" and "Egyptian cat" stay."""
+    return name[:1].lower() + name[1:] if name in _CAPITAL and name[1:2] != "-" else name
 
 
 def article(name: str) -> str:
     """ "a cat", "an airplane"."""
     word = noun(name)
-    return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"
+    return f"{'an' if word[:1].lower() in tuple('aeiou') else 'a'} {word}"

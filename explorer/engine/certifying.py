@@ -17,9 +17,10 @@ from explorer.certify.bounds import anytime_lower_bound, certified_radius, check
 from explorer.certify.store import FOLDER, Answer, Question, Store, picture_hash
 from explorer.core import Classifier, InvalidValue, parse_number, seeded
 from explorer.data.folders import cache_folder
+from explorer.engine.clock import Clock
 from explorer.engine.engine import Engine
 from explorer.engine.request import AttackRequest, as_whole, from_link
-from explorer.engine.tracing import Clock, made_on, picture
+from explorer.engine.tracing import made_on, picture
 from explorer.evaluation.verdict import draw_logits, verdict_draws
 from explorer.models import zoo
 
@@ -56,11 +57,13 @@ class CertifyRequest:
     sound: bool = False
     label: int | None = None  # as in AttackRequest
     one: AttackRequest = field(init=False, repr=False, compare=False)  # knows how to find the picture
+    params: CertifyParams = field(init=False, repr=False, compare=False)  # sigma, n0, n and alpha
 
     def __post_init__(self) -> None:
         one = AttackRequest(self.dataset, self.image, self.model, norm="l2", eps=0.5, label=self.label).checked()
-        values = checked(self.model, self.sigma, self.n0, self.n, self.alpha)
-        values |= {"image": one.image, "label": one.label, "one": one, "sound": _flag("sound", self.sound)}
+        params = checked(self.model, self.sigma, self.n0, self.n, self.alpha)
+        values = {**params.to_dict(), "params": params, "image": one.image, "label": one.label, "one": one}
+        values["sound"] = _flag("sound", self.sound)
         if self.precision not in ("float32", "bfloat16"):
             raise InvalidValue(f"precision must be one of float32, bfloat16; got {self.precision!r}.")
         for name, value in values.items():
@@ -69,10 +72,6 @@ class CertifyRequest:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.one.classes
-
-    @property
-    def params(self) -> CertifyParams:
-        return CertifyParams(sigma=self.sigma, n0=self.n0, n=self.n, alpha=self.alpha)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -86,16 +85,16 @@ class CertifyRequest:
 
     def smoothed(self, model: Classifier, draws: int = 8) -> Smoothed:
         """`draws`: of a pass when it is attacked."""
-        return Smoothed(model, self.sigma, precision=self.precision, sound=self.sound, draws=draws)
+        return Smoothed(model, self.params.sigma, precision=self.precision, sound=self.sound, draws=draws)
 
     @property
     def cap(self) -> float:
         """The radius that no certificate with these draws can exceed."""
-        return largest_radius(self.sigma, self.n, self.alpha)
+        return largest_radius(self.params.sigma, self.n, self.alpha)
 
     def question(self, x: Tensor) -> Question:
         """For the store; x (C,H,W)."""
-        return Question(zoo.card(self.model).sha256, picture_hash(x), **self.options)
+        return Question(zoo.card(self.model).identity, picture_hash(x), **self.options)
 
     def to_query(self) -> dict[str, str]:
         """Names and values of a link that `from_query` turns into an equal request; defaults are left out."""
@@ -115,7 +114,7 @@ class CertifyRequest:
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> CertifyRequest:
         """The request a link names; raises an ExplorerError for anything unfit."""
-        return cls(**from_link(query, _LINK, needed=("data", "image", "model")))
+        return cls(**from_link(query, LINK, needed=("data", "image", "model")))
 
     def to_python(self, seed: int) -> str:
         """A script that makes the same certificate with the project's public names."""
@@ -130,21 +129,20 @@ class CertifyRequest:
         return "\n".join([*kept, call, "print(certificate.label, certificate.radius_text(), certificate.caveat)", ""])
 
 
-_LINK = {"data": "dataset"} | {
+LINK = {"data": "dataset"} | {
     n: n for n in ("image", "model", "sigma", "n0", "n", "alpha", "precision", "sound", "label")
 }
 
 
-def checked(model: str, sigma: Any, n0: Any, n: Any, alpha: Any) -> dict[str, Any]:
-    """sigma, n0, n and alpha as numbers within what a page grants; raises InvalidValue."""
+def checked(model: str, sigma: Any, n0: Any, n: Any, alpha: Any) -> CertifyParams:
+    """The numbers, within what a page grants; raises InvalidValue."""
     if sigma is None:
         sigma = zoo.card(model).sigma or CertifyParams.sigma
-    values = {"sigma": _number("sigma", sigma), "alpha": _number("alpha", alpha)}
-    for name, value in (("n0", n0), ("n", n)):
-        values[name] = as_whole(name, value, 1, MOST[name])
-    values = CertifyParams(**values).to_dict()
-    check_enough(values["n"], values["alpha"])
-    return values
+    sigma, alpha = _number("sigma", sigma), _number("alpha", alpha)
+    n0, n = as_whole("n0", n0, 1, MOST["n0"]), as_whole("n", n, 1, MOST["n"])
+    params = CertifyParams(sigma=sigma, n0=n0, n=n, alpha=alpha)
+    check_enough(params.n, params.alpha)
+    return params
 
 
 def _number(name: str, value: Any) -> float:
@@ -215,7 +213,7 @@ def _certify(engine: Engine, request: CertifyRequest, kept: Store) -> Iterator[C
         if progress.n_drawn:
             rows.append((progress.n_drawn, progress.votes))
             bounds.append(progress.p_lower)
-        now = replace(now, progress=progress, course=_course(rows, bounds, request.sigma), seconds=clock.seconds)
+        now = replace(now, progress=progress, course=_course(rows, bounds, request.params.sigma), seconds=clock.seconds)
         if progress.certificate is not None:
             answer = kept.keep(question, Answer(progress.certificate, tuple(rows)))
             now = _finished(now, answer, answer.certificate != progress.certificate, clock, engine)
@@ -261,7 +259,7 @@ def predict_smoothed_work(
     engine: Engine, request: CertifyRequest, n: int = PredictParams.n, kept: Store | None = None
 ) -> Callable[[], Iterator[Prediction | None]]:
     """Work whose one answer is what PREDICT says of the request's picture, from n draws of its own; the same each time."""
-    params = PredictParams(sigma=request.sigma, n=as_whole("n", n, 1, MOST["n"]), alpha=request.alpha)
+    params = PredictParams(sigma=request.params.sigma, n=as_whole("n", n, 1, MOST["n"]), alpha=request.alpha)
 
     def work() -> Iterator[Prediction | None]:
         x = picture(engine, request.one)[0]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from explorer.certify import (
     Certificate,
@@ -18,21 +17,21 @@ from explorer.certify import (
     accuracy_under_noise,
     average_radius,
     certified_accuracy,
-    largest_radius,
 )
 from explorer.certify.store import Answer, Store
-from explorer.core import seeded
-from explorer.core.rng import derived_seed
-from explorer.data import dataset, raw
+from explorer.data import chosen_rows, dataset, raw
 from explorer.engine.certifying import MOST, CertifyRequest, predicted_without_noise, store
+from explorer.engine.clock import Clock
 from explorer.engine.engine import Engine
-from explorer.engine.request import as_text, as_whole
-from explorer.engine.tracing import Clock, made_on
+from explorer.engine.parsing import as_text, as_whole, from_link
+from explorer.engine.tracing import made_on
 from explorer.models import zoo
 
-CHOICE = 7  # stream of randomness: which pictures
 AT_ONCE = 16  # pictures that are looked at between two turns of others
 CURVE = 41  # radii at which certified accuracy is told
+LINK = {name: name for name in ("model", "sigma", "count", "n0", "n", "alpha", "sound", "shuffle")} | {
+    "data": "dataset"
+}
 
 
 @dataclass(frozen=True)
@@ -61,19 +60,30 @@ class CertifySetRequest:
     @property
     def rows(self) -> tuple[int, ...]:
         """Of the bundled sample. More pictures begin with the same ones."""
-        total = len(raw(self.dataset, "test", "sample")[1])
-        order = torch.randperm(total, generator=seeded(derived_seed(self.shuffle, CHOICE)))
-        return tuple(order[: self.count].tolist())
+        return chosen_rows(self.dataset, self.shuffle, self.count)
 
     @property
     def cap(self) -> float:
-        return largest_radius(self.sigma, self.n, self.alpha)
+        return self.single(0).cap
 
     def single(self, row: int) -> CertifyRequest:
         """The certificate of one picture alone."""
         return CertifyRequest(
             self.dataset, row, self.model, self.sigma, self.n0, self.n, self.alpha, self.precision, self.sound
         )
+
+    def to_query(self) -> dict[str, str]:
+        """Names and values of a link that `from_query` turns into an equal request; defaults are left out."""
+        query = {"view": "set", "data": self.dataset, "model": self.model, "sigma": repr(self.sigma)}
+        for key in ("count", "n0", "n", "alpha", "shuffle"):
+            if getattr(self, key) != getattr(CertifySetRequest, key):
+                query[key] = repr(getattr(self, key))
+        return query | ({"sound": "1"} if self.sound else {})
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> CertifySetRequest:
+        """The request a link names; raises an ExplorerError for anything unfit."""
+        return cls(**from_link(query, LINK, needed=("data", "model")))
 
     def title(self) -> str:
         """One line of conditions."""
@@ -101,6 +111,12 @@ class CertifiedSet:
     @property
     def finished(self) -> bool:
         return len(self.certificates) == len(self.rows)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds of computing until it is finished, at the speed of the certificates made so far; None before the first."""
+        fresh = self.done - self.kept * (self.request.n0 + self.request.n)
+        return (self.total - self.done) * self.seconds / fresh if fresh > 0 else None
 
     @property
     def labels_so_far(self) -> np.ndarray:

@@ -62,7 +62,7 @@ def measure(
     )
     moved = shift(clean[at], attacked[at], labels[at], toward[at], maps.centers)
     yield None
-    voted = [ground.classes(points, rows) for points in (clean, attacked)]
+    before, after = (ground.classes(points, rows) for points in (clean, attacked))
     off = ground.gauge(attacked, rows).percentile
     yield None
     silhouette, scatter = {}, {}
@@ -82,7 +82,7 @@ def measure(
         one, two = (clean[fell], lane.before[fell]), (attacked[fell], lane.after[fell])
         detections[key] = detect(key, ground, *one, *two, rows[fell], rows[fell])
         yield None
-    return Measured(toward, ways, moved, *voted, silhouette, scatter, among, off, detections)
+    return Measured(toward, ways, moved, before, after, silhouette, scatter, among, off, detections)
 
 
 def _among(

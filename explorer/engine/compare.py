@@ -1,4 +1,4 @@
-"""Transfer attacks and comparisons: each of several models attacked itself, or one attacked and its walk shown to the others.
+"""Transfer attacks and comparisons: several models, or several attacks, each on its own walk; or one walk shown to others.
 
 An image made on one model and shown to another is a transfer attack. That it fails there says nothing about how robust
 the other model is: whoever attacks that model looks at it. So every lane of another model carries the word.
@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import FeaturePath, Goal, InvalidValue, Trace, seeded, use_generator
+from explorer.attacks import ATTACKS
+from explorer.core import FeaturePath, Goal, InvalidValue, LossName, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, Amount, AttackRequest, Budget, Request
-from explorer.engine.tracing import LAST_WORD, Result, Snapshot, attack_work, picture
-from explorer.evaluation.verdict import verify
+from explorer.engine.tracing import FIRST_LOOK, LAST_WORD, Result, Snapshot, attack_work, picture
+from explorer.evaluation.outcome import Ending, ending, first_answer, reached_in_most
+from explorer.evaluation.verdict import verdict_draws, verify
 from explorer.features import feature_path
 from explorer.models import zoo
 
@@ -36,34 +38,62 @@ PASS = 512  # ... or fewer, so that draws and frames together are no more than t
 
 @dataclass(frozen=True)
 class CompareRequest(Request):
-    """Everything that decides about a comparison.
+    """Everything that decides about a comparison: of models, of attacks, or of both, in two to four lanes.
 
     `attack` names the picture and the method; the model it names is always the first of `models` once it is checked.
+    `attacks` (none: that one alone) are others beside it, with the same norm, eps, target and seed, and those of its
+    settings that they have, too.
     """
 
     attack: AttackRequest
     models: tuple[str, ...]
     craft: str = EACH  # "each": on every model itself; "transfer": on the first, then shown to the others
+    attacks: tuple[str, ...] = ()  # keys; once checked always more than one, or none
 
     def checked(self) -> Self:
-        attack, models = self.attack.checked(), tuple(self.models)
+        attack, models, attacks = self.attack.checked(), tuple(self.models), self._checked_attacks()
         if self.craft not in CRAFTS:
             raise InvalidValue(f"craft must be {' or '.join(CRAFTS)}; got {self.craft!r}.")
-        if len(set(models)) != len(models):
-            raise InvalidValue(f"models must differ from each other; got {', '.join(models)}.")
-        _check_number(models)
-        for model in models:
-            dataclasses.replace(attack, model=model).checked()  # refuses one of another dataset
+        for name, several in (("models", models), ("attacks", attacks)):
+            if len(set(several)) != len(several):
+                raise InvalidValue(f"{name} must differ from each other; got {', '.join(several)}.")
+        _check_number(models, attacks)
+        checked = dataclasses.replace(
+            self, models=models, attacks=attacks, attack=dataclasses.replace(attack, model=models[0])
+        )
+        for lane in checked.lanes:
+            lane.checked()  # refuses a model of another dataset, an attack that has not this norm
+        if self.craft == TRANSFER and attacks:
+            raise InvalidValue("craft must be each where several attacks are compared; got 'transfer'.")
         if self.craft == TRANSFER and attack.is_upload and attack.label is None:
             raise InvalidValue(
                 "label must be known where one model's image is shown to others: say what your picture shows."
             )
-        return dataclasses.replace(self, models=models, attack=dataclasses.replace(attack, model=models[0]))
+        return checked
+
+    def _checked_attacks(self) -> tuple[str, ...]:
+        attacks = tuple(self.attacks)
+        if len(attacks) < 2 and attacks in ((), (self.attack.attack,)):
+            return ()
+        lead = _lead(attacks)
+        if self.attack.attack not in attacks or (self.attack.is_minimal and lead != self.attack.attack):
+            raise InvalidValue(
+                f"attack must be one of attacks, with an eps where one has it: {lead}; got {self.attack.attack}."
+            )
+        return attacks
 
     @property
     def lanes(self) -> tuple[AttackRequest, ...]:
-        """The same attack with each model's name; of a transfer only the first is carried out as such."""
-        return tuple(dataclasses.replace(self.attack, model=model) for model in self.models)
+        """Each attack on each model, model by model; of a transfer only the first is carried out as such."""
+        return tuple(self._lane(model, key) for model in self.models for key in self.attacks or (self.attack.attack,))
+
+    def _lane(self, model: str, key: str) -> AttackRequest:
+        own = dataclasses.replace(self.attack, model=model)
+        if key == self.attack.attack:
+            return own
+        known = {p.name for p in ATTACKS[key].params()}
+        hyper = {name: value for name, value in self.attack.hyper.items() if name in known}
+        return dataclasses.replace(own, attack=key, hyper=hyper).checked()
 
     @property
     def source(self) -> str | None:
@@ -85,31 +115,45 @@ class CompareRequest(Request):
 
     def within(self, budget: Budget = PAGE) -> Self:
         """Itself if all lanes together ask for no more than `budget`; raises InvalidValue."""
-        self.attack.within(budget)
+        for lane in self.lanes if self.attacks else (self.attack,):
+            lane.within(budget)
         return super().within(budget)
 
     def _amounts(self, budget: Budget) -> Iterable[Amount]:
-        yield "steps x restarts x models", self.frames, budget.frames, "recorded images"
+        yield "steps x restarts x models", sum(lane.recorded for lane in self.lanes), budget.frames, "recorded images"
         yield "steps x restarts x draws x models", self.passes, budget.passes, "forward and backward passes"
 
     def to_query(self) -> dict[str, str]:
         query = self.attack.to_query()
         del query["model"]
-        return {"models": ",".join(self.models), "craft": self.craft} | query
+        several = {"models": ",".join(self.models), "craft": self.craft}
+        if self.attacks:
+            several["attacks"] = ",".join(self.attacks)
+            if self.attack.attack == _lead(self.attacks):
+                del query["attack"]
+        return several | query
 
     @classmethod
     def of_link(cls, query: Mapping[str, str]) -> Self:
         if "models" not in query:
             raise InvalidValue("the link must name data, image and models; models is missing.")
-        names = tuple(filter(None, str(query["models"]).split(",")))
-        _check_number(names, fewest=0)
-        attack = AttackRequest.of_link({**query, "model": names[0] if names else ""})
-        return cls(attack, names, query.get("craft", EACH))
+        names, attacks = (tuple(filter(None, str(query.get(key, "")).split(","))) for key in ("models", "attacks"))
+        _check_number(names, attacks, fewest=0)
+        lead = {"attack": query.get("attack", _lead(attacks))} if attacks else {}
+        attack = AttackRequest.of_link({**query, **lead, "model": names[0] if names else ""})
+        return cls(attack, names, query.get("craft", EACH), attacks)
 
 
-def _check_number(models: tuple[str, ...], fewest: int = MIN_MODELS) -> None:
-    if not fewest <= len(models) <= MAX_MODELS:
-        raise InvalidValue(f"models must be {MIN_MODELS} to {MAX_MODELS} to be compared; got {len(models)}.")
+def _lead(attacks: tuple[str, ...]) -> str:
+    """The first that takes an eps; it is the one whose settings and eps a comparison names."""
+    return next((key for key in attacks if ATTACKS[key].budget == "fixed"), attacks[0])
+
+
+def _check_number(models: tuple[str, ...], attacks: tuple[str, ...], fewest: int = MIN_MODELS) -> None:
+    lanes = len(models) * max(len(attacks), 1)
+    if not fewest <= lanes <= MAX_MODELS:
+        what = "models times attacks" if attacks else "models"
+        raise InvalidValue(f"{what} must be {MIN_MODELS} to {MAX_MODELS} to be compared; got {lanes}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +169,22 @@ class ModelLane:
     def is_transfer(self) -> bool:
         return self.source is not None
 
+    @property
+    def result(self) -> Result:
+        """What came out; raises InvalidValue while the walk is under way."""
+        if self.snapshot.result is None:
+            raise InvalidValue("a walk has a result once it has ended; this one is under way.")
+        return self.snapshot.result
+
+    @property
+    def fooled(self) -> bool:
+        """Whether the image that counts fools the model, and something was changed to that end. Of a finished walk."""
+        return self.result.ending is Ending.FOOLED
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All lanes so far, whole, in the order of the request's models."""
+    """All lanes so far, whole, in the order of the request's lanes."""
 
     lanes: tuple[ModelLane, ...]
 
@@ -151,7 +207,7 @@ def compare_work(
 
 
 def _each(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[Comparison | None]:
-    """Every model attacked itself: the very walks that `attack_work` records of each alone."""
+    """Every model attacked itself, by every attack: the very walks that `attack_work` records of each alone."""
     with ExitStack() as stack:
         walks = [stack.enter_context(closing(attack_work(engine, lane, budget)())) for lane in request.lanes]
         newest: list[Snapshot | None] = [None] * len(walks)
@@ -164,25 +220,28 @@ def _each(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[C
                     under_way.remove(k)
                 yield None
             if under_way:
-                yield Comparison(tuple(map(ModelLane, request.lanes, newest)))
+                lanes = zip(request.lanes, newest, strict=True)  # each has shown something by now
+                yield Comparison(tuple(ModelLane(lane, shown) for lane, shown in lanes if shown is not None))
 
 
 def _shown(engine: Engine, request: CompareRequest, budget: Budget) -> Iterator[Comparison | None]:
     """The first model attacked; each image of its walk looked at by the others."""
     source, *others = request.lanes
-    watchers = [_TransferLane(engine, lane, request.source) for lane in others]
+    watchers = [_TransferLane(engine, lane, source.model) for lane in others]
     with closing(attack_work(engine, source, budget)()) as walk:
-        for snapshot in walk:
-            if snapshot is None:
+        for item in walk:
+            if item is None:
                 yield None
                 continue
+            snapshot = item
             for watcher in watchers:
                 while watcher.has_work(snapshot):
                     watcher.look(snapshot.trace)
                     yield None
             yield _with_source(source, snapshot, watchers)
     for watcher in watchers:
-        watcher.judge(snapshot)
+        if snapshot.result is not None:  # as it is at a walk's end
+            watcher.judge(snapshot.trace, snapshot.result)
         yield None
         while watcher.map.advance() is None:
             yield None
@@ -205,7 +264,8 @@ class _TransferLane:
         self._draws = _draws(request)
         self._frames_per_pass = max(1, min(FRAMES_PER_PASS, PASS // self._draws))
         self._rows: dict[str, list[np.ndarray]] = {"logits": [], "features": [], "loss": [], "reached": []}
-        self._seen, self._seconds = 0, 0.0
+        self._seen, self._passes, self._seconds = 0, 0, 0.0
+        self._before: dict[str, Any] = {}  # of its answer to the untouched image, once it has looked
         self._result: Result | None = None
         self._trace: Trace | None = None
 
@@ -223,17 +283,23 @@ class _TransferLane:
         began = time.perf_counter()
         end = 1 if self._seen == 0 else min(self._seen + self._frames_per_pass, len(trace))
         x = torch.from_numpy(trace.frames[self._seen : end].copy()).to(self.device)  # (F,C,H,W)
-        with torch.no_grad(), use_generator(self._rng):
-            logits, features = self.model.both(x.repeat_interleave(self._draws, 0))  # (F*draws,K), (F*draws,D)
+        goal, first = _goal(trace, self.device), self._seen == 0
+        rng = seeded(derived_seed(self.request.seed, FIRST_LOOK)) if first else self._rng
+        draws = verdict_draws(self.model) if first else self._draws
+        with torch.no_grad(), use_generator(rng):
+            logits, features = self.model.both(x.repeat_interleave(draws, 0))  # (F*draws,K), (F*draws,D)
         logits = logits.float()
-        goal = _goal(trace, self.device)
         losses = goal.repeated(len(logits)).loss(logits, self._loss())
-        mean = self._mean(logits)
+        mean = _mean(logits, draws)
+        reached = goal.repeated(len(mean)).reached(mean)
+        if first:
+            self._before = first_answer(logits, trace.label)
+            reached = reached_in_most(logits[:, None], goal)
         rows = {
             "logits": mean,
-            "features": self._mean(features.float()),
-            "loss": self._mean(losses),
-            "reached": goal.repeated(len(mean)).reached(mean),
+            "features": _mean(features.float(), draws),
+            "loss": _mean(losses, draws),
+            "reached": reached,
         }
         for name, value in rows.items():
             if not bool(torch.isfinite(value).all()):
@@ -241,23 +307,26 @@ class _TransferLane:
                     f"the {name} of {self.request.model} at steps {self._seen} to {end - 1} are not finite"
                 )
             self._rows[name].append(value.cpu().numpy())
-        self._seen, self._trace = end, None
+        self._seen, self._passes, self._trace = end, self._passes + len(logits), None
         self._seconds += time.perf_counter() - began
 
-    def judge(self, snapshot: Snapshot) -> None:
+    def judge(self, trace: Trace, of_source: Result) -> None:
         """The last word on the image that counts, the source walk's best one, on draws nobody has seen."""
-        began, trace, best = time.perf_counter(), snapshot.trace, snapshot.result.best
+        began, best = time.perf_counter(), of_source.best
         x = torch.from_numpy(trace.frames[best : best + 1].copy()).to(self.device)
         rng = seeded(derived_seed(self.request.seed, LAST_WORD))
-        verdict = verify(self.model, x, self._x0, _goal(trace, self.device), self.request.ball, rng)
+        theta = None if trace.theta is None else torch.from_numpy(trace.theta[best : best + 1]).to(self.device)
+        verdict = verify(self.model, x, self._x0, _goal(trace, self.device), self.request.threat, rng, theta=theta)
         self._seconds += time.perf_counter() - began
-        conditions = self._conditions(snapshot.result.conditions) | {
-            "forwards": self._seen * self._draws,  # of this model; the source's passes stand with the source
+        walk = self._walk(trace)
+        conditions = self._conditions(of_source.conditions) | {
+            "ending": ending(walk, verdict).value,
+            "forwards": self._passes,  # of this model; the source's passes stand with the source
             "backwards": 0,
             "verdict_draws": verdict.draws,
             "seconds": round(self._seconds, 3),
         }
-        self._trace = dataclasses.replace(self._walk(trace), conditions=conditions)
+        self._trace = dataclasses.replace(walk, conditions=conditions)
         self._result = Result(best, verdict, conditions)
 
     def lane(self, snapshot: Snapshot) -> ModelLane:
@@ -269,11 +338,20 @@ class _TransferLane:
         """The source's walk as far as this model has seen it, with this model's own answers."""
         if self._trace is None:
             seen = {name: np.concatenate(parts) for name, parts in self._rows.items()}
-            cut = {name: getattr(trace, name)[: self._seen] for name in ("frames", "linf", "l2")}
-            nowhere = np.zeros(self._seen, bool)  # no gradient was asked of this model
-            conditions = self._conditions(trace.conditions)
-            own = {"degenerate": nowhere, "notes": (), "conditions": conditions}  # the notes speak of the attack
-            self._trace = dataclasses.replace(trace, **cut, **seen, **own)
+            self._trace = dataclasses.replace(
+                trace,
+                frames=trace.frames[: self._seen],
+                logits=seen["logits"],
+                features=seen["features"],
+                loss=seen["loss"],
+                linf=trace.linf[: self._seen],
+                l2=trace.l2[: self._seen],
+                reached=seen["reached"],
+                degenerate=np.zeros(self._seen, bool),  # no gradient was asked of this model
+                conditions=self._conditions(trace.conditions),
+                certified=None,  # of the source
+                notes=(),  # they speak of the attack
+            )
         return dataclasses.replace(self._trace, planned=trace.planned)
 
     def _conditions(self, of_source: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,6 +365,7 @@ class _TransferLane:
             "source_model": self.source,
             "source_threat": of_source["threat"],
             "source_weights": of_source["weights"],
+            **self._before,
         }
 
     def _feature_path(self, trace: Trace) -> FeaturePath | None:
@@ -297,12 +376,15 @@ class _TransferLane:
             self.map.plane, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts
         )
 
-    def _loss(self) -> str:
-        return self.request.method.loss
+    def _loss(self) -> LossName:
+        """Of the images alone: KL divergence would be from the answer of the source to the untouched one."""
+        loss = self.request.method.loss
+        return "ce" if loss == "kl" else loss
 
-    def _mean(self, values: Tensor) -> Tensor:
-        """(F*draws,...) -> (F,...), the mean over each frame's draws."""
-        return values.view(-1, self._draws, *values.shape[1:]).mean(1)
+
+def _mean(values: Tensor, draws: int) -> Tensor:
+    """(F*draws,...) -> (F,...), the mean over each frame's draws."""
+    return values.view(-1, draws, *values.shape[1:]).mean(1)
 
 
 def _draws(request: AttackRequest) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue
-from explorer.core.device import choose, cores, describe
+from explorer.core.device import answers, choose, cores, describe, free_memory
 from explorer.engine.model_cache import MapsWork, ModelCache, UploadCache
 from explorer.engine.scheduler import Scheduler
+from explorer.engine.sharing import Sharing
 
 DEADLINE_S = 120.0  # seconds of computing for one job; waiting for others does not count
 
@@ -20,17 +20,21 @@ class Engine(Scheduler):
     def __init__(self, device: str = "auto", threads: int | None = None, deadline: float = DEADLINE_S) -> None:
         if threads is not None and not (isinstance(threads, int) and 1 <= threads <= 1024):
             raise InvalidValue(f"threads must be a whole number in [1, 1024]; got {threads!r}.")
-        super().__init__(threads or cores(), deadline)
+        super().__init__(threads or cores(), deadline, lambda: answers(self.device))
         self.device = choose(device)
         self._models, self._uploads = ModelCache(self.device), UploadCache()
-        if self.device.type == "cuda":  # the same request gives the same bits, and full float32
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self.sharing = Sharing()
 
     @property
     def description(self) -> str:
         """The device, for people."""
         return describe(self.device, self.threads)
+
+    @property
+    def free_memory(self) -> str | None:
+        """ "130.5 of 139.8 GiB free", of a GPU's memory, whoever uses it; None for any other device."""
+        found = free_memory(self.device)
+        return None if found is None else f"{found[0] / 2**30:.1f} of {found[1] / 2**30:.1f} GiB free"
 
     def model(self, name: str) -> Classifier:
         """The model of this name, loaded once, frozen; shared by everybody, so never change it.

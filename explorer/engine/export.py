@@ -17,7 +17,7 @@ from explorer.engine.request import AttackRequest, eps_text
 from explorer.engine.tracing import Result
 
 ARRAYS = {
-    name: name for name in ("frames", "logits", "features", "loss", "linf", "l2", "reached")
+    name: name for name in ("frames", "logits", "features", "loss", "linf", "l2", "reached", "passes")
 }  # of the trace, a row per frame
 ARRAYS |= {"stalled": "degenerate"}  # saved under the name that earlier files have
 GREY = 0.5  # "unchanged" in the picture of a perturbation
@@ -76,12 +76,14 @@ class Export:
     def arrays(self) -> bytes:
         """An npz file of plain arrays (no pickle): the three images and a row of everything for each frame."""
         memory = io.BytesIO()
+        proven: dict[str, Any] = {} if self.trace.certified is None else {"certified_radius_l2": self.trace.certified}
         np.savez_compressed(
             memory,
             original=self.original,
             adversarial=self.adversarial,
             perturbation=self.perturbation,
             **{name: getattr(self.trace, field) for name, field in ARRAYS.items()},
+            **proven,
         )
         return memory.getvalue()
 

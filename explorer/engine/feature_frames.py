@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +18,14 @@ from explorer.features.reference import draws_of
 FRAMES = 32  # recorded steps of a walk, at most; a longer one is recorded at every second step, or third ...
 PASS = 64  # images times draws in one forward pass
 LOOKING = 7  # stream of randomness: a stochastic model's draws when its features are looked at, the same at each frame
+
+
+class Recorded(TypedDict):
+    """The frames so far."""
+
+    features: np.ndarray  # (T,N,D) float32, the mean over the draws
+    predicted: np.ndarray  # (T,N) class
+    steps: np.ndarray  # (T,) the step that each frame is
 
 
 class FeatureFrames:
@@ -33,9 +42,10 @@ class FeatureFrames:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """So far: "features" (T,N,D) float32, the mean over the draws, "predicted" (T,N) and "steps" (T,)."""
-        return self._rows.arrays()
+    def arrays(self) -> Recorded:
+        """So far, at least one frame."""
+        rows = self._rows.arrays()
+        return {"features": rows["features"], "predicted": rows["predicted"], "steps": rows["steps"]}
 
     def wants(self, count: int, total: int) -> bool:
         """Whether the step that is `count`th of `total` is to be recorded."""
@@ -43,9 +53,9 @@ class FeatureFrames:
 
     def record(self, x: Tensor, count: int, total: int = 0) -> Generator[None, None, None]:
         """One frame: where all images x (N,C,H,W) stand after `count` of `total` steps. What does not move is seen once."""
-        frame = {"steps": np.int64(count)}
+        frame = {"steps": np.array(count, np.int64)}
         if len(self):
-            frame |= {name: self.arrays()[name][-1].copy() for name in ("features", "predicted")}
+            frame |= {name: self._rows.arrays()[name][-1].copy() for name in ("features", "predicted")}
         others = [] if len(self) else [np.setdiff1d(np.arange(len(x)), self.attacked)]
         for where in (self.attacked, *others):  # apart, so that the attacked get the same draws at every step
             rng = seeded(derived_seed(self.seed, LOOKING))
@@ -66,10 +76,10 @@ class FeatureFrames:
         """Mean logits (b,K) and features (b,D) float32 on the CPU. Nothing is yielded while gradients are off."""
         with torch.no_grad(), use_generator(rng):
             logits, features = self.model.both(x.repeat_interleave(self.draws, 0))
-        found = tuple(values.float().view(len(x), self.draws, -1).mean(1).cpu() for values in (logits, features))
-        if not all(bool(torch.isfinite(values).all()) for values in found):
+        logits, features = (values.float().view(len(x), self.draws, -1).mean(1).cpu() for values in (logits, features))
+        if not all(bool(torch.isfinite(values).all()) for values in (logits, features)):
             raise FloatingPointError("the model's features are not finite")
-        return found
+        return logits, features
 
 
 def _stride(steps: int) -> int:

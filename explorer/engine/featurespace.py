@@ -7,7 +7,7 @@ map is asked of the map (`paths_on`), so that changing the map needs no new atta
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from explorer.core import InvalidValue
 from explorer.engine.batch import BatchWalk, choose_pictures, last_word_rng, pixels_of
-from explorer.engine.batch_request import MANY, ManyRequest, batch_amounts, labels_of
+from explorer.engine.batch_request import MANY, ManyRequest, batch_amounts
+from explorer.engine.clock import Clock, timed
 from explorer.engine.cloud_measures import Measured, measure
 from explorer.engine.engine import Engine
 from explorer.engine.feature_frames import FeatureFrames
+from explorer.engine.labels import settled_rows
 from explorer.engine.parsing import as_text, from_link
 from explorer.engine.request import Amount, Budget, Request
-from explorer.engine.tracing import Clock, timed
 from explorer.evaluation.verdict import Verdict
 from explorer.features import FeatureMap, K, Maps, check_features
 
@@ -158,12 +159,15 @@ def maps_work(engine: Engine, models: Sequence[str]) -> Callable[[], Iterator[tu
         for name in models:
             check_features(engine.model(name))
             ahead = engine.plane(name)
-            while ahead.advance() is None:
+            while (done := ahead.advance()) is None:
                 yield None
-            found.append(ahead.maps)
+            found.append(done)
         yield tuple(found)
         for maps in found:
-            for take in (maps.kept, lambda maps=maps: maps.kept(axes=3), maps.clusters):
+            clusters = (
+                () if maps.reference.directions else (maps.clusters,)
+            )  # a single direction holds nothing together
+            for take in (maps.kept, lambda maps=maps: maps.kept(axes=3), *clusters):
                 take()
                 yield None
 
@@ -181,13 +185,14 @@ def cloud_work(
     return lambda: timed(lambda clock: _work(engine, asked, clock))
 
 
-def _work(engine: Engine, request: CloudRequest, clock: Clock) -> Iterator[FeatureCloud | None]:
+def _work(engine: Engine, request: CloudRequest, clock: Clock) -> Generator[FeatureCloud | None]:
     walkers = [_CloudWalk(engine, batch, request.chosen_words()) for batch in request.each]
     for walker in walkers:
         yield from walker.prepare()
     batch = request.batch
     rows, clean = yield from choose_pictures(batch, {walker.request.model: walker.model for walker in walkers})
-    x0, labels = pixels_of(batch.dataset, rows).to(engine.device), torch.from_numpy(labels_of(batch.dataset)[rows])
+    x0 = pixels_of(batch.dataset, rows).to(engine.device)
+    labels = torch.from_numpy(settled_rows(walkers[0].model, batch.dataset, rows, x0, batch.seed))
     for walker, verdict in zip(walkers, clean, strict=True):
         yield from walker.begin(rows, x0, labels, verdict)
     originals = x0.cpu().numpy()
@@ -220,9 +225,9 @@ class _CloudWalk:
 
     def prepare(self) -> Iterator[None]:
         """The reference images through the model."""
-        while self.maps_work.advance() is None:
+        while (maps := self.maps_work.advance()) is None:
             yield None
-        self.maps = self.maps_work.maps
+        self.maps = maps
 
     def begin(self, rows: list[int], x0: Tensor, labels: Tensor, clean: Verdict) -> Iterator[None]:
         """The cloud before anything is changed. rows, x0 (N,C,H,W), labels (N,) and the verdict on the clean images."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from explorer.core import seeded
+from explorer.core.precision import climbing_precision
 from explorer.core.rng import derived_seed
 from explorer.engine.batch import BatchWalk, choose_pictures, last_word_rng, mean_logits, pixels_of
-from explorer.engine.batch_request import MANY, ManyRequest, labels_of
+from explorer.engine.batch_request import MANY, ManyRequest
 from explorer.engine.batch_result import BatchResult, Predictions
+from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
+from explorer.engine.labels import settled_rows
 from explorer.engine.request import Budget
-from explorer.engine.tracing import FIRST_LOOK, Clock, timed
+from explorer.engine.tracing import FIRST_LOOK
 
 
 def many_work(
@@ -27,12 +30,13 @@ def many_work(
     return lambda: timed(lambda clock: _work(engine, asked, clock))
 
 
-def _work(engine: Engine, request: ManyRequest, clock: Clock) -> Iterator[BatchResult | None]:
+def _work(engine: Engine, request: ManyRequest, clock: Clock) -> Generator[BatchResult | None]:
     model = engine.model(request.model)
     rows, (clean,) = yield from choose_pictures(request, {request.model: model})
-    x0, labels = pixels_of(request.dataset, rows).to(engine.device), labels_of(request.dataset)[rows]
+    x0 = pixels_of(request.dataset, rows).to(engine.device)
+    labels = settled_rows(model, request.dataset, rows, x0, request.seed)
     logits = yield from mean_logits(model, x0, seeded(derived_seed(request.seed, FIRST_LOOK)))
-    batch = BatchWalk(model, request)
+    batch = BatchWalk(model, request, climbing_precision(request.precision, request.one.method, request.count, model))
     batch.begin(x0, torch.from_numpy(labels), clean)
     before = Predictions.of(logits, labels, batch.before)
     originals = x0.cpu().numpy()
@@ -55,14 +59,14 @@ def _work(engine: Engine, request: ManyRequest, clock: Clock) -> Iterator[BatchR
     if not len(batch.attacked):
         yield dataclasses.replace(now, conditions=_conditions(now, batch, engine, clock), seconds=clock.seconds)
         return
-    for _ in batch.walk():
-        now = _grown(now, batch, clock)
+    for step in batch.walk():
+        now = _grown(now, batch, step.total, clock)
         yield now
     yield from _judged(now, batch, engine, clock)
 
 
-def _grown(now: BatchResult, batch: BatchWalk, clock: Clock) -> BatchResult:
-    """The result with what the walk has found so far."""
+def _grown(now: BatchResult, batch: BatchWalk, total: int, clock: Clock) -> BatchResult:
+    """The result with what the walk of `total` steps has found so far."""
     best, origin = batch.best, np.zeros(len(now.rows))
     return dataclasses.replace(
         now,
@@ -72,7 +76,7 @@ def _grown(now: BatchResult, batch: BatchWalk, clock: Clock) -> BatchResult:
         distance=batch.merged(origin, best.distance.cpu().numpy()),
         shared=None if best.shared is None else best.shared[0].float().cpu().numpy(),
         curve=batch.curve.arrays(),
-        planned=best.last.total + 1,
+        planned=total + 1,
         seconds=clock.seconds,
     )
 
@@ -96,7 +100,7 @@ def _judged(now: BatchResult, batch: BatchWalk, engine: Engine, clock: Clock) ->
         now,
         fooled=batch.merged(now.fooled, fooled),
         after=_after(now, batch, logits, verdict.predicted.numpy()),
-        distance=batch.merged(now.distance, (verdict.l2 if now.request.norm == "l2" else verdict.linf).numpy()),
+        distance=batch.merged(now.distance, verdict.distance.numpy()),
         planned=len(batch.curve),
         verdict=verdict,
         conditions=_conditions(now, batch, engine, clock) | {"verdict_draws": verdict.draws},

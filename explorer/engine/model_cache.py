@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from explorer.core import Classifier, InvalidValue
+from explorer.core.device import free_memory
 from explorer.engine.stopping import stops_between_layers
 from explorer.features import Gathering, Maps, Plane, Reference
 from explorer.models import zoo
 
 MAX_MODELS = 16  # kept in memory
+GPU_SHARE = 0.25  # of a GPU's memory that they may take together
 MAX_UPLOADS = 64  # pictures kept for the requests that name them
 
 
@@ -38,8 +40,8 @@ class MapsWork:
         gathering = self._gathering
         return gathering.progress if gathering is not None else None
 
-    def advance(self) -> Plane | None:
-        """One more batch of reference images; the plane once all are there."""
+    def advance(self) -> Maps | None:
+        """One more batch of reference images; the maps, with the PCA plane, once all are there."""
         with self._lock:
             if self.maps is None:
                 self._gathering = self._gathering or self._start()
@@ -52,12 +54,12 @@ class MapsWork:
                     maps = self._make(found)
                     maps.pca()
                     self.maps, self._gathering = maps, None
-            return self.plane
+            return self.maps
 
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
-    sha256: str
+    identity: str
     model: Classifier
     maps_work: MapsWork
 
@@ -71,7 +73,7 @@ class ModelCache:
         self._models: OrderedDict[str, _Loaded] = OrderedDict()  # least recently used first
 
     def model(self, name: str) -> Classifier:
-        """The model of this name, frozen; loaded anew if its card names other weights than before."""
+        """The model of this name, frozen; loaded anew if its card names other weights or code than before."""
         return self._loaded(name).model
 
     def maps_work(self, name: str) -> MapsWork:
@@ -82,15 +84,22 @@ class ModelCache:
         card = zoo.card(name)
         with self._lock:
             found = self._models.get(name)
-            if found is None or found.sha256 != card.sha256:
+            if found is None or found.identity != card.identity:
                 model, shipped = stops_between_layers(zoo.load(name, self.device)), zoo.features_file(name)
                 work = MapsWork(
-                    lambda: Gathering(model, card.dataset, key=card.sha256, shipped=shipped),
-                    lambda reference: Maps(reference, name, card.sha256),
+                    lambda: Gathering(model, card.dataset, key=card.identity, shipped=shipped),
+                    lambda reference: Maps(reference, name, card.identity),
                 )
-                found = self._models[name] = _Loaded(card.sha256, model, work)
+                found = self._models[name] = _Loaded(card.identity, model, work)
             _keep_newest(self._models, name, MAX_MODELS)
+            memory = free_memory(self.device)
+            while memory is not None and len(self._models) > 1 and self._nbytes > GPU_SHARE * memory[1]:
+                self._models.popitem(last=False)
             return found
+
+    @property
+    def _nbytes(self) -> int:
+        return sum(t.nbytes for kept in self._models.values() for t in kept.model.state_dict().values())
 
 
 class UploadCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,13 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from explorer.attacks import ATTACKS
-from explorer.core import NORMS, USUAL_EPS, Attack, Ball, InvalidValue, parse_number
-from explorer.core.ball import EPS_LIMIT
+from explorer.core import NORMS, USUAL_EPS, Attack, InvalidValue, ThreatModel, parse_number
+from explorer.core.ball import THREAT_LIMIT, THREAT_NAMES, TRANSFORMATIONS, as_norm
 from explorer.data import Dataset, dataset, raw
 from explorer.engine.parsing import as_class, as_text, as_whole, from_link
 from explorer.models import zoo
 
+LARGE = 20_000  # pixel values from which on a recorded image counts as more than one: 3,000 such take 240 MB
 SEED_LIMIT = 2**63  # what a torch.Generator surely takes
 _UPLOAD = re.compile(r"upload:[0-9a-f]{8,64}")
 _WORDS = {
@@ -26,7 +28,6 @@ _WORDS = {
     "draws": ("draw", "draws"),
 }
 _BAD_UPLOAD = "image must be a row of the sample or upload:<8 to 64 hexadecimal digits>; got {!r}."
-_NORMS = {"linf": "L∞", "l2": "L2"}
 ATTACK_LINK = {"data": "dataset", "with": "hyper"} | {
     name: name for name in ("model", "attack", "norm", "eps", "target", "seed")
 }
@@ -101,7 +102,7 @@ class AttackRequest(Request):
     model: str
     attack: str = "pgd"
     hyper: Mapping[str, Any] = field(default_factory=dict, hash=False)  # kept: what differs from the attack's defaults
-    norm: str = "linf"
+    norm: str = "linf"  # or the name of another threat model that the attack is defined under
     eps: float = USUAL_EPS["linf"]  # in pixel units; "8/255" is understood. The whole range if `is_minimal`
     target: int | None = None  # a class, or its name; None: any wrong class will do
     seed: int = 0
@@ -114,7 +115,10 @@ class AttackRequest(Request):
             raise InvalidValue(f"model {card.name} was made for {card.dataset}; got dataset {spec.name!r}.")
         attack = _attack(self.attack, self.hyper)
         _check_partners(attack.partners, card)
-        eps = _eps(_norm(self.attack, self.norm), self.eps)
+        norm = _norm(self.attack, self.norm)
+        eps = _number(self.eps)
+        eps = THREAT_LIMIT[norm] if self.is_minimal else eps  # a minimal attack says itself how far it had to go
+        attack.threat_model(norm, eps)  # refuses what is out of range
         image, label = _picture(spec, self.image, self.label)
         target = None if self.target is None else as_class("target", self.target, spec)
         if target is not None and target == label:
@@ -122,7 +126,7 @@ class AttackRequest(Request):
         return dataclasses.replace(
             self,
             hyper={p.name: getattr(attack, p.name) for p in attack.params() if getattr(attack, p.name) != p.default},
-            eps=EPS_LIMIT[self.norm] if self.is_minimal else eps,  # a minimal attack says itself how far it had to go
+            eps=eps,
             image=image,
             label=label,
             target=target,
@@ -142,8 +146,9 @@ class AttackRequest(Request):
         return ATTACKS[self.attack].budget == "minimal"
 
     @property
-    def ball(self) -> Ball:
-        return Ball(self.norm, self.eps)
+    def threat(self) -> ThreatModel:
+        """What may change, and by how much."""
+        return self.method.threat_model(self.norm, self.eps)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -167,14 +172,30 @@ class AttackRequest(Request):
         return 1 + self.method.expected_frames
 
     @property
+    def _weight(self) -> float:
+        return max(1.0, math.prod(dataset(self.dataset).shape) / LARGE)
+
+    @property
+    def recorded(self) -> int:
+        """The frames, those of a large picture counting as several: what bounds the memory."""
+        return math.ceil(self.frames * self._weight)
+
+    @property
     def passes(self) -> int:
         """Forward and backward passes it may need, draws counted one by one: the attack's `expected_passes`."""
         return self.method.expected_passes
 
     def _amounts(self, budget: Budget) -> Iterable[Amount]:
         yield "draws", self.draws, budget.draws, "draws per step"
-        yield "steps x restarts", self.frames, budget.frames, "recorded images"
+        unit = "recorded images" if self._weight == 1 else f"recorded images, each counting as {self._weight:.3g}"
+        yield "steps x restarts", self.recorded, budget.frames, unit
         yield "steps x restarts x draws", self.passes, budget.passes, "forward and backward passes"
+
+    @property
+    def allowed(self) -> str:
+        """ "L∞ 8/255", "rotation and shift up to 30° and 3 pixels", "corruption of severity 3"."""
+        size = str(self.threat) if self.norm == "rotation" else eps_text(self.eps)
+        return f"{THREAT_NAMES[self.norm]} {size}"
 
     # As a link
 
@@ -199,7 +220,7 @@ class AttackRequest(Request):
         """One line: "PGD against cifar10/pgd-linf, Linf 8/255, 20 steps, toward cat". `models`: to name instead of its own."""
         parts = [
             f"{ATTACKS.entry(self.attack).title} against {models or self.model}",
-            _NORMS[self.norm] if self.is_minimal else f"{_NORMS[self.norm]} {eps_text(self.eps)}",
+            THREAT_NAMES[self.norm] if self.is_minimal else self.allowed,
         ]
         values = self.method.to_dict()
         for name, (one, many) in _WORDS.items():
@@ -222,34 +243,42 @@ class AttackRequest(Request):
             goal = f"goal = Goal.targeted(torch.tensor([{self.target}]))  # {self.classes[self.target]}"
         return self.script(self._image_lines(self.label if label is None else label), goal, "image")
 
-    def script(self, image_lines: Iterable[str], goal: str, found: str) -> str:
-        """A script of this attack: lines that make x (N,C,H,W) and y (N,), the line of the goal, and "image" or "images"."""
+    def script(self, image_lines: Iterable[str], goal: str, found: str, precision: str = "float32") -> str:
+        """A script of this attack: lines that make x (N,C,H,W) and y (N,), the line of the goal, "image" or "images", and
+        the precision of the attack's passes."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.hyper.items())
+        seen = "model" if precision == "float32" else f'rounded(model, "{precision}")'
         whole_range = "  # the whole pixel range: the attack looks for the smallest change"
         return "\n".join(
             [
                 *self._imports(),
+                *(["from explorer.core.precision import rounded"] if precision != "float32" else []),
                 "",
                 f'model = zoo.load("{self.model}", device="cpu")',
                 *image_lines,
                 f'attack = ATTACKS["{self.attack}"]({settings})',
-                f'ball = Ball("{self.norm}", eps={_eps_code(self.eps)}){whole_range * self.is_minimal}',
+                f"threat = {self._threat_code()}{whole_range * self.is_minimal}",
                 goal,
                 f"rng = torch.Generator().manual_seed({self.seed})",
-                f"outcome = run(attack.walk(model, x, goal, ball, rng), goal{', minimal=True' * self.is_minimal})",
+                f"outcome = run(attack.walk({seen}, x, goal, threat, rng), goal{', minimal=True' * self.is_minimal})",
                 f"print(outcome.success, outcome.distance)  # outcome.x holds the attacked {found}",
                 "",
             ]
         )
 
+    def _threat_code(self) -> str:
+        eps = _eps_code(self.eps)
+        return f'Ball("{self.norm}", eps={eps})' if self.norm in NORMS else f'attack.threat_model("{self.norm}", {eps})'
+
     def _imports(self) -> list[str]:
-        source = "from explorer.data import read_upload" if self.is_upload else "from explorer.data import load"
+        look = "" if dataset(self.dataset).background is None else "Look, "
+        source = f"from explorer.data import {look}read_upload" if self.is_upload else "from explorer.data import load"
         return [
             *(["from pathlib import Path", ""] if self.is_upload else []),
             "import torch",
             "",
             "from explorer.attacks import ATTACKS",
-            "from explorer.core import Ball, Goal, run",
+            f"from explorer.core import {'Ball, ' * (self.norm in NORMS)}Goal, run",
             source,
             "from explorer.models import zoo",
         ]
@@ -259,14 +288,16 @@ class AttackRequest(Request):
         return f'images = load("{self.dataset}", split="test", source="sample")'
 
     def _image_lines(self, label: int | None) -> list[str]:
+        named = "" if label is None else f"  # {self.classes[label]}"
         if isinstance(self.image, int):
-            row, name = self.image, self.classes[label]
-            return [self.load_line(), f"x, y = images.x[{row}:{row + 1}], images.y[{row}:{row + 1}]  # {name}"]
-        shape = dataset(self.dataset).shape
-        known = f"torch.tensor([{label}])  # {self.classes[label]}" if label is not None else "model(x).argmax(1)"
+            row = self.image
+            return [self.load_line(), f"x, y = images.x[{row}:{row + 1}], images.y[{row}:{row + 1}]{named}"]
+        spec = dataset(self.dataset)
+        look = "" if spec.background is None else f", Look(background={spec.background})"
+        known = "model(x).argmax(1)" if label is None else f"torch.tensor([{label}]){named}"
         return [
             'file = Path("picture.png")  # the picture that was uploaded',
-            f"x = read_upload(file.read_bytes(), file.name, {shape}).pixels[None]",
+            f"x = read_upload(file.read_bytes(), file.name, {spec.shape}{look}).pixels[None]",
             f"y = {known}",
         ]
 
@@ -304,19 +335,19 @@ def _check_partners(names: tuple[str, ...], card: zoo.Card) -> None:
 
 
 def _norm(key: str, norm: Any) -> str:
-    """The norm, if it is one and the attack is defined in it."""
-    if as_text("norm", norm) in NORMS and norm not in ATTACKS[key].norms:
+    """The norm, or another threat model, if it is one and the attack is defined under it."""
+    known = as_text("norm", norm) in (*NORMS, *TRANSFORMATIONS)
+    if known and norm not in ATTACKS[key].threats:
         title = ATTACKS.entry(key).title
-        raise InvalidValue(f"norm must be {' or '.join(ATTACKS[key].norms)} for {title}; got {norm!r}.")
-    return norm  # an unknown one is Ball's to refuse
+        raise InvalidValue(f"norm must be {' or '.join(ATTACKS[key].threats)} for {title}; got {norm!r}.")
+    return norm if known else as_norm(norm)
 
 
-def _eps(norm: str, value: Any) -> float:
+def _number(value: Any) -> float:
     try:
-        number = parse_number(None if isinstance(value, bool) else value)
+        return parse_number(None if isinstance(value, bool) else value)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {value!r}.') from error
-    return Ball(norm, number).eps
 
 
 def _picture(spec: Dataset, image: Any, label: Any) -> tuple[int | str, int | None]:

@@ -30,6 +30,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from explorer.core import Cancelled, ExplorerError
+from explorer.core.device import release_memory
+from explorer.core.memory import is_out_of_memory
 from explorer.engine.stopping import wanted
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ T = TypeVar("T")
 JOBS_PER_SESSION = 3  # one running and two waiting
 QUEUE_LIMIT = 64  # jobs of all sessions together
 TIME_SLICE_S = 0.3  # seconds of computing in a row for one job, if others wait
+IDLE_S = 5.0  # seconds without work after which freed memory goes back to the GPU
 ALIVE_CHECK_S = 0.25  # seconds between two checks of who is still there
 
 _log = logging.getLogger(__name__)
@@ -186,10 +189,11 @@ class _Job:
 
 class Scheduler:
     """A worker thread and a queue for each session. `threads`: CPU threads of the worker; `deadline`: seconds of
-    computing for a job that names none (waiting for others does not count)."""
+    computing for a job that names none (waiting for others does not count); `answers`: whether the device still does,
+    asked after an error that could have broken it."""
 
-    def __init__(self, threads: int, deadline: float) -> None:
-        self.threads, self.deadline = threads, deadline
+    def __init__(self, threads: int, deadline: float, answers: Callable[[], bool] = lambda: True) -> None:
+        self.threads, self.deadline, self._answers = threads, deadline, answers
         self._changed = threading.Condition()
         self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()  # the session whose slice is next stands first
         self._worker: threading.Thread | None = None
@@ -257,7 +261,9 @@ class Scheduler:
         torch.set_num_threads(self.threads)  # of this thread
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queues or self._closed)
+                if not self._changed.wait_for(lambda: self._queues or self._closed, IDLE_S):
+                    release_memory()  # others on this GPU may need it, a training run for one
+                    self._changed.wait_for(lambda: self._queues or self._closed)
                 jobs = [job for queue in self._queues.values() for job in queue]
                 if self._closed:
                     break
@@ -302,7 +308,10 @@ class Scheduler:
             with torch.enable_grad():  # restores the mode, whatever the work left behind
                 over, item = job.context.run(job.step)
         except (Exception, SystemExit) as error:
-            failure, memory = _explained(error)
+            failure, memory = explained(error)
+            if isinstance(error, torch.AcceleratorError) and not self._answers():
+                failure = Failed("The GPU does not answer any more and has to be set up anew: start the app again.")
+                self._closed = True  # the worker ends with this job
         took = time.monotonic() - began
         job.spent += took
         job.slice += took
@@ -328,8 +337,7 @@ class Scheduler:
         job.iterator = job.work = job.alive = None
         if memory:  # outside the except block, whose traceback keeps the tensors alive
             gc.collect()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            release_memory()
         with self._changed:
             queue = self._queues.get(job.future.session)
             if queue is not None and job in queue:
@@ -350,12 +358,12 @@ def _is_alive(job: _Job) -> bool:
         return False
 
 
-def _explained(error: BaseException) -> tuple[ExplorerError, bool]:
+def explained(error: BaseException) -> tuple[ExplorerError, bool]:
     """What to tell the person waiting, and whether memory ran out. Neither it nor the log holds the work's tensors."""
     if isinstance(error, ExplorerError):
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None), False
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         _log.warning("A job ran out of memory: %s", str(error))
         return Failed("The device ran out of memory: choose fewer draws, or a smaller model."), True
     if isinstance(error, FloatingPointError):
@@ -363,10 +371,3 @@ def _explained(error: BaseException) -> tuple[ExplorerError, bool]:
         return Failed(f"The computation left the range of numbers and was stopped: {error}."), False
     _log.error("A job failed: %s", "".join(traceback.format_exception(error)))
     return Failed(f"Something unexpected went wrong ({type(error).__name__}); the log says more."), False
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    signs = ("can't allocate memory", "not enough memory", "out of memory")  # CPU allocators; MPS
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

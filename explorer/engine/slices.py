@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from explorer.core import Classifier, Goal, InvalidValue, seeded, use_generator
 from explorer.core.rng import derived_seed
+from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
 from explorer.engine.request import AttackRequest
-from explorer.engine.tracing import Clock, picture, timed
+from explorer.engine.tracing import picture
 from explorer.models import zoo
 
 EXTENTS = {"near": (-0.25, 1.25), "usual": (-1.0, 2.0), "wide": (-2.0, 4.0)}  # along the attack, in its lengths
@@ -114,7 +115,12 @@ def sideways(direction: Tensor, norm: str, seed: int) -> Tensor:
 
 
 def _size(direction: Tensor, norm: str) -> float:
-    return float(direction.abs().max() if norm == "linf" else direction.norm())
+    return float(torch.linalg.vector_norm(direction, {"linf": math.inf, "l2": 2, "l1": 1}[norm]))
+
+
+def _norm_of(request: AttackRequest) -> str:
+    """That of the plane's lengths: L2 for L0, where a share of a change changes as many pixels, and for transformations."""
+    return request.norm if request.norm in ("linf", "l2", "l1") else "l2"
 
 
 def outline(along: Tensor, across: Tensor, norm: str, eps: float) -> np.ndarray:
@@ -135,7 +141,7 @@ def slice_work(
     """
     x0 = picture(engine, request)[0].double().cpu()
     direction = torch.from_numpy(adversarial.copy()).double() - x0
-    across = sideways(direction, request.norm, plan.seed)
+    across = sideways(direction, _norm_of(request), plan.seed)
     if plan.draws > 1 and not zoo.card(request.model).stochastic:
         raise InvalidValue(
             f"draws must be 1 for {request.model}, which says the same at every look; got {plan.draws!r}."
@@ -152,24 +158,30 @@ def _work(
     label: int,
     plan: Plan,
     clock: Clock,
-) -> Iterator[Slice]:
+) -> Generator[Slice]:
     limit = SHARE * engine.deadline
     model = engine.model(request.model)
     aim = label if request.target is None else request.target
     goal = Goal(torch.tensor([aim]), is_targeted=request.target is not None)
-    eps = _size(along, request.norm) if request.is_minimal else request.eps
+    norm = _norm_of(request)
+    is_eps = not request.is_minimal and norm == request.norm
+    eps = request.eps if is_eps else _size(along, norm)
     square = (plan.size, plan.size)
     found = Slice(
         plan,
         request.classes,
         label,
         request.target,
-        **{name: np.zeros(square, kind) for name, kind in _VALUES.items()},
+        predicted=np.zeros(square, np.int16),
+        probability=np.zeros(square, np.float32),
+        loss=np.zeros(square, np.float32),
+        margin=np.zeros(square, np.float32),
+        cut=np.zeros(square, np.float32),
         seen=np.zeros(square, bool),
         stride=plan.size,
-        outline=outline(along, across, request.norm, eps),
-        outline_is_eps=not request.is_minimal,
-        norm=request.norm,
+        outline=outline(along, across, norm, eps),
+        outline_is_eps=is_eps,
+        norm=norm,
         linf=(_size(along, "linf"), _size(across, "linf")),
         l2=(_size(along, "l2"), _size(across, "l2")),
         device=engine.description,
@@ -191,13 +203,7 @@ def _work(
             return
 
 
-_VALUES = {
-    "predicted": np.int16,
-    "probability": np.float32,
-    "loss": np.float32,
-    "margin": np.float32,
-    "cut": np.float32,
-}
+_VALUES = ("predicted", "probability", "loss", "margin", "cut")
 
 
 def _batches(plan: Plan) -> Iterator[tuple[int, np.ndarray, bool]]:

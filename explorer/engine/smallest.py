@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from explorer.attacks import ATTACKS
 from explorer.core import Goal, InvalidValue, Trace, seeded
-from explorer.core.ball import EPS_LEAST, EPS_LIMIT
+from explorer.core.ball import THREAT_LIMIT, WHOLE, least_eps
 from explorer.core.rng import derived_seed
+from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
 from explorer.engine.request import PAGE, AttackRequest, Budget
-from explorer.engine.tracing import LAST_WORD, Clock, Recorder, recorder_of, timed
+from explorer.engine.tracing import FIRST_LOOK, Recorder, recorder_of
+from explorer.evaluation.batch_attack import ANYWHERE
 from explorer.evaluation.verdict import Verdict, verify
 
 WIDTH = 0.02  # (fooled - held) / fooled at which the bisection ends
@@ -39,6 +42,41 @@ class Probe:
     backwards: int
 
 
+class Tried(Protocol):
+    """What a bisection looks at of a probe."""
+
+    @property
+    def eps(self) -> float: ...
+
+    @property
+    def reached(self) -> bool: ...
+
+
+P = TypeVar("P", bound=Tried)
+
+
+@dataclass(frozen=True)
+class Bracket(Generic[P]):
+    """The probes of a bisection so far, between two of which the smallest eps that reaches the goal should lie."""
+
+    norm: str
+    first: float  # the eps that is tried first
+    width: float  # (fooled - held) / fooled at which it ends
+    probes: tuple[P, ...]
+
+    @property
+    def fooled(self) -> P | None:
+        """The probe with the smallest eps that reached the goal."""
+        return min((p for p in self.probes if p.reached), key=lambda p: p.eps, default=None)
+
+    @property
+    def held(self) -> P | None:
+        """The probe with the largest eps below `fooled` that did not."""
+        least = self.fooled
+        below = [p for p in self.probes if least is None or p.eps < least.eps]
+        return max((p for p in below if not p.reached), key=lambda p: p.eps, default=None)
+
+
 @dataclass(frozen=True)
 class Search:
     """All probes so far, in the order they were made."""
@@ -53,14 +91,18 @@ class Search:
     ended: str = ""  # "": not yet; "done", "time" (the engine's limit came near) or "probes" (too many)
 
     @property
+    def bracket(self) -> Bracket[Probe]:
+        return Bracket(self.request.norm, self.request.eps, self.width, self.probes)
+
+    @property
     def fooled(self) -> Probe | None:
-        """The probe with the smallest eps that reached the goal."""
-        return min((p for p in self.probes if p.reached), key=lambda p: p.eps, default=None)
+        """As of the bracket."""
+        return self.bracket.fooled
 
     @property
     def held(self) -> Probe | None:
-        """The probe with the largest eps below `fooled` that did not."""
-        return max((p for p in self._below() if not p.reached), key=lambda p: p.eps, default=None)
+        """As of the bracket."""
+        return self.bracket.held
 
     @property
     def failed_above(self) -> tuple[Probe, ...]:
@@ -79,35 +121,33 @@ class Search:
         """Forward and backward passes of all attacks together."""
         return sum(p.forwards + p.backwards for p in self.probes)
 
-    def _below(self) -> list[Probe]:
-        least = self.fooled
-        return [p for p in self.probes if least is None or p.eps < least.eps]
 
-
-def next_eps(search: Search) -> float | None:
+def next_eps(bracket: Bracket[P]) -> float | None:
     """Where to look next; None when nothing is left to find out.
 
-    First the request's own eps, then doubled until an attack succeeds or halved until one fails, then the middle
+    First its own eps, then doubled until an attack succeeds or halved until one fails, then the middle
     until (fooled - held) / fooled is at most `width`. At last `CHECKS`: if one of them succeeds, on it goes below.
     """
-    norm, fooled, held = search.request.norm, search.fooled, search.held
-    if not search.probes:
-        return search.request.eps
+    norm, fooled, held, least = bracket.norm, bracket.fooled, bracket.held, least_eps(bracket.norm)
+    if not bracket.probes:
+        return bracket.first
     if fooled is None:
-        top = max(p.eps for p in search.probes)
-        return None if top >= EPS_LIMIT[norm] else min(readable(norm, 2 * top), EPS_LIMIT[norm])
+        top = max(p.eps for p in bracket.probes)
+        return None if top >= THREAT_LIMIT[norm] else min(readable(norm, 2 * top), THREAT_LIMIT[norm])
     if held is None:
-        return None if fooled.eps <= EPS_LEAST else max(readable(norm, fooled.eps / 2), EPS_LEAST)
-    if fooled.eps - held.eps > search.width * fooled.eps:
+        return None if fooled.eps <= least else max(readable(norm, fooled.eps / 2), least)
+    if fooled.eps - held.eps > bracket.width * fooled.eps:
         middle = readable(norm, (fooled.eps + held.eps) / 2)
         return middle if held.eps < middle < fooled.eps else None
-    tried = {p.eps for p in search.probes}
+    tried = {p.eps for p in bracket.probes}
     checks = [readable(norm, share * held.eps) for share in CHECKS]
-    return next((eps for eps in checks if eps >= EPS_LEAST and eps not in tried), None)
+    return next((eps for eps in checks if eps >= least and eps not in tried), None)
 
 
 def readable(norm: str, eps: float) -> float:
-    """eps in four digits: of 255ths in Linf, of the length in L2. What is shown is then exactly what was tried."""
+    """eps in four digits: of 255ths in Linf; in L0 whole. What is shown is then exactly what was tried."""
+    if norm in WHOLE:
+        return float(round(eps))
     return float(f"{eps * 255:.4g}") / 255 if norm == "linf" else float(f"{eps:.4g}")
 
 
@@ -128,17 +168,17 @@ def smallest_work(
     return lambda: timed(lambda clock: _work(engine, asked, width, clock))
 
 
-def _work(engine: Engine, request: AttackRequest, width: float, clock: Clock) -> Iterator[Search | None]:
+def _work(engine: Engine, request: AttackRequest, width: float, clock: Clock) -> Generator[Search | None]:
     search = Search(request, width, device=engine.description)
     limit, longest = SHARE * engine.deadline, 0.0
     while True:
-        search = dataclasses.replace(
-            search, ended=_ending(search, clock.seconds + longest, limit), seconds=clock.seconds
-        )
+        eps = next_eps(search.bracket)
+        ended = "done" if eps is None else _ending(search, clock.seconds + longest, limit)
+        search = dataclasses.replace(search, ended=ended, seconds=clock.seconds)
         yield search
-        if search.ended:
+        if ended or eps is None:
             return
-        began, recorder = clock.seconds, recorder_of(engine, dataclasses.replace(request, eps=next_eps(search)))
+        began, recorder = clock.seconds, recorder_of(engine, dataclasses.replace(request, eps=eps))
         for _ in recorder.record():
             yield None
             if clock.seconds > limit:
@@ -150,7 +190,7 @@ def _work(engine: Engine, request: AttackRequest, width: float, clock: Clock) ->
 
 def _ending(search: Search, expected: float, limit: float) -> str:
     """Why to stop before the next probe, after which the clock would show `expected` seconds; "" to go on."""
-    if next_eps(search) is None or (search.clean is not None and search.clean.reached):
+    if search.clean is not None and search.clean.reached:
         return "done"
     if len(search.probes) >= PROBES:
         return "probes"
@@ -172,7 +212,8 @@ def _judged_clean(recorder: Recorder) -> Verdict:
     trace, x0, request = recorder.trace, recorder.x0, recorder.request
     aim = torch.tensor([trace.label if trace.target is None else trace.target], device=x0.device)
     goal = Goal(aim, is_targeted=trace.target is not None)
-    return verify(recorder.model, x0, x0, goal, request.ball, seeded(derived_seed(request.seed, LAST_WORD)))
+    rng = seeded(derived_seed(request.seed, FIRST_LOOK))  # the very looks that the walk begins with
+    return verify(recorder.model, x0, x0, goal, ANYWHERE, rng)
 
 
 def _probe(eps: float, verdict: Verdict, trace: Trace, frame: int, spent: tuple[int, int] = (0, 0)) -> Probe:

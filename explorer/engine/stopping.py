@@ -29,7 +29,7 @@ def stop_if_unwanted() -> None:
 
 def stops_between_layers(model: Model) -> Model:
     """The same model, whose every layer first asks `stop_if_unwanted`, in backward passes, too (on the CPU; a GPU's run
-    in threads of their own, and are short)."""
+    in threads of their own, which know nothing of the work, and are short)."""
     for module in model.modules():
         if next(module.children(), None) is None:
             module.register_forward_hook(_ask)
@@ -38,7 +38,7 @@ def stops_between_layers(model: Model) -> Model:
 
 def _ask(module: nn.Module, inputs: object, output: object) -> None:
     stop_if_unwanted()
-    if isinstance(output, Tensor) and output.requires_grad:
+    if isinstance(output, Tensor) and output.requires_grad and output.device.type == "cpu":
         output.register_hook(_ask_backward)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,16 +15,21 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.attacks import ATTACKS, BLACK_BOX
+from explorer.certify.certifiers.lipschitz import Proof
 from explorer.core import Classifier, FeaturePath, Goal, InvalidValue, Step, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.core.steps import Domains
 from explorer.data import dataset, raw
+from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
+from explorer.engine.labels import settled
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
 from explorer.engine.rows import Rows
-from explorer.evaluation.verdict import Verdict, verify
+from explorer.evaluation.outcome import Ending, ending, first_answer, reached_in_most
+from explorer.evaluation.verdict import Verdict, verdict_draws, verify
 from explorer.features import FeatureMap, feature_path
 from explorer.models import zoo
+from explorer.models.lipschitz_net import LipschitzNet
 
 T = TypeVar("T")
 
@@ -58,11 +61,18 @@ class Tap(nn.Module):
         return logits
 
     def take(self, x: Tensor) -> Tensor | None:
-        """(D,) features at x (1,C,H,W), the mean over its draws since the last `take`; None if it was not looked at."""
-        rows = [features[(pixels == x).flatten(1).all(1)] for pixels, features in self._passes]
+        """(D,) features at x (1,C,H,W), the mean over its draws since the last `take`; NaN if it was not looked at, None
+        if nothing was."""
+        if not self._passes:
+            return None
+        pixels, features = (torch.cat(parts) for parts in zip(*self._passes, strict=True))
         self._passes.clear()
-        found = torch.cat(rows) if rows else None
-        return found.float().mean(0) if found is not None and len(found) else None
+        there = (pixels == x).flatten(1).all(1)
+        if x.device.type == "cpu":
+            return features[there].float().mean(0)
+        return (
+            torch.where(there[:, None], features.float(), 0).sum(0) / there.sum()
+        )  # a mask as index would wait for a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +82,11 @@ class Result:
     best: int  # the frame that counts
     verdict: Verdict  # of that frame, on fresh draws; tensors of one entry, on the CPU
     conditions: dict[str, Any]  # everything needed to repeat and to judge it, as plain values
+
+    @property
+    def ending(self) -> Ending:
+        """What came of it, in one word; raises KeyError if the conditions are not those of a finished walk."""
+        return Ending(self.conditions["ending"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,30 +113,26 @@ class _Record:
     def length(self) -> int:
         return len(self._rows)
 
-    def add(self, x: Tensor, logits: Tensor, features: Tensor, loss: float, reached: bool, degenerate: bool) -> None:
-        """One frame: x (C,H,W), logits (K,), features (D,). Raises FloatingPointError if one is not finite."""
-        frame = x.detach().float().cpu().numpy()
-        change = frame - self._original
-        row = {
-            "frames": frame,
-            "logits": logits.detach().float().cpu().numpy(),
-            "features": features.detach().float().cpu().numpy(),
-            "loss": np.float32(loss),
+    def add(self, row: dict[str, np.ndarray]) -> None:
+        """One frame (see `_fetched`). Raises FloatingPointError if its image, logits or features are not finite."""
+        change = row["frames"] - self._original
+        row = row | {
             "linf": np.abs(change).max(),
             "l2": np.sqrt((change**2).sum()),
-            "reached": np.bool_(reached),
-            "degenerate": np.bool_(degenerate),
+            "reached": np.bool_(row["reached"]),
+            "degenerate": np.bool_(row["degenerate"]),
+            "passes": np.int64(row["passes"]),
         }
         for name in ("frames", "logits", "features"):
             if not np.isfinite(row[name]).all():
                 raise FloatingPointError(f"the {name} of step {self.length} are not finite")
         self._rows.add(row)
 
-    def note(self, domains: Domains | None) -> None:
-        """What the frame just added says of itself, if the attack is on several domains."""
-        if domains is not None:
+    def note(self, words: str) -> None:
+        """What the frame just added says of itself, if there is anything to say."""
+        if words:
             silent = self.length - 1 - len(self.notes)  # frames before this one that had nothing to say
-            self.notes = (*self.notes, *[""] * silent, _weighed(domains))
+            self.notes = (*self.notes, *[""] * silent, words)
 
     def begin_try(self) -> None:
         self.conditions = self.conditions | {"starts": [*self.conditions["starts"], self.length]}
@@ -143,14 +154,16 @@ class _Record:
 class Recorder:
     """One walk: go through `record` to its end, then ask `finish` for the result."""
 
+    trace: Trace  # the newest: there from the first look on, as is the goal; the step from the attack's first on
+    _goal: Goal
+    _step: Step
+
     def __init__(self, model: Classifier, x0: Tensor, request: AttackRequest, conditions: dict[str, Any]):
         """x0 (1,C,H,W) on the model's device; `conditions` is what the caller knows beyond the request."""
         self.model, self.x0, self.request = model, x0, request
-        self.trace: Trace | None = None  # the newest
         self._tap = Tap(model)
+        self._proof = Proof(model) if isinstance(model, LipschitzNet) else None
         self._conditions = conditions
-        self._goal: Goal | None = None
-        self._last: Step | None = None
         self._stood: list[Domains | None] = []  # of each attacked frame
 
     def record(self) -> Iterator[Trace]:
@@ -163,15 +176,14 @@ class Recorder:
         self.trace = record.trace()
         yield self.trace
         attack, rng = self.request.method, seeded(self.request.seed)
-        for step in attack.walk(self._tap, self.x0, self._goal, self.request.ball, rng):
-            if self._last is None or step.restart != self._last.restart:
+        for step in attack.walk(self._tap, self.x0, self._goal, self.request.threat, rng):
+            if not self._stood or step.restart != self._step.restart:
                 record.begin_try()
             record.planned = step.total + 2
-            reached, degenerate = bool(step.reached), bool(step.degenerate)
-            record.add(step.x[0], step.logits[0], self._features(step.x), float(step.loss), reached, degenerate)
-            record.note(step.domains)
+            record.add(self._row(step) | self._proven(step.x) | self._parameters(step.theta))
+            record.note(self._told(step))
             self._stood.append(step.domains)
-            self._last, self.trace = step, record.trace()
+            self._step, self.trace = step, record.trace()
             yield self.trace
         self.trace = dataclasses.replace(self.trace, planned=len(self.trace))
 
@@ -180,12 +192,14 @@ class Recorder:
         trace, best = self.trace, self.trace.best
         x = torch.from_numpy(trace.frames[best : best + 1].copy()).to(self.x0.device)
         rng = seeded(derived_seed(self.request.seed, LAST_WORD))
-        verdict = verify(self.model, x, self.x0, self._goal, self.request.ball, rng)
-        tensors = {name: value.cpu() for name, value in vars(verdict).items() if isinstance(value, Tensor)}
+        theta = None if trace.theta is None else torch.from_numpy(trace.theta[best : best + 1]).to(self.x0)
+        verdict = verify(self.model, x, self.x0, self._goal, self.request.threat, rng, theta=theta)
+        forwards, backwards = torch.stack([self._step.forwards[0], self._step.backwards[0]]).tolist()
         conditions = trace.conditions | {
             "best": best,
-            "forwards": int(self._last.forwards[0]),
-            "backwards": int(self._last.backwards[0]),
+            "ending": ending(trace, verdict, found=not trace.minimal or bool(trace.reached[best])).value,
+            "forwards": forwards,
+            "backwards": backwards,
             "stalled_share": float(trace.degenerate[1:].mean()),
             "verdict_draws": verdict.draws,
             **_standing(self._stood[best - 1] if best else None),
@@ -193,37 +207,76 @@ class Recorder:
             **made_on(device),
         }
         self.trace = dataclasses.replace(trace, conditions=conditions)
-        return Result(best, dataclasses.replace(verdict, **tensors), conditions)
+        return Result(best, verdict, conditions)
 
     def _first_look(self) -> _Record:
         """Frame 0, which also settles the goal."""
         request = self.request
-        draws = request.draws if self.model.stochastic else 1
-        logits = self._look(self.x0, draws)  # (draws, K)
+        draws = verdict_draws(self.model)
+        logits, features = self._look(self.x0, draws)  # (draws, K), (D,)
         mean = logits.mean(0, keepdim=True)
-        label = int(mean.argmax()) if request.label is None else request.label
+        label = settled(request, mean)
         if request.target == label:
             raise InvalidValue(f"target must differ from what the model sees; got {request.classes[label]!r}.")
         aim = torch.tensor([label if request.target is None else request.target], device=self.x0.device)
         goal = self._goal = Goal.untargeted(aim) if request.target is None else Goal.targeted(aim)
         loss = goal.repeated(draws).loss(logits, request.method.loss).mean()
-        conditions = self._conditions | described(request) | {"label": label, "label_known": request.label is not None}
+        known = request.label is not None
+        conditions = self._conditions | described(request) | {"label": label, "label_known": known}
+        if known and label != request.label:
+            conditions |= {"true_label": request.label, "right": f"top {dataset(request.dataset).top}"}
+        conditions |= first_answer(logits, label if known else None)
         record = _Record(self.x0, goal, label, request, conditions)
-        record.add(self.x0[0], mean[0], self._tap.take(self.x0), float(loss), bool(goal.reached(mean)), False)
+        before = reached_in_most(logits[:, None], goal), torch.zeros_like(aim, dtype=torch.bool)
+        row = _fetched(self.x0, mean, features, loss, *before, passes=torch.zeros_like(aim))
+        record.add(row | self._proven(self.x0) | self._parameters(request.threat.around(self.x0).origin))
         return record
 
-    def _features(self, x: Tensor) -> Tensor:
-        """(D,) at x, from the attack's own passes; from one more pass if it did not look there."""
-        found = self._tap.take(x)
-        if found is None:
-            self._look(x, 1)
-            found = self._tap.take(x)
-        return found
+    def _told(self, step: Step) -> str:
+        if step.theta is not None:
+            return self.request.threat.told(step.theta[0].tolist())
+        return "" if step.domains is None else _weighed(step.domains)
 
-    def _look(self, x: Tensor, draws: int) -> Tensor:
+    def _parameters(self, theta: Tensor | None) -> dict[str, np.ndarray]:
+        """Of a frame under a transformation; nothing where points are images."""
+        if theta is None or theta.ndim != 2:
+            return {}
+        far = self.request.threat.around(self.x0).distance(theta)
+        return {"theta": theta[0].float().cpu().numpy(), "moved": far[0].double().cpu().numpy()}
+
+    def _row(self, step: Step) -> dict[str, np.ndarray]:
+        """The step's frame. Features are those of the attack's own passes, or of one more if it did not look there."""
+        rest = step.loss, step.reached, step.degenerate, step.forwards + step.backwards
+        features = self._tap.take(step.x)
+        if features is not None:
+            row = _fetched(step.x, step.logits, features, *rest)
+            if not np.isnan(row["features"]).all():
+                return row
+        return _fetched(step.x, step.logits, self._look(step.x, 1)[1], *rest)
+
+    def _proven(self, x: Tensor) -> dict[str, np.ndarray]:
+        """How far the answer at x (1,C,H,W) is proven in L2, by one pass more in float64; nothing of a network without bounds."""
+        return {} if self._proof is None else {"certified": self._proof(x)[0][0].cpu().numpy()}
+
+    def _look(self, x: Tensor, draws: int) -> tuple[Tensor, Tensor]:
+        """(draws,K) logits and (D,) features, the mean over the draws, at x (1,C,H,W)."""
         rng = seeded(derived_seed(self.request.seed, FIRST_LOOK))
         with torch.no_grad(), use_generator(rng):
-            return self._tap(x.repeat(draws, 1, 1, 1)).float()
+            logits, features = self.model.both(x.repeat(draws, 1, 1, 1))
+        return logits.float(), features.float().mean(0)
+
+
+def _fetched(
+    x: Tensor, logits: Tensor, features: Tensor, loss: Tensor, reached: Tensor, degenerate: Tensor, passes: Tensor
+) -> dict[str, np.ndarray]:
+    """One image's frame as float32 arrays (C,H,W), (K,), (D,), () ..., by one copy: each its own would make the host wait
+    for a GPU six times."""
+    named = {"frames": x[0], "logits": logits[0], "features": features}
+    named |= {"loss": loss.view(()), "reached": reached.view(()), "degenerate": degenerate.view(())}
+    named["passes"] = passes.view(()).to(x.device)  # a float32 counts to 16 million
+    flat = torch.cat([t.detach().float().flatten() for t in named.values()]).cpu().numpy()
+    parts = np.split(flat, np.cumsum([t.numel() for t in named.values()])[:-1])
+    return {name: part.reshape(t.shape) for part, (name, t) in zip(parts, named.items(), strict=True)}
 
 
 def _weighed(domains: Domains) -> str:
@@ -274,7 +327,7 @@ def made_on(device: str) -> dict[str, Any]:
 
 def attack_work(
     engine: Engine, request: AttackRequest, budget: Budget = PAGE
-) -> Callable[[], Iterator[Snapshot | None]]:
+) -> Callable[[], Generator[Snapshot | None]]:
     """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than `budget`.
 
     The untouched image comes first, before anything else is computed. Where the model's map is not known yet, the
@@ -284,12 +337,12 @@ def attack_work(
     return lambda: _work(engine, asked)
 
 
-def _work(engine: Engine, request: AttackRequest) -> Iterator[Snapshot | None]:
+def _work(engine: Engine, request: AttackRequest) -> Generator[Snapshot | None]:
     recorder = recorder_of(engine, request)  # loads the model: no part of the attack's seconds
     yield from timed(lambda clock: _recorded(engine, recorder, clock))
 
 
-def _recorded(engine: Engine, recorder: Recorder, clock: Clock) -> Iterator[Snapshot | None]:
+def _recorded(engine: Engine, recorder: Recorder, clock: Clock) -> Generator[Snapshot | None]:
     maps_work = engine.plane(recorder.request.model)
     for trace in recorder.record():
         yield Snapshot(trace, on_map(maps_work.plane, trace), None, clock.seconds)
@@ -311,13 +364,13 @@ def recorder_of(engine: Engine, request: AttackRequest) -> Recorder:
 
 def picture(engine: Engine, request: AttackRequest) -> Tensor:
     """The request's image (1,C,H,W) float32 on the engine's device; raises InvalidValue if an upload is gone."""
-    if not request.is_upload:
-        pixels = raw(request.dataset, "test", "sample")[0][request.image].float() / 255
-    else:
+    if isinstance(request.image, str):
         pixels = engine.upload(request.image)
         shape = dataset(request.dataset).shape
         if tuple(pixels.shape) != shape:
             raise InvalidValue(f"a picture for {request.dataset} must have shape {shape}; got {tuple(pixels.shape)}.")
+    else:
+        pixels = raw(request.dataset, "test", "sample")[0][request.image].float() / 255
     return pixels[None].to(engine.device, torch.float32)
 
 
@@ -328,30 +381,3 @@ def on_map(ground: FeatureMap | None, trace: Trace) -> FeaturePath | None:
         return None
     counts = trace.best
     return feature_path(ground, trace.features, trace.label, trace.target, int(trace.predicted[counts]), counts)
-
-
-class Clock:
-    """Seconds of computing: it stands while others have their turn."""
-
-    def __init__(self) -> None:
-        self._spent, self._since = 0.0, time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return self._spent + time.perf_counter() - self._since
-
-    def stopped(self, item: T) -> T:
-        self._spent = self.seconds
-        return item
-
-    def go(self) -> None:
-        self._since = time.perf_counter()
-
-
-def timed(work: Callable[[Clock], Iterator[T]]) -> Iterator[T]:
-    """The items of work that is handed its clock, which stands while others have their turn."""
-    clock = Clock()
-    with closing(work(clock)) as items:
-        for item in items:
-            yield clock.stopped(item)
-            clock.go()

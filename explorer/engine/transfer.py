@@ -12,15 +12,17 @@ from torch import Tensor
 
 from explorer.attacks.universal import applied
 from explorer.core import Ball, Classifier, Goal, InvalidValue, seeded
-from explorer.core.ball import EPS_LEAST
+from explorer.core.ball import EPS_LEAST, as_norm
 from explorer.core.rng import derived_seed
-from explorer.engine.batch import BATCH, fooled, pixels_of
+from explorer.engine.batch import BATCH, pixels_of
 from explorer.engine.batch_request import ManyRequest, labels_of, shuffled
 from explorer.engine.batch_result import BatchResult, FoolingRate
+from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
 from explorer.engine.parsing import as_whole
-from explorer.engine.tracing import LAST_WORD, Clock, described, made_on, timed
-from explorer.evaluation.robustness import ANYWHERE, classified_right
+from explorer.engine.tracing import LAST_WORD, described, made_on
+from explorer.evaluation.batch_attack import ANYWHERE
+from explorer.evaluation.outcome import classified_right, fooling
 from explorer.evaluation.verdict import verify
 
 MAX_OTHERS = 200  # pictures that a finished change is put on
@@ -42,7 +44,7 @@ class PerturbationTransfer:
     right: np.ndarray  # (m,) bool, before
     before: np.ndarray  # (m,) class the untouched picture is taken for
     after: Mapping[str, np.ndarray]  # by KINDS: (m,) class the changed one is taken for
-    fooled: Mapping[str, np.ndarray]  # by KINDS: (m,) bool
+    fooled: Mapping[str, np.ndarray]  # by KINDS: (m,) bool, none of which was wrong before
     images: np.ndarray  # (m,C,H,W) float32 with the change on them
     seconds: float
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -96,12 +98,13 @@ class _Transfer:
         self.engine, self.request, self.rows, self.given, self.seed = engine, request, rows, given, seed
         self.clock = clock
         self.change = torch.from_numpy(change)[None].to(engine.device)
-        norm = request.norm
+        norm = as_norm(request.norm)
         own = float(Ball(norm, 1.0).distance(self.change, torch.zeros_like(self.change)))
-        self.ball = Ball(norm, max(own, EPS_LEAST)) if request.is_minimal else request.one.ball
+        self.size = max(own, EPS_LEAST) if request.is_minimal else request.one.eps
+        self.ball = Ball(norm, self.size)
         self.noise, self.places = (seeded(derived_seed(seed, stream)) for stream in (NOISE, SHUFFLING))
 
-    def work(self) -> Iterator[PerturbationTransfer | None]:
+    def work(self) -> Generator[PerturbationTransfer | None]:
         model = self.engine.model(self.request.model)
         rng = seeded(derived_seed(self.seed, LAST_WORD))
         parts: list[dict[str, np.ndarray]] = []
@@ -128,7 +131,7 @@ class _Transfer:
             yield None
             x = region.sample(self.noise) if kind == "noise" else applied(x0, self._laid(kind, len(rows)), self.ball)
             verdict = verify(model, x, x0, goal, self.ball, rng)
-            found[f"fooled {kind}"] = fooled(verdict, y, request.target)
+            found[f"fooled {kind}"] = found["right"] & fooling(verdict, y, request.target).numpy()
             found[f"after {kind}"] = verdict.predicted.numpy()
             if kind == "change":
                 found["images"] = x.cpu().numpy()
@@ -150,7 +153,7 @@ class _Transfer:
                 "applied_to": len(self.rows),
                 "applied_seed": self.seed,
                 "applied_norm": self.ball.norm,
-                "applied_size": self.ball.eps,
+                "applied_size": self.size,
                 "others_chosen": f"drawn at random from the bundled test pictures outside the strip (seed {self.seed})",
                 "seconds": round(self.clock.seconds, 3),
                 **made_on(self.engine.description),
@@ -159,7 +162,7 @@ class _Transfer:
             change=self.change[0].cpu().numpy(),
             given=self.given,
             norm=self.ball.norm,
-            size=self.ball.eps,
+            size=self.size,
             n=len(self.rows),
             after={kind: done[f"after {kind}"] for kind in KINDS},
             fooled={kind: done[f"fooled {kind}"] for kind in KINDS},

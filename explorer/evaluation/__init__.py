@@ -2,6 +2,7 @@
 
 from explorer.evaluation.adaptive import adaptive_measures
 from explorer.evaluation.bench import bench
+from explorer.evaluation.corrupted import corrupted_accuracy
 from explorer.evaluation.detection import DetectionMeasure, detection_measures
 from explorer.evaluation.measure import Measure
 from explorer.evaluation.robustness import clean_accuracy, noisy_accuracy, robust_accuracy
@@ -15,6 +16,7 @@ __all__ = [
     "adaptive_measures",
     "bench",
     "clean_accuracy",
+    "corrupted_accuracy",
     "detection_measures",
     "noisy_accuracy",
     "robust_accuracy",

@@ -16,10 +16,12 @@ from torch import Tensor
 from explorer.attacks.pgd import PGD
 from explorer.core import USUAL_EPS, Ball, Cancelled, Classifier, Goal, InvalidValue, seeded
 from explorer.core.device import hardware_name
+from explorer.core.precision import climbing_precision, rounded
 from explorer.data import dataset
 from explorer.models import ARCHITECTURES, zoo
 
 TARGETS = {1: 1.10, 128: 1.03}  # PGD-20's time over the bare loop's, by batch size
+ROUNDED_TARGET = 0.5  # likewise, on gradients in bfloat16
 BALL = Ball("linf", USUAL_EPS["linf"])
 RANDOM = ("preact-resnet18", {"width": 32})  # stands in where no model is named
 
@@ -36,9 +38,10 @@ def bench(
 ) -> list[dict[str, Any]]:
     """Time PGD with `steps` steps on the zoo's model `name` (None: a random PreAct ResNet-18 of width 32).
 
-    One row a batch size: PGD and a bare loop in turn (on a CPU step by step), `repeats` times, `ratio` being that of their medians and
-    `ratio_range` the extremes among the pairs; then one row for a single image's walk. `load` is the computer's load
-    average before and after: where others compute at the same time, the seconds are theirs as much as ours.
+    One row a batch size, and one more where `precision="auto"` takes bfloat16 (the bare loop stays in float32): PGD and a
+    bare loop in turn (on a CPU step by step), `repeats` times, `ratio` being that of their medians and `ratio_range` the
+    extremes among the pairs; then one row for a single image's walk. `load` is the computer's load average before and after:
+    where others compute at the same time, the seconds are theirs as much as ours.
     Raises UnknownName, BadCheckpoint, InvalidValue, Cancelled.
     """
     if repeats < 1 or any(size < 1 for size in batches):
@@ -55,9 +58,10 @@ def bench(
     rows = []
     for size in batches:
         stage = f"batch {size}"
-        rows.append(
-            facts | _beside_bare_loop(model, size, repeats, steps, _guard(stage, repeats, progress, should_stop))
-        )
+        attack = PGD(steps=steps)
+        for precision in dict.fromkeys(("float32", climbing_precision("auto", attack, size, model))):
+            guard = _guard(stage, repeats, progress, should_stop)
+            rows.append(facts | _beside_bare_loop(model, size, repeats, attack, precision, guard))
     rows.append(facts | _one_walk(model, repeats, steps, _guard("one image", repeats, progress, should_stop)))
     return rows
 
@@ -112,13 +116,14 @@ def _advance(loop: Iterator[object], most: int, device: torch.device) -> tuple[i
 
 
 def _beside_bare_loop(
-    model: Classifier, size: int, repeats: int, steps: int, after_each: Callable[[int], None]
+    model: Classifier, size: int, repeats: int, attack: PGD, precision: str, after_each: Callable[[int], None]
 ) -> dict[str, Any]:
+    """The attack's passes in `precision`, the bare loop's in float32."""
     x, y = _images(model, size)
-    goal, attack, rng = Goal.untargeted(y), PGD(steps=steps), seeded(0)
+    goal, rng, seen, steps = Goal.untargeted(y), seeded(0), rounded(model, precision), attack.steps
 
     def pgd() -> Iterator[object]:
-        return attack.walk(model, x, goal, BALL, rng)
+        return attack.walk(seen, x, goal, BALL, rng)
 
     def bare() -> Iterator[object]:
         return bare_loop(model, x, y, steps)
@@ -137,13 +142,15 @@ def _beside_bare_loop(
         after_each(repeat + 1)
     ratios = [slow / fast for fast, slow in pairs]
     return {
-        "what": f"PGD-{steps} over a bare loop",
+        "what": f"PGD-{steps} over a bare loop"
+        if precision == "float32"
+        else f"PGD-{steps}, gradients in bfloat16, over it",
         "batch": size,
         "bare_seconds": median(b for b, _ in pairs),
         "pgd_seconds": median(p for _, p in pairs),
         "ratio": median(p for _, p in pairs) / median(b for b, _ in pairs),
         "ratio_range": [min(ratios), max(ratios)],
-        "target": TARGETS.get(size),
+        "target": TARGETS.get(size) if precision == "float32" else ROUNDED_TARGET,
         "images_per_second": size * steps / median(p for _, p in pairs),  # gradient steps of one image each
         "load": [load, load_average()],
     }
@@ -193,7 +200,7 @@ def _guard(
     return after_each
 
 
-def seconds(work: Callable[[], None], device: torch.device) -> float:
+def seconds(work: Callable[[], object], device: torch.device) -> float:
     _wait(device)
     began = time.perf_counter()
     work()

@@ -16,17 +16,34 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
+from explorer.attacks.apgd import APGDCE, APGDT
+from explorer.attacks.apgd_l1 import APGDL1
+from explorer.attacks.autoattack import AutoAttack
+from explorer.attacks.cw import CW
+from explorer.attacks.deepfool import DeepFool
+from explorer.attacks.difgsm import DIFGSM
+from explorer.attacks.fab import FAB
+from explorer.attacks.fgsm import FGSM
+from explorer.attacks.mifgsm import MIFGSM
+from explorer.attacks.pgd import PGD
+from explorer.attacks.square import Square
 from explorer.core import USUAL_EPS, Attack, Ball, Cancelled, Classifier, Goal, InvalidValue, UnknownName, run, seeded
-from explorer.core.ball import EPS_LIMIT
+from explorer.core.ball import EPS_LIMIT, Norm
 from explorer.core.device import hardware_name
 from explorer.data import Images
 from explorer.evaluation.bench import load_average, seconds
-from explorer.evaluation.peers import PEERS, Adapter, Counted, Peer, Setting, adapter, attacked
+from explorer.evaluation.peers import adapter, attacked
+from explorer.evaluation.peers.library import PEERS, Counted, Peer
+from explorer.evaluation.peers.setting import Adapter, Setting
 from explorer.evaluation.verdict import verify
 
 OURS = "explorer"
 SLACK = 1e-6  # pixel units beyond the ball that are put down to rounding: told, but not held against a library
 MODEL = "cifar10/pgd-linf"
+MINIMAL: dict[str, tuple[Norm, ...]] = {  # at their defaults, in these norms
+    "ddn": ("l2",), "fmn": ("linf", "l2", "l1", "l0"), "superdeepfool": ("l2",), "brendel-bethge": ("l2", "l1"),
+    "fab": ("l1",), "ead": ("l1",), "sigma-zero": ("l0",), "hopskipjump": ("l2", "linf"), "boundary": ("l2",),
+}  # fmt: skip
 
 Progress = Callable[[str, int, int], None]  # what runs, runs done, of how many
 
@@ -60,8 +77,8 @@ class Comparison:
         return self.attack.budget == "minimal"
 
 
-def _pgd(norm: str, steps: int, random_start: bool) -> Comparison:
-    made = ATTACKS["pgd"](steps=steps, rel_step=2.5 / steps, random_start=random_start)
+def _pgd(norm: Norm, steps: int, random_start: bool) -> Comparison:
+    made = PGD(steps=steps, rel_step=2.5 / steps, random_start=random_start)
     key = f"pgd-{norm}-{steps}{'-random' if random_start else ''}"
     return Comparison(key, made, Ball(norm, USUAL_EPS[norm]))
 
@@ -71,20 +88,20 @@ def comparisons() -> tuple[Comparison, ...]:
     linf, l2 = (Ball(norm, USUAL_EPS[norm]) for norm in ("linf", "l2"))
     far = Ball("l2", EPS_LIMIT["l2"])
     return (
-        Comparison("fgsm", ATTACKS["fgsm"](), linf),
+        Comparison("fgsm", FGSM(), linf),
         *(_pgd(norm, steps, start) for norm in ("linf", "l2") for steps in (10, 50) for start in (False, True)),
-        Comparison("mifgsm", ATTACKS["mifgsm"](), linf),
-        Comparison("difgsm", ATTACKS["difgsm"](), linf),
+        Comparison("mifgsm", MIFGSM(), linf),
+        Comparison("difgsm", DIFGSM(), linf),
         Comparison(
             "deepfool",
-            ATTACKS["deepfool"](),
+            DeepFool(),
             far,
             targets=(Target("adv-lib", "time", 1.0), Target("torchattacks", "time", 0.1)),
         ),
-        Comparison("cw-5x100", ATTACKS["cw"](searches=5, steps=100), far, 16, 1, (Target("adv-lib", "passes", 0.5),)),
+        Comparison("cw-5x100", CW(searches=5, steps=100), far, 16, 1, (Target("adv-lib", "passes", 0.5),)),
         Comparison(
             "cw-9x1000",
-            ATTACKS["cw"](searches=9, steps=1000),
+            CW(searches=9, steps=1000),
             far,
             8,
             1,
@@ -93,16 +110,23 @@ def comparisons() -> tuple[Comparison, ...]:
         ),
         Comparison(
             "apgd-ce-linf",
-            ATTACKS["apgd-ce"](early_stop=True),
+            APGDCE(early_stop=True),
             linf,
             targets=(Target("pyautoattack", "time", 1 / 1.5),),
         ),
-        Comparison("apgd-ce-l2", ATTACKS["apgd-ce"](early_stop=True), l2),
-        Comparison("apgd-t", ATTACKS["apgd-t"](early_stop=True), linf, 32, 1),
-        Comparison("fab", ATTACKS["fab"](), linf, 16, 1),
-        Comparison("square", ATTACKS["square"](), linf, 32, 1),
-        Comparison("autoattack", ATTACKS["autoattack"](), linf, 200, 1, minutes=120),
+        Comparison("apgd-ce-l2", APGDCE(early_stop=True), l2),
+        Comparison("apgd-t", APGDT(early_stop=True), linf, 32, 1),
+        Comparison("fab", FAB(), linf, 16, 1),
+        Comparison("square", Square(), linf, 32, 1),
+        Comparison("autoattack", AutoAttack(), linf, 200, 1, minutes=120),
+        Comparison("apgd-l1", APGDL1(), Ball("l1", USUAL_EPS["l1"]), 32, 1),
+        Comparison("square-l1", Square(), Ball("l1", USUAL_EPS["l1"]), 32, 1),
+        *(_minimal(key, norm) for key, norms in MINIMAL.items() for norm in norms),
     )
+
+
+def _minimal(key: str, norm: Norm) -> Comparison:
+    return Comparison(f"{key}-{norm}", ATTACKS[key](), Ball(norm, EPS_LIMIT[norm]), 32, 1)
 
 
 def chosen(only: Iterable[str] | None) -> list[Comparison]:
@@ -118,7 +142,7 @@ def chosen(only: Iterable[str] | None) -> list[Comparison]:
     return [c for c in every if c.key in asked or ATTACKS.key_of(c.attack) in asked]
 
 
-def ours(model: nn.Module, x: Tensor, y: Tensor, setting: Setting) -> Tensor:
+def ours(model: nn.Module, x: Tensor, y: Tensor, setting: Setting[Attack]) -> Tensor:
     """(N,C,H,W) our attack's best image for each of x."""
     attack, goal = setting.attack, Goal.untargeted(y)
     walk = attack.walk(model, x, goal, setting.ball, seeded(setting.seed))
@@ -143,8 +167,8 @@ def beside(
     """
     missing = {peer.name: peer.missing() for peer in peers}
     here = [peer for peer in peers if missing[peer.name] is None]
-    plan = [(c, [p for p in here if adapter(p.name, ATTACKS.key_of(c.attack), c.ball)]) for c in selection]
-    total, done = sum(c.rounds * (len(libraries) + 1) for c, libraries in plan), 0
+    plan = [(c, _adapters(here, c)) for c in selection]
+    total, done = sum(c.rounds * (len(theirs) + 1) for c, theirs in plan), 0
 
     def after_each(what: str) -> None:
         nonlocal done
@@ -155,8 +179,8 @@ def beside(
             raise Cancelled("The comparison was stopped before its end.")
 
     comparisons = []
-    for comparison, libraries in plan:
-        comparisons.append(_compared(model, images, comparison, libraries, seed, after_each))
+    for comparison, theirs in plan:
+        comparisons.append(_compared(model, images, comparison, theirs, seed, after_each))
         if told is not None:
             told(comparisons[-1])
     return {
@@ -169,6 +193,13 @@ def beside(
         "missing": {name: reason for name, reason in missing.items() if reason is not None},
         "comparisons": comparisons,
     }
+
+
+def _adapters(peers: Sequence[Peer], comparison: Comparison) -> list[tuple[Peer, Adapter]]:
+    """The libraries that have the attack, each with its adapter."""
+    key = ATTACKS.key_of(comparison.attack)
+    found = [(peer, adapter(peer.name, key, comparison.ball)) for peer in peers]
+    return [(peer, how) for peer, how in found if how is not None]
 
 
 @dataclass
@@ -188,7 +219,7 @@ class _Run:
     backwards: float = 0.0
     failed: str | None = None
 
-    def once(self, model: Classifier, x: Tensor, y: Tensor, setting: Setting, minutes: float) -> None:
+    def once(self, model: Classifier, x: Tensor, y: Tensor, setting: Setting[Attack], minutes: float) -> None:
         """Attack, and judge what comes back."""
         counted, made = Counted(model, None if self.is_ours else minutes), []
 
@@ -208,7 +239,7 @@ class _Run:
             return
         first, (x_adv,) = not self.reached, made
         verdict = verify(model, x_adv.to(x), x, Goal.untargeted(y), setting.ball, seeded(setting.seed))
-        distance = verdict.linf if setting.ball.norm == "linf" else verdict.l2
+        distance = verdict.distance
         excess = torch.maximum(distance - setting.ball.eps, _beyond(x_adv)).clamp(min=0)
         reached = verdict.reached & (excess <= SLACK)
         self.reached.append(reached)
@@ -227,7 +258,7 @@ def _compared(
     model: Classifier,
     images: Images,
     comparison: Comparison,
-    libraries: Sequence[Peer],
+    theirs: Sequence[tuple[Peer, Adapter]],
     seed: int,
     after_each: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -239,7 +270,7 @@ def _compared(
     x, y = x[right], y[right]
     key = ATTACKS.key_of(attack)
     runs = [_Run(OURS, "", ours, is_ours=True)]
-    runs += [_Run(peer.name, peer.version, adapter(peer.name, key, ball)) for peer in libraries]
+    runs += [_Run(peer.name, peer.version, how) for peer, how in theirs]
     before = load_average()
     for number in range(comparison.rounds):
         setting = Setting(attack, ball, model.num_classes, seed + number)
@@ -286,7 +317,7 @@ def _row(one: _Run, first: _Run, images: int, minimal: bool) -> dict[str, Any]:
         "time_ratio": median(first.seconds) / median(one.seconds),  # ours over theirs
         "passes_ratio": (first.forwards + first.backwards) / max(one.forwards + one.backwards, 1e-9),
     }
-    if minimal:
+    if minimal and one.distance is not None and first.distance is not None:
         both = one.distance.isfinite() & first.distance.isfinite()
         row |= {f"{name}_distance": value for name, value in _middle(one.distance).items()}
         row |= {"common": int(both.sum()), "on_common": _middle(one.distance[both])}

@@ -23,16 +23,9 @@ from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images, load
 from explorer.defenses.deep_defense import OVERSHOOT, STEPS, relative_length, to_boundary
+from explorer.evaluation.batch_attack import ShouldStop
 from explorer.evaluation.measure import Measure
-from explorer.evaluation.robustness import (
-    BATCH,
-    FLOAT32,
-    Progress,
-    ShouldStop,
-    batches,
-    clean_accuracy,
-    robust_accuracy,
-)
+from explorer.evaluation.robustness import BATCH, FLOAT32, Progress, batches, clean_accuracy, robust_accuracy
 from explorer.evaluation.standard import StageProgress
 from explorer.features.measures import auc_interval, mean_interval
 from explorer.models import zoo
@@ -96,11 +89,11 @@ def rho_2(model: nn.Module, images: Images, *, bounded: bool = False, **asked: A
         moved = change(model, x, predicted, rng)
         changed = _predicted(model, x + moved) != predicted
         rows.append(list(zip(relative_length(moved, x).tolist(), changed.tolist(), strict=True)))
-    ratios, changed = zip(*_gathered(rows, asked), strict=True)
-    found = mean_interval(ratios)
-    low, high = (found.value if end is None else end for end in (found.low, found.high))
+    ratios, fooled = zip(*_gathered(rows, asked), strict=True)
+    found = mean_interval(np.array(ratios))
+    low, high = found.ends
     return BoundaryMeasure(
-        kind="rho_2", value=found.value, low=low, high=high, changed=sum(changed) / len(changed),
+        kind="rho_2", value=found.value, low=low, high=high, changed=sum(fooled) / len(fooled),
         hyper=attack.to_dict() if bounded else {"steps": STEPS, "overshoot": OVERSHOOT},
         variant=None if bounded else FREE, **_conditions(model, images, began, **asked),
     )  # fmt: skip
@@ -119,12 +112,13 @@ def class_auc(
             p = model(moved).softmax(1)
         changed = _predicted(source, moved) != predicted
         rows.append(list(zip(p.tolist(), y.tolist(), changed.tolist(), strict=True)))
-    p, y, changed = map(np.array, zip(*_gathered(rows, asked), strict=True))
-    each = [auc_interval(p[y != k, k], p[y == k, k]) for k in range(p.shape[1])]
-    values = [one.value for one in each]
+    chances, labels, fooled = map(np.array, zip(*_gathered(rows, asked), strict=True))
+    found = (auc_interval(chances[labels != k, k], chances[labels == k, k]) for k in range(chances.shape[1]))
+    each = [[one.value, *one.ends] for one in found]
+    values = [value for value, _, _ in each]
     return BoundaryMeasure(
         kind="class AUC", value=sum(values) / len(values), low=min(values), high=max(values),
-        changed=float(changed.mean()), classes=[[one.value, one.low, one.high] for one in each],
+        changed=float(fooled.mean()), classes=each,
         hyper={"steps": STEPS, "overshoot": OVERSHOOT}, variant=FREE, source_model=source_model,
         **_conditions(model, images, began, **asked),
     )  # fmt: skip

@@ -17,11 +17,15 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
+from explorer.attacks.pgd import PGD
 from explorer.core import USUAL_EPS, Attack, Ball, Cancelled, Classifier, Goal, InvalidValue, run, use_generator
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
 from explorer.data import Images, load
-from explorer.evaluation.robustness import ANYWHERE, BATCH, FLOAT32, ShouldStop, batches, classified_right
+from explorer.evaluation.batch_attack import ANYWHERE, ShouldStop
+from explorer.evaluation.measure import single_eps
+from explorer.evaluation.outcome import classified_right
+from explorer.evaluation.robustness import BATCH, FLOAT32, batches
 from explorer.evaluation.standard import StageProgress
 from explorer.evaluation.verdict import verdict_draws, verify
 from explorer.features import Neighbours, check_features, reference
@@ -94,39 +98,33 @@ def detection_measures(
     the steps of the first. Raises InvalidValue if no image falls, for an attack that is no PGD and for a model without
     features; UnknownName, BadCheckpoint, DataUnavailable, Cancelled.
     """
-    attack = ATTACKS["pgd"]() if attack is None else attack
+    attack = PGD() if attack is None else attack
     attack.check_threat(ball)
-    if ATTACKS.key_of(attack) != "pgd":
+    if type(attack) is not PGD:
         raise InvalidValue(f"detection is measured with pgd; got {ATTACKS.key_of(attack)}.")
     about, model = zoo.card(name), zoo.load(name, device)
     check_features(model)
     images = load(about.dataset, "test", n, data_seed, source)
     ground = ground_without(model, about, images)
     evasion = Evasion(model, ground, attack.steps, attack.rel_step)
-    for aware, keys, walk, hyper in (
+    tries: tuple[tuple[bool, tuple[str, ...], Walk, dict[str, Any]], ...] = (
         (False, tuple(DETECTORS), partial(_unaware, model, attack), attack.to_dict()),
         (True, (EVADED,), evasion.images, {"steps": evasion.steps, "rel_step": evasion.rel_step}),
-    ):
+    )
+    for aware, keys, walk, hyper in tries:
         began = time.monotonic()
         label = f"PGD-{attack.steps}{', evading' if aware else ''}"
         told = None if progress is None else partial(progress, label)
         sides = both_sides(model, images, walk, ball, seed, batch, ranks, told, should_stop)
         for key in keys:
-            found = detect(key, ground, sides.clean, sides.clean_predicted, sides.attacked, sides.attacked_predicted)
             yield DetectionMeasure(
                 detector=key,
                 knows_detector=aware,
-                auc=found.auc.value,
-                low=found.auc.low,
-                high=found.auc.high,
-                n=len(sides.attacked),
-                clean=len(sides.clean),
-                caught=caught_at(found, FALSE_ALARMS),
-                reference=len(ground),
+                **_read_off(key, ground, sides),
                 attack="pgd",
                 hyper=hyper,
                 norm=ball.norm,
-                eps=ball.eps,
+                eps=single_eps(ball),
                 seed=seed,
                 batch=batch,
                 data=f"{images.name} {images.split}, {images.source}",
@@ -138,12 +136,27 @@ def detection_measures(
             )
 
 
+def _read_off(key: str, ground: Neighbours, sides: Sides) -> dict[str, Any]:
+    """The fields of a `DetectionMeasure` that one detector's curve gives."""
+    found = detect(key, ground, sides.clean, sides.clean_predicted, sides.attacked, sides.attacked_predicted)
+    low, high = found.auc.ends
+    return {
+        "auc": found.auc.value,
+        "low": low,
+        "high": high,
+        "n": len(sides.attacked),
+        "clean": len(sides.clean),
+        "caught": caught_at(found, FALSE_ALARMS),
+        "reference": len(ground),
+    }
+
+
 def ground_without(model: Classifier, about: zoo.Card, images: Images) -> Neighbours:
     """The features of the bundled sample's images, less those of `images`: what the detectors are fitted to.
 
     Raises InvalidValue if too few remain.
     """
-    whole = reference(model, about.dataset, key=about.sha256)
+    whole = reference(model, about.dataset, key=about.identity)
     kept = ~torch.isin(whole.index, images.index)
     labels = whole.labels[kept]
     if len(labels.unique()) < model.num_classes:

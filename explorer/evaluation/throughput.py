@@ -118,7 +118,8 @@ def _measured(
             for _ in range(updates):
                 bare.update()
 
-        ours(), theirs()  # warm up
+        for warm_up in (ours, theirs):
+            warm_up()
         for repeat in range(repeats):
             first, second = (theirs, ours) if repeat % 2 == 0 else (ours, theirs)
             times = {first: seconds(first, device), second: seconds(second, device)}

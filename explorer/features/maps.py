@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,10 @@ class FeatureMap(Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
     @property
+    def directions(self) -> bool:
+        """As of `Reference`."""
+
+    @property
     def centers(self) -> Tensor:
         """(K,D) float64, mean features of each class."""
 
@@ -69,8 +74,12 @@ class Maps:
 
     def pca(self, axes: int = 2) -> Plane:
         """Two or three principal axes; raises InvalidValue."""
+        return self._once(("pca", axes), lambda: self._fit(axes))
+
+    def _fit(self, axes: int) -> Plane:
         found = self.reference
-        return self._once(("pca", axes), lambda: Plane.fit(found.features, found.labels, found.classes, axes))
+        plane = Plane.fit(found.features, found.labels, found.classes, axes)
+        return dataclasses.replace(plane, directions=found.directions)
 
     def umap(self) -> Embedding:
         """The UMAP that was computed ahead; raises NoMap, with one sentence that says what to do, if there is none.

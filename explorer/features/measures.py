@@ -29,6 +29,11 @@ class Interval:
     n: int  # images behind it
     method: str
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """low and high; the value itself where there is no interval."""
+        return self.value if self.low is None else self.low, self.value if self.high is None else self.high
+
 
 def mean_interval(values: np.ndarray) -> Interval:
     """The mean of n numbers, with Student's t interval; raises InvalidValue for none."""

@@ -30,11 +30,12 @@ def feature_path(
     toward = false_class(ground.centers, visited[at], own, target, predicted)
     return FeaturePath(
         points=ground.points.numpy(),
-        point_classes=ground.labels.numpy().astype(np.uint8),
+        point_classes=ground.labels.numpy().astype(np.uint16),
         centroids=ground.centroids.numpy(),
         path=ground.place(visited).numpy(),
         progress=progress(visited, ground.centers, own, toward).numpy(),
         toward=np.full(len(visited), toward),
         axes=(ground.axes[0], ground.axes[1]),
         method=ground.method,
+        directions=ground.directions,
     )

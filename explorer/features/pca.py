@@ -33,6 +33,7 @@ class Plane:
     centroids: Tensor  # (K,d) float32, the same in the plane
     classes: tuple[str, ...]
     is_turned: bool = False  # onto another model's plane: the axes are no longer the principal ones
+    directions: bool = False  # as of `Reference`
 
     @classmethod
     def fit(cls, features: Tensor, labels: Tensor, classes: Sequence[str], axes: int = 2) -> Plane:

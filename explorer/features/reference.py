@@ -1,4 +1,8 @@
-"""Reference features: what a model makes of a fixed set of images, the ground on which its maps are drawn."""
+"""Reference features: what a model makes of a fixed set of images, the ground on which its maps are drawn.
+
+Where these images do not show every class, the classes' directions stand in for them: the rows of the last linear layer, each
+scaled to the mean length of the images' features.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from explorer.core import Classifier, InvalidValue, seeded, use_generator
 from explorer.core.files import write_atomically
@@ -28,19 +32,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Reference images with the model's penultimate features, all on the CPU."""
+    """Reference images with the model's penultimate features, all on the CPU; or, of each class, its direction."""
 
     features: Tensor  # (n,D) float32; the mean over DRAWS passes for a stochastic model
     labels: Tensor  # (n,) int64, true classes
-    rows: Tensor  # (n,) int64, row in the bundled sample
-    index: Tensor  # (n,) int64, row in the full test set
+    rows: Tensor  # (n,) int64, row in the bundled sample; -1 for a direction
+    index: Tensor  # (n,) int64, row in the full test set; of a direction its class
     dataset: str
     classes: tuple[str, ...]
+    directions: bool = False  # no images, but the rows of the last layer, scaled to the mean length of images' features
 
     @property
     def images(self) -> Tensor:
-        """(n,C,H,W) uint8."""
-        return raw(self.dataset, "test", "sample")[0][self.rows]
+        """(n,C,H,W) uint8; none of directions."""
+        return raw(self.dataset, "test", "sample")[0][self.rows[self.rows >= 0]]
 
 
 class Gathering:
@@ -73,6 +78,7 @@ class Gathering:
         if self._features is None and self._file:
             self._features = _read(self._file, self._images.index)
         self._batches = _batches(model, self._images.x, draws, seed)
+        self._head = None if every_class(self._images) else _last_layer(model)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -95,6 +101,8 @@ class Gathering:
             if self._file:
                 _write(self._file, self._features, self._images.index)
         images = self._images
+        if self._head is not None:
+            return _of_directions(self._head, self._features, images)
         return Reference(self._features, images.y, self._rows, images.index, images.name, images.classes)
 
 
@@ -106,6 +114,31 @@ def reference(
     while (found := gathering.advance()) is None:
         pass
     return found
+
+
+def every_class(images: Images) -> bool:
+    """Whether each class is among the labels: else no class could have a centre of its own images."""
+    return len(images.y.unique()) == len(images.classes)
+
+
+def _last_layer(model: Classifier) -> Tensor:
+    """(K,D) float32, on the CPU: the weights of the layer that makes logits of features."""
+    weight = getattr(model.head, "weight", None)
+    if not isinstance(model.head, nn.Linear) or not isinstance(weight, Tensor):
+        raise InvalidValue(
+            "a map needs a test image of every class, or a model that ends in a linear layer; here is neither."
+        )
+    return weight.detach().float().cpu()
+
+
+def _of_directions(rows: Tensor, features: Tensor, images: Images) -> Reference:
+    """Of the last layer's rows (K,D), and of features (n,D) whose mean length they are given."""
+    length = features.norm(dim=1).mean()
+    classes = torch.arange(len(rows))
+    scaled = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) * length
+    return Reference(
+        scaled, classes, torch.full_like(classes, -1), classes, images.name, images.classes, directions=True
+    )
 
 
 def draws_of(model: Classifier) -> int:
@@ -150,8 +183,13 @@ def _cache_file(key: str, dataset: str, n: int, seed: int, draws: int) -> Path:
 
 
 def write_features(model: Classifier, dataset: str, key: str, file: Path) -> None:
-    """Keep the reference features of a model with weights of sha256 `key` in a file to ship beside them (float16)."""
-    save_features(reference(model, dataset), key, file)
+    """Keep the reference features of a model with weights of sha256 `key` in a file to ship beside them (float16).
+
+    Directions are not kept: they are in the weights.
+    """
+    found = reference(model, dataset)
+    if not found.directions:
+        save_features(found, key, file)
 
 
 def save_features(found: Reference, key: str, file: Path) -> None:

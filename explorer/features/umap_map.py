@@ -69,6 +69,7 @@ class Embedding:
     centers: Tensor  # (K,D) float64, mean features of each class
     centroids: Tensor  # (K,2) float32, mean of each class's points on the map
     neighbours: Neighbours
+    directions: bool = False  # as of `Reference`
     facts: Mapping[str, Any] = field(
         default_factory=dict
     )  # "recipe" (its UmapSettings), trustworthiness, weights, versions
@@ -195,6 +196,7 @@ def _read(file: Path, name: str, weights: str, reference: Reference, neighbours:
         centers=class_means(exact(reference.features), labels, classes),
         centroids=class_means(points.double(), labels, classes).float(),
         neighbours=neighbours,
+        directions=reference.directions,
         facts=facts | {"weights": weights},
     )
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from explorer.core import threads
 from explorer.core.errors import InvalidValue
 from explorer.core.files import write_atomically
 from explorer.jobs.launch import PROJECT
@@ -35,13 +35,13 @@ def settle(run: RunFolder) -> dict[str, Any]:
     spec, before = run.spec, run.environment
     held = (run.state.device or "").split(",")[0]
     device = choose("cuda" if spec.processes > 1 and held.startswith("cuda") else held or spec.device)
-    asked = os.environ.get("EXPLORER_THREADS", "")
-    share = int(asked) if asked.isdecimal() and int(asked) else max(cores() // spec.processes, 1)
-    hardware = hardware_name(device)
+    share = threads.asked() or max(cores() // spec.processes, 1)
+    number = spec.threads or before.get("threads") or share
+    hardware = hardware_name(device, threads=number if isinstance(number, int) else None)
     facts = {
         "device": str(device),
         "hardware": hardware if spec.processes == 1 else f"{spec.processes} processes, each on {hardware}",
-        "threads": spec.threads or before.get("threads") or share,
+        "threads": number,
         "processes": spec.processes,
         "precision": before.get("precision", precision_of(spec.precision, device)),
         "host": platform.node(),

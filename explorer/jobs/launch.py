@@ -101,7 +101,8 @@ def cluster(place: str) -> Launcher:
 
 
 def devices_of(spec: Spec, taken: list[str]) -> str:
-    """The devices of this computer that a run asks for: of several GPUs those with the fewest runs."""
+    """The devices of this computer that a run asks for: of several GPUs those with the fewest runs, of equals the last, as
+    the app takes the first."""
     if spec.device == "cpu":
         return "cpu"
     import torch
@@ -116,4 +117,5 @@ def devices_of(spec: Spec, taken: list[str]) -> str:
     there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if spec.processes > len(there):
         raise InvalidValue(f"{spec.processes} processes need a GPU each; this computer has {len(there)}.")
-    return ",".join(sorted(sorted(there, key=taken.count)[: spec.processes]))
+    chosen = sorted(there, key=lambda name: (taken.count(name), -there.index(name)))[: spec.processes]
+    return ",".join(name for name in there if name in chosen)

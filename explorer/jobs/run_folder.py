@@ -61,7 +61,7 @@ class RunFolder:
         """As the files say, with the heartbeat's progress; status "unreadable" where they make no sense."""
         try:
             state = self.stored_state()
-            _check_recipe(self.spec.recipe)
+            _check_recipe(self.spec)
         except InvalidValue as error:
             return State(UNREADABLE, str(error), since=self.changed)
         if state.status != "running":
@@ -221,11 +221,11 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
 
 
-def _check_recipe(key: str) -> None:
+def _check_recipe(spec: Spec) -> None:
     """Refuse a recipe that is known no more. Where no recipe has been loaded yet, that is left for later."""
     defenses = sys.modules.get("explorer.defenses")
-    if defenses is not None and key not in defenses.RECIPES:
-        raise InvalidValue(f"unreadable: spec.json: the recipe {key!r} is known no more")
+    if spec.recipe and defenses is not None and spec.recipe not in defenses.RECIPES:
+        raise InvalidValue(f"unreadable: spec.json: the recipe {spec.recipe!r} is known no more")
 
 
 def _with_progress(state: State, beat: Any) -> State:

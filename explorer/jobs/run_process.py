@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 from explorer.core.errors import Cancelled, ExplorerError, InvalidValue
+from explorer.core.memory import is_out_of_memory
 from explorer.jobs.queue import claim, register, still_first
 from explorer.jobs.run_folder import DISK_FULL, Taken
 from explorer.jobs.signals import StopFlag, StopSignals
@@ -211,7 +212,7 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     if isinstance(error, ExplorerError):
         return "failed", str(error)
     first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, MemoryError) or "out of memory" in first.lower():
+    if is_out_of_memory(error):
         return "failed", f"It ran out of memory: {first or 'choose a smaller batch'}"
     return "failed", f"{type(error).__name__}: {first}"
 

@@ -276,7 +276,8 @@ def after(run: Run, number: str) -> int:
     if run.stopping or state.status != "queued" or state.job != number:
         return 0
     began = float(os.environ.get("EXPLORER_JOB_BEGAN", 0)) - CLOCK_SKEW_S
-    if not any(path.stat().st_mtime > began for path in (run.folder / "checkpoints").glob("*.safetensors")):
+    saved = [*run.folder.glob("checkpoints/*.safetensors"), *run.folder.glob("cells/*.jsonl")]
+    if not any(path.stat().st_mtime > began for path in saved):
         run.update(status="failed", message="The time limit is too short to come to a checkpoint: ask for more time.")
         return 0
     try:

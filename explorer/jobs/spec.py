@@ -1,4 +1,4 @@
-"""A run's specification (spec.json): a recipe with its hyper-parameters, what the model is called, and how it is computed."""
+"""A run's specification (spec.json): its kind, what is trained or measured, and how it is computed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from explorer.core.errors import InvalidValue
+from explorer.jobs.kinds import KINDS, TRAIN, kind_of
 
 if TYPE_CHECKING:
     from explorer.defenses.recipe import Recipe
@@ -21,9 +22,12 @@ MAX_TEXT = 200  # characters of a title or summary
 
 @dataclass(frozen=True)
 class Spec:
-    """Plain values, as spec.json holds them. Wrong types are refused at once, unknown names by `checked`."""
+    """Plain values, as spec.json holds them. Wrong types are refused at once, unknown names by `checked`.
 
-    recipe: str
+    A training has a recipe with its `hyper`, a run of another kind has `settings` (`jobs/kinds.py`) and neither of them.
+    """
+
+    recipe: str = ""
     hyper: dict[str, Any] = field(default_factory=dict)  # what differs from the recipe's defaults; all, once submitted
     name: str | None = None  # in the zoo; None: <dataset>/<recipe>-<first letters of the run's id>
     title: str | None = None  # None: the recipe's
@@ -38,15 +42,19 @@ class Spec:
     place: str = "local"
     cluster: dict[str, Any] = field(default_factory=dict)  # where the place is a cluster: what to ask of it
     created: float = 0.0  # seconds since 1970; set when submitted
+    kind: str = TRAIN
+    settings: dict[str, Any] = field(default_factory=dict)  # of a kind that measures; all, once submitted
+    dataset: str | None = None  # whose pictures are trained on; None: the recipe's own
 
     def __post_init__(self) -> None:
-        for name in ("recipe", "device", "precision", "place"):
+        for name in ("recipe", "device", "precision", "place", "kind"):
             self._refuse(name, isinstance(getattr(self, name), str), "text")
         for name in ("name", "title", "summary"):
             text = getattr(self, name)
             ok = text is None or (isinstance(text, str) and text.isprintable() and 0 < len(text) <= MAX_TEXT)
             self._refuse(name, ok, f"one line of at most {MAX_TEXT} characters")
-        for name in ("hyper", "cluster"):
+        self._refuse("dataset", self.dataset is None or isinstance(self.dataset, str), "text")
+        for name in ("hyper", "cluster", "settings"):
             values = getattr(self, name)
             self._refuse(
                 name, isinstance(values, Mapping) and all(isinstance(n, str) for n in values), "names with values"
@@ -56,6 +64,10 @@ class Spec:
         )
         self._refuse("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         self._refuse("place", self.place in PLACES, f"one of {', '.join(PLACES)}")
+        self._refuse("kind", self.kind in KINDS, f"one of {', '.join(KINDS)}")
+        trains = self.kind == TRAIN
+        self._refuse("recipe", bool(self.recipe) == trains, "named by a training, and by no run of another kind")
+        self._refuse("settings", not (trains and self.settings), "left out by a training, which has hyper-parameters")
         self._refuse("processes", _whole(self.processes, 1, 1024), "a whole number in [1, 1024]")
         self._refuse("threads", self.threads is None or _whole(self.threads, 1, 1024), "a whole number in [1, 1024]")
         self._refuse(
@@ -79,7 +91,7 @@ class Spec:
     def from_dict(cls, values: Any) -> Self:
         """Of untrusted values (spec.json); raises InvalidValue."""
         known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or "recipe" not in values:
+        if not isinstance(values, dict) or ("recipe" not in values and values.get("kind", TRAIN) == TRAIN):
             raise InvalidValue("a run's spec must be an object that names a recipe.")
         if extra := sorted(values.keys() - known):
             raise InvalidValue(f"a run's spec knows no {extra[0]!r}.")
@@ -88,22 +100,33 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def subject(self) -> str:
+        """What it is about, for lists: the recipe, or the model that is measured."""
+        return self.recipe or str(self.settings.get("model", ""))
+
     def build(self) -> Recipe:
-        """The recipe with these values. Raises UnknownName or InvalidValue."""
+        """A training's recipe with these values. Raises UnknownName or InvalidValue."""
         from explorer.defenses import RECIPES
 
-        cls = RECIPES[self.recipe]
+        cls = RECIPES[self.recipe].on(self.dataset)
         return cls.from_dict({**(cls.smoke if self.smoke else {}), **self.hyper})
 
     def checked(self) -> Self:
-        """The spec with every hyper-parameter named, so that a later version's defaults do not change the run.
+        """The spec with every hyper-parameter or setting named, so that a later version's defaults do not change the run.
 
-        Raises UnknownName (recipe, hyper-parameter, `start`) and InvalidValue.
+        Raises UnknownName (recipe, hyper-parameter, `start`, model, attack), InvalidValue and DataUnavailable.
         """
+        if self.kind != TRAIN:
+            settings = kind_of(self.kind).checked(self.settings)
+            return replace(self, settings=settings, precision=settings["precision"])
+        from explorer.data import dataset
         from explorer.models import zoo
         from explorer.training.export import check_place
 
         recipe = self.build()
+        if "train" not in dataset(recipe.dataset).rows:
+            raise InvalidValue(f"dataset must be one with training images; got {recipe.dataset!r}.")
         if recipe.start:
             zoo.card(recipe.start)
         if self.name is not None:
@@ -111,9 +134,17 @@ class Spec:
         limit = self.limit if self.limit is not None else recipe.smoke_images if self.smoke else None
         return replace(self, hyper=recipe.to_dict(), limit=limit)
 
+    def check_known(self) -> None:
+        """Raises what keeps a stopped run from going on: a recipe, model or attack that is known no more, changed weights."""
+        if self.kind == TRAIN:
+            self.build()
+        else:
+            self.checked()
+
     def same_work(self, other: Spec) -> bool:
-        """Whether the two train the same, so that one can go on where the other stopped."""
-        return (self.recipe, self.hyper, self.limit) == (other.recipe, other.hyper, other.limit)
+        """Whether the two compute the same, so that one can go on where the other stopped."""
+        names = ("kind", "recipe", "hyper", "limit", "settings", "dataset")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def model_name(self, run: str) -> str:
         """What the zoo will call the model of the run with this id."""

@@ -1,4 +1,4 @@
-"""All training runs of one folder (a job store): submitted, found again, cancelled, resumed, deleted. Files are the only truth.
+"""All runs of one folder (a job store): submitted, found again, cancelled, resumed, deleted. Files are the only truth.
 
 Every change of a run's state is made under one lock and replaces state.json as a whole, so that two apps and a command
 line on one store cannot both act. A process that is gone is noticed by whoever looks next. To look starts nothing: what
@@ -24,6 +24,7 @@ from filelock import FileLock
 from explorer.core import paths
 from explorer.core.errors import ExplorerError, InvalidValue, UnknownName
 from explorer.jobs.access import Guard, Permit, Refused, audit
+from explorer.jobs.kinds import TRAIN
 from explorer.jobs.launch import Launcher, Local, cluster, devices_of
 from explorer.jobs.run_folder import LOCK_TIMEOUT_S, RunFolder, hold, reason
 from explorer.jobs.spec import Spec
@@ -95,7 +96,7 @@ class Run(RunFolder):
         state = self.stored_state()
         if state.status in LIVE or (state.status == "finished" and self.store is not None):
             raise InvalidValue(f"Run {self.id} is {state.status}: only one that was stopped can go on.")
-        self.spec.build()  # a recipe that is known no more is said here, not in a log
+        self.spec.check_known()  # what is known no more is said here, not in a log
         (self.folder / "cancel").unlink(missing_ok=True)
         order = self.store.next_order() if self.store else 0
         fresh = {"status": "queued", "message": "", "launches": 0, "process": None, "job": None}
@@ -201,13 +202,14 @@ class Store:
 
         self.allow("start", permit)
         spec = self.checked(spec)
-        loading.check(spec.build().dataset, "train")
+        if spec.kind == TRAIN:
+            loading.check(spec.build().dataset, "train")
         run = self.begin(spec)
         self.tend()  # others that wait, and whose process is gone
         return run
 
     def checked(self, spec: Spec) -> Spec:
-        """The spec with every hyper-parameter named; raises what `Spec.checked` does, and what its place cannot do."""
+        """The spec with every value named; raises what `Spec.checked` does, and what its place cannot do."""
         spec = spec.checked()
         self.launcher(spec.place).check(spec)
         return spec

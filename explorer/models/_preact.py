@@ -14,7 +14,7 @@ class PreActBlock(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        stride: int,
+        stride: int | tuple[int, int],
         activation: Callable[[], nn.Module],
         convolution: Callable[..., nn.Conv2d] = nn.Conv2d,
     ):
@@ -24,7 +24,7 @@ class PreActBlock(nn.Module):
         self.bn2, self.act2 = nn.BatchNorm2d(outputs), activation()
         self.conv2 = convolution(outputs, outputs, 3, 1, 1, bias=False)
         self.shortcut = None
-        if stride != 1 or inputs != outputs:
+        if stride not in (1, (1, 1)) or inputs != outputs:
             self.shortcut = convolution(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

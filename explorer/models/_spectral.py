@@ -35,8 +35,11 @@ class SpectralConv2d(nn.Conv2d):
         self._found: tuple | None = None  # for which weights and size, and the two images and the norm found for them
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight / (self.norm(x.shape[-2:]) / self.bound).clamp(min=1)
-        return self._conv_forward(x, kernel, self.bias)
+        return self._conv_forward(x, self.kernel(x.shape[-2:]), self.bias)
+
+    def kernel(self, size: Sequence[int]) -> Tensor:
+        """The bounded kernel, for inputs of this height and width."""
+        return self.weight / (self.norm(size) / self.bound).clamp(min=1)
 
     def norm(self, size: Sequence[int]) -> Tensor:
         """Of the convolution with the kernel as it is stored, for inputs of this height and width; a scalar."""

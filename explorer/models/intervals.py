@@ -18,8 +18,8 @@ from explorer.core import Classifier, InvalidValue
 MONOTONE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Identity)  # larger inputs never give a smaller output
 
 
-def around(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The least and largest pixels of [0,1] within eps of x (N,C,H,W)."""
+def around(x: Tensor, eps: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The least and largest pixels of [0,1] within eps of x (N,C,H,W); eps a number, or one for each image (N,1,1,1)."""
     return (x - eps).clamp(min=0), (x + eps).clamp(max=1)
 
 
@@ -51,11 +51,12 @@ def margins(model: Classifier, low: Tensor, high: Tensor, y: Tensor) -> Tensor:
 
 def layers_of(model: Classifier) -> list[nn.Module]:
     """The layers of `model` in order, from normalised pixels to logits. Raises InvalidValue if it is no chain of layers."""
-    if not hasattr(model, "chain"):
+    chain = getattr(model, "chain", None)
+    if chain is None:
         raise InvalidValue(
             f"interval bounds are read off a chain of layers (an mlp, a lenet, a plain-conv); {type(model).__name__} is none."
         )
-    return list(_flat(model.chain()))
+    return list(_flat(chain()))
 
 
 def _flat(parts: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -76,7 +77,7 @@ def _through(model: Classifier, layers: list[nn.Module], low: Tensor, high: Tens
                     f"interval bounds pass linear layers, convolutions padded with zeros, ReLU, pooling and flattening; layer "
                     f"{place} of {type(model).__name__} is a {type(layer).__name__}."
                 )
-            centre, radius = _past(layer, centre, radius)
+            centre, radius = past(layer, centre, radius)
         return centre, radius
 
 
@@ -84,12 +85,13 @@ def _readable(layer: nn.Module) -> bool:
     return isinstance(layer, (nn.Linear, *MONOTONE)) or (isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros")
 
 
-def _past(layer: nn.Module, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+def past(layer: nn.Module, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and radius of what comes out of one layer, whose input is given by the same."""
     if isinstance(layer, nn.Linear):
         return layer(centre), F.linear(radius, layer.weight.abs())
     if isinstance(layer, nn.Conv2d):
-        size = layer.weight.abs(), None, layer.stride, layer.padding, layer.dilation, layer.groups
-        return layer(centre), F.conv2d(radius, *size)
+        stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
+        return layer(centre), F.conv2d(radius, layer.weight.abs(), None, stride, padding, dilation, groups)
     low, high = layer(centre - radius), layer(centre + radius)
     return (low + high) / 2, (high - low) / 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,9 @@ class SDPLayer(nn.Conv2d):
     cut's projection P is at most 1, so W P W' <= W W'). T is computed in float32, whatever autocast says.
     """
 
+    bias: Tensor
+    padding: tuple[int, ...]
+
     def __init__(self, channels: int, kernel: int = 3):
         super().__init__(channels, channels, kernel, padding=kernel // 2)
         self.log_q = nn.Parameter(torch.zeros(channels))
@@ -44,6 +48,30 @@ class SDPLayer(nn.Conv2d):
         inner = F.relu(super().forward(x)) * self.scale()[:, None, None]
         return x - F.conv_transpose2d(inner, self.weight, padding=self.padding)
 
+    @torch.no_grad()
+    def rounding(self, size: float, pixels: int, unit: float) -> tuple[float, float]:
+        """How far a computed output can be from the exact one for an exact input of this length (L2), and how long it can be.
+
+        Standard bounds: a sum of n products is off by at most n u / (1 - n u) times the sum of their sizes (Higham, Accuracy and
+        Stability of Numerical Algorithms, section 3.1), u = `unit`; `pixels` are the places of the image.
+        """
+        sizes = self.weight.abs().double()
+        rows, columns = sizes.sum((1, 2, 3)).max(), sizes.sum((0, 2, 3)).max()
+        most = float((rows * columns).sqrt())  # the largest singular value of |W| is no larger
+        terms = sizes[0].numel() + 2
+        shift = float(self.bias.double().norm()) * pixels**0.5
+        largest = float(self.scale().double().max())
+        inner = most * size + shift
+        wide = (2 * self.weight.shape[-1] - 1) ** 2 * len(sizes)  # what a diagonal entry adds up
+        off = largest * inner * (_gamma(terms, unit) + _gamma(terms + wide + len(sizes) + 8, unit))
+        beyond = float((F.relu(self.bias) * self.scale()).double().norm()) * pixels**0.5 * most  # of what zero becomes
+        leaves = size + beyond
+        return most * off + _gamma(terms, unit) * most * largest * inner + 2 * unit * (leaves + off), leaves
+
+
+def _gamma(terms: int, unit: float) -> float:
+    return terms * unit / (1 - terms * unit)
+
 
 class UnitRows(nn.Linear):
     """A linear layer whose rows are divided by their length (last layer normalization; Singla et al., arXiv:2108.04062)."""
@@ -62,11 +90,15 @@ class LipschitzNet(Classifier):
     """For each of `depths` a rearrangement of 2x2 pixels into channels and so many layers; features 1-Lipschitz in the pixels.
 
     `width`: channels of the first stage, four times as many in each next one; the image's own are filled up with zeros.
+    `kernels`: of each stage's layers, odd; 1 mixes the channels of one place, which are pixels of 2x2 places of the stage before.
     At the end 2x2 pixels are averaged, times 2. Each of these is orthogonal, or part of something orthogonal, and the
     division by `std` is undone, so the length of a change of the pixels (in [0,1]) is an upper bound for that of the
     features'; the lead z_i - z_k changes by at most its product with `slopes()[i, k]`.
-    Raises InvalidValue unless the width holds 4 times the image's channels, and at most 3 depths are given, none below 0.
+    Raises InvalidValue unless the width holds 4 times the image's channels, at most 3 depths are given, none below 0, and
+    each has an odd kernel.
     """
+
+    head: UnitRows
 
     def __init__(
         self,
@@ -76,6 +108,7 @@ class LipschitzNet(Classifier):
         num_classes: int = 10,
         width: int = 32,
         depths: Sequence[int] = (5, 4),
+        kernels: Sequence[int] = (3, 3, 3),
     ):
         super().__init__(mean, std, input_shape, num_classes)
         channels, height, across = input_shape
@@ -83,9 +116,12 @@ class LipschitzNet(Classifier):
             raise InvalidValue(f"width must be at least 4 times the image's {channels} channels; got {width}.")
         if not 1 <= len(depths) <= 3 or min(depths) < 0:
             raise InvalidValue(f"depths must be the layers of 1 to 3 stages, each at least 0; got {list(depths)}.")
+        if len(kernels) < len(depths) or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+            raise InvalidValue(f"kernels must be odd, one for each of {len(depths)} stages; got {list(kernels)}.")
         self.filled = width - 4 * channels  # channels of zeros
         self.stages = nn.ModuleList(
-            nn.Sequential(*(SDPLayer(width * 4**stage) for _ in range(depth))) for stage, depth in enumerate(depths)
+            nn.Sequential(*(SDPLayer(width * 4**stage, kernels[stage]) for _ in range(depth)))
+            for stage, depth in enumerate(depths)
         )
         shrink = 2 ** (len(depths) + 1)
         self.head = UnitRows(width * 4 ** (len(depths) - 1) * (height // shrink) * (across // shrink), num_classes)
@@ -99,7 +135,29 @@ class LipschitzNet(Classifier):
             x = stage(x.contiguous(memory_format=self.layout))
         return (2 * F.avg_pool2d(x, 2)).flatten(1)  # (N, D)
 
+    @torch.no_grad()
+    def rounding(self) -> float:
+        """How far a computed lead z_i - z_k can be from that of exact arithmetic, at most, for any picture in [0,1].
+
+        No layer enlarges what the ones before it have added, so the layers' own errors add up.
+        """
+        unit = torch.finfo(self.head.weight.dtype).eps / 2
+        channels, height, across = self.input_shape
+        size = (channels * height * across) ** 0.5  # |pixel - mean| is at most 1
+        error = 8 * unit * size  # normalised, and back
+        for stage in self.stages:
+            height, across = height // 2, across // 2
+            for layer in cast("Sequence[SDPLayer]", stage):
+                off, size = layer.rounding(size, height * across, unit)
+                error += off
+        features = self.head.in_features
+        error += (
+            8 * unit * size + 3 * _gamma(features + 8, unit) * size + error * 1e-3
+        )  # pooling; rows and products; higher orders
+        bias = float(self.head.bias.abs().max()) if self.head.bias is not None else 0.0
+        return 2 * (error + 4 * unit * (size + bias))
+
     def slopes(self) -> Tensor:
         """(K,K) float64: the most by which z_i - z_k changes for a change of the pixels of length 1, |w_i - w_k|."""
         rows = self.head.rows().double()
-        return (rows[:, None] - rows).norm(dim=2)
+        return (rows[:, None] - rows).norm(dim=2) * (1 + 1e-10)  # what rounding can take off a length in float64

@@ -18,6 +18,11 @@ class ResNet18(Classifier):
     of 32 x 32 still has 4 x 4 places in the last stage.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(
         self,
         mean: Sequence[float],

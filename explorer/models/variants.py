@@ -42,7 +42,7 @@ def with_winners(model: Classifier, winners: Literal["drawn", "relaxed", "expect
     if winners not in ("drawn", "relaxed", "expected"):
         raise InvalidValue(f"winners must be drawn, relaxed or expected; got {winners!r}.")
     other = copy.deepcopy(model)
-    layers = [module for module in other.modules() if isinstance(module, WinnerTakesAll)]
+    layers = lwta_layers(other)
     if not layers:
         raise InvalidValue("the model must have winner-takes-all units; this one has none.")
     for layer in layers:
@@ -53,7 +53,12 @@ def with_winners(model: Classifier, winners: Literal["drawn", "relaxed", "expect
 
 def has_winners(model: Classifier) -> bool:
     """Whether the network has winner-takes-all units."""
-    return any(isinstance(module, WinnerTakesAll) for module in model.modules())
+    return bool(lwta_layers(model))
+
+
+def lwta_layers(model: Classifier) -> list[WinnerTakesAll]:
+    """Its layers of competing units, in the order in which they were made."""
+    return [module for module in model.modules() if isinstance(module, WinnerTakesAll)]
 
 
 def without_noise(model: Classifier) -> Classifier:
@@ -69,3 +74,8 @@ def without_noise(model: Classifier) -> Classifier:
         layer.sigma = 0.0
     other.stochastic = False
     return other
+
+
+def in_float64(model: Classifier) -> Classifier:
+    """A frozen copy of a network that computes in float64 with the very same weights."""
+    return copy.deepcopy(model).double().eval().requires_grad_(False)

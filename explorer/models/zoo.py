@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
@@ -24,11 +24,11 @@ from safetensors.torch import load as parse
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from explorer.core import BadCheckpoint, Classifier, InvalidValue, UnknownName
+from explorer.core import BadCheckpoint, Classifier, DataUnavailable, InvalidValue, UnknownName
 from explorer.core.files import write_atomically
 from explorer.core.paths import published, shipped
 from explorer.data import dataset
-from explorer.models import ARCHITECTURES
+from explorer.models import ARCHITECTURES, confined
 from explorer.models.external import build, is_external
 
 PRECISIONS = ("float16", "float32")  # of stored weights
@@ -62,6 +62,12 @@ class Card:
     sigma: float | None = None  # noise level the model was made for, if it is the base of a smoothed classifier
     measures: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def identity(self) -> str:
+        """What its answers follow from, as a sha256: of the weights, and with them of code of its own where it has some."""
+        code = self.training.get("code_sha256")
+        return self.sha256 if code is None else hashlib.sha256(f"{self.sha256} {code}".encode()).hexdigest()
+
 
 def roots() -> list[Path]:
     """Folders that hold models, a later one's before an earlier one's of the same name.
@@ -86,30 +92,51 @@ def with_extra_root(root: Path) -> Iterator[None]:
 
 
 def cards() -> list[Card]:
-    """All readable cards, by name. A damaged card is left out here; `card(name)` says what is wrong with it."""
+    """All readable cards, by name. A damaged one is left out here, and one of a dataset that is not here; `card(name)` and
+    `load` say what is wrong."""
     found = {}
     for path in _card_paths():
         try:
             card = _read_card(path)
-        except BadCheckpoint:
+            dataset(card.dataset)
+        except (BadCheckpoint, UnknownName, DataUnavailable):
             continue
         found[card.name] = card
     return [found[name] for name in sorted(found)]
 
 
 def card(name: str) -> Card:
-    """The card of one model; raises UnknownName or BadCheckpoint."""
+    """The card of one model; raises UnknownName or BadCheckpoint.
+
+    Examples:
+        >>> from explorer.models import zoo
+        >>> card = zoo.card("cifar10/lenet")
+        >>> card.title, card.parameters, card.stochastic
+        ('LeNet', 62006, False)
+        >>> next(m["n"] for m in card.measures if m["kind"] == "clean")
+        10000
+    """
     return _read_card(card_path(name))
 
 
 def load(name: str, device: torch.device | str = "cpu") -> Classifier:
-    """The model of this name, frozen, in eval mode, float32. Raises UnknownName or BadCheckpoint."""
+    """The model of this name, frozen, in eval mode, float32. Raises UnknownName or BadCheckpoint.
+
+    Examples:
+        >>> from explorer.data import load
+        >>> from explorer.models import zoo
+        >>> model, images = zoo.load("cifar10/lenet"), load("cifar10", n=10, source="sample")
+        >>> model(images.x).shape, model.features(images.x).shape
+        (torch.Size([10, 10]), torch.Size([10, 84]))
+    """
     return load_file(card_path(name), device)
 
 
 def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier:
     """As `load`, for a card anywhere on the disk (`.../<dataset>/<name>.json`, its weights beside it)."""
     about = _read_card(card_path)
+    if about.architecture == confined.ARCHITECTURE:
+        return _load_confined(card_path, about).to(device)
     own = not is_external(about.architecture)  # others may keep what is not among their weights
     with torch.device(
         "meta" if own else "cpu"
@@ -119,6 +146,18 @@ def load_file(card_path: Path, device: torch.device | str = "cpu") -> Classifier
     fill(model, tensors, about.name)
     model = model.freeze().to(device)
     return model.to(memory_format=model.layout)
+
+
+def _load_confined(card_path: Path, about: Card) -> Classifier:
+    """A submission, whose process fills its network itself: of files that are still what they were."""
+    _read_weights(card_path.parent / about.file, about)
+    spec, code = dataset(about.dataset), about.training.get("code_sha256")
+    return confined.load(about.name, about.sha256, code, spec.shape, len(spec.classes), about.stochastic).freeze()
+
+
+def is_published(name: str) -> bool:
+    """Whether a model was made or added on this computer, and did not come with the project. Raises UnknownName."""
+    return card_path(name).is_relative_to(published())
 
 
 def features_file(name: str) -> Path:
@@ -135,7 +174,8 @@ def empty(about: Card) -> Classifier:
     """The card's architecture with untrained weights."""
     spec = dataset(about.dataset)
     if is_external(about.architecture):
-        return build(about.architecture, about.arguments, spec, about.name, about.sha256)
+        code = about.training.get("code_sha256")
+        return build(about.architecture, about.arguments, spec, about.name, about.sha256, code)
     try:
         return ARCHITECTURES[about.architecture](spec.mean, spec.std, spec.shape, len(spec.classes), **about.arguments)
     except TypeError as error:
@@ -151,8 +191,13 @@ def write(folder: Path, about: Card, model: Classifier) -> Card:
     """
     if about.precision not in PRECISIONS:
         raise InvalidValue(f"precision must be one of {', '.join(PRECISIONS)}; got {about.precision!r}.")
+    return write_tensors(folder, about, model.state_dict())
+
+
+def write_tensors(folder: Path, about: Card, tensors: Mapping[str, Tensor]) -> Card:
+    """As `write`, of tensors by their names."""
     half = about.precision == "float16"
-    data = save({name: _stored(name, tensor, half) for name, tensor in model.state_dict().items()})
+    data = save({name: _stored(name, tensor, half) for name, tensor in tensors.items()})
     stem = about.name.split("/")[-1]
     facts = asdict(about) | {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -256,8 +301,7 @@ def _parsed(path: Path) -> Card:
 def _read_weights(path: Path, about: Card) -> dict[str, Tensor]:
     if not path.is_file():
         raise BadCheckpoint(f"The weights of {about.name} are missing: {path.name} does not stand beside its card.")
-    if path.stat().st_size > LARGEST_FILE:
-        raise BadCheckpoint(f"The weights of {about.name} are larger than {LARGEST_FILE >> 20} MB; refused.")
+    check_size(path, f"The weights of {about.name} are")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != about.sha256:
         raise BadCheckpoint(f"The weights of {about.name} are damaged: {path.name} does not match its card's checksum.")
@@ -265,6 +309,14 @@ def _read_weights(path: Path, about: Card) -> dict[str, Tensor]:
         return parse(data)
     except SafetensorError as error:
         raise BadCheckpoint(f"The weights of {about.name} are not a readable safetensors file.") from error
+
+
+def check_size(path: Path, subject: str) -> None:
+    """Raises BadCheckpoint for a file above 512 MB, or above what EXPLORER_WEIGHTS_MB allows."""
+    named = os.environ.get("EXPLORER_WEIGHTS_MB", "")
+    limit = int(named) << 20 if named.isdecimal() else LARGEST_FILE
+    if path.stat().st_size > limit:
+        raise BadCheckpoint(f"{subject} larger than {limit >> 20} MB; refused. EXPLORER_WEIGHTS_MB=NUMBER allows more.")
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:

@@ -57,6 +57,23 @@ def quiet_layout(figure: go.Figure, dark: bool, **more: object) -> go.Figure:
     return figure
 
 
+def step_ticks(last: int, before: int = 1, best: bool = False) -> dict[str, Any]:
+    """Ticks of an axis of frames, at most nine and whole numbers, in the player's words: "start", then the steps 1, 2, ...
+
+    `last`: the last frame of the walk; `before`: how many frames precede step 1 (1: the start; 2: the original image, too);
+    `best`: one more place behind, for the best point found.
+    """
+    steps = last - before + 1
+    every = next(e for p in range(9) for e in (10**p, 2 * 10**p, 5 * 10**p) if steps <= 7 * e)
+    roomy = steps <= 7  # else the words would stand in each other's way
+    words = {before - 1: "start" if roomy or before == 1 else ""} | ({0: "original"} if before == 2 else {})
+    words |= {before - 1 + step: str(step) for step in range(every, steps + 1, every)}
+    if best:
+        words |= {last: "" if not roomy else words.get(last, ""), last + 1: "best"}
+    known = {at: word for at, word in sorted(words.items()) if word}
+    return {"tickvals": list(known), "ticktext": list(known.values())}
+
+
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Both, `over` winning, and so within dictionaries that stand on both sides."""
     found = dict(under)

@@ -10,10 +10,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.plots._page import inks, quiet_layout
-from explorer.plots.theme import STATE_COLORS, class_color, series_color, series_mark
+from explorer.plots.theme import STATE_COLORS, class_color, owner_styles
 
 HEIGHT = 330
 AXIS_HEIGHT = 190
+PALE = 0.65  # opacity of what a card says, beside what was made here
 TINT = "33"  # a colour's opacity as an area, of ff
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PROVEN = STATE_COLORS["holds"]
@@ -73,7 +74,7 @@ def votes(
     chose = np.flatnonzero(selection)
     figure.add_scatter(
         x=100 * selection[chose] / max(selection.sum(), 1),
-        y=[names[i] for i in chose],
+        y=[names[int(i)] for i in chose],
         mode="markers",
         name="choosing draws",
         marker={"symbol": "diamond-open", "size": 9, "color": ink.text, "line": {"width": 1.5}},
@@ -282,7 +283,8 @@ def attack_axis(
 class Curve:
     """Certified accuracy at some radii, each with its 95 % interval: (P,) in [0, 1].
 
-    `points`: measured at a few radii only (a card), so that nothing is said in between.
+    `points`: measured at a few radii only (a card), so that nothing is said in between. `owner`: the model, to which colour
+    and mark belong; without one the curve's name.
     """
 
     name: str
@@ -292,13 +294,21 @@ class Curve:
     high: np.ndarray
     n: int
     points: bool = False
+    owner: str = ""
 
 
-def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
-    """Certified accuracy over the radius; whole curves as steps with bands, a card's measures as points with bars."""
+def accuracy(curves: Sequence[Curve], among: Sequence[str] = (), *, dark: bool = False) -> go.Figure:
+    """Certified accuracy over the radius; whole curves as steps with bands, a card's measures as pale points with bars.
+
+    Colours and marks belong to the curves' owners: those `among` whom they may be, in this order, then any others as they
+    come. What was made here is solid (a second curve of one owner dashed), what a card says is pale and dotted.
+    """
     figure = go.Figure()
-    for i, curve in enumerate(curves):
-        color = series_color(i)
+    names = [curve.owner or curve.name for curve in curves]
+    styles = owner_styles([*among, *names])
+    for i, (curve, owner) in enumerate(zip(curves, names, strict=True)):
+        color, mark = styles[owner]
+        again = sum(other == owner and not curves[k].points for k, other in enumerate(names[:i]))
         x, y, low, high = (
             np.asarray(values, float) for values in (curve.radius, curve.accuracy, curve.low, curve.high)
         )
@@ -307,8 +317,8 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
         if curve.points:
             figure.add_scatter(
                 x=x, y=100 * y, mode="markers+lines", name=curve.name, customdata=bounds, hovertemplate=tip,
-                line={"color": color, "width": 1, "dash": "dot"},
-                marker={"symbol": series_mark(i), "size": 9, "color": color},
+                line={"color": color, "width": 1.5, "dash": "dot"}, opacity=PALE,
+                marker={"symbol": mark, "size": 9, "color": color},
                 error_y={"type": "data", "symmetric": False, "array": 100 * (high - y), "arrayminus": 100 * (y - low),
                          "thickness": 1.5, "color": color},
             )  # fmt: skip
@@ -319,7 +329,7 @@ def accuracy(curves: Sequence[Curve], *, dark: bool = False) -> go.Figure:
         figure.add_scatter(y=100 * high, name=f"{curve.name}, high", fill="tonexty", fillcolor=color + TINT, **shared)
         figure.add_scatter(
             x=x, y=100 * y, mode="lines", name=curve.name, customdata=bounds, hovertemplate=tip,
-            line={"color": color, "width": 2.5, "dash": DASHES[i % len(DASHES)], "shape": "vh"},
+            line={"color": color, "width": 2.5, "dash": DASHES[again % len(DASHES)], "shape": "vh"},
         )  # fmt: skip
     farthest = max([float(np.max(curve.radius)) for curve in curves], default=1.0) or 1.0
     figure.update_xaxes(title="radius (L2)", range=[-0.012 * farthest, 1.03 * farthest])  # marks at 0 are whole

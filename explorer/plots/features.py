@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from explorer.plots._page import inks, quiet_layout
+from explorer.plots._page import inks, quiet_layout, step_ticks
 from explorer.plots.theme import series_color
 
 HEIGHT = 320  # pixels
@@ -20,7 +20,8 @@ def distances(steps: Sequence[float], own: np.ndarray, toward: np.ndarray, *, da
     """Distances (T,n) of n images to the centre of their own class and to that of their false one, along their walks.
 
     A line is the mean over the images, the band around it holds their middle half. `steps` (T,) is the x axis; the last
-    row is the best point found, drawn as a mark after the walk.
+    row is the best point found, drawn as a mark after the walk. Frame 0 is the original, 1 the attack's start; the axis
+    names them, and counts the steps, as the player does.
     """
     figure = go.Figure()
     x, best = np.asarray(steps, float)[:-1], float(steps[-1])
@@ -50,7 +51,8 @@ def distances(steps: Sequence[float], own: np.ndarray, toward: np.ndarray, *, da
             name=f"to the {name}",
             mode="lines",
             line={"color": color, "width": 2.5, "dash": dash},
-            hovertemplate=f"step %{{x}}: %{{y:.3g}}<extra>to the {name}, mean of {n}</extra>",
+            customdata=[{0: "original", 1: "start"}.get(int(step), f"step {step - 1:g}") for step in x],
+            hovertemplate=f"%{{customdata}}: %{{y:.3g}}<extra>to the {name}, mean of {n}</extra>",
         )
         figure.add_scatter(
             x=[best + 1],
@@ -61,7 +63,7 @@ def distances(steps: Sequence[float], own: np.ndarray, toward: np.ndarray, *, da
             showlegend=False,
             name=f"{name}, the best found",
         )
-    figure.update_xaxes(title="step of the attack", range=[0, best + 1.5])
+    figure.update_xaxes(title="step of the attack", range=[0, best + 1.5], **step_ticks(int(best), before=2, best=True))
     figure.update_yaxes(title="distance, full feature space", rangemode="tozero")
     return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest")
 

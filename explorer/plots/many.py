@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from explorer.plots._page import inks, quiet_layout
+from explorer.plots._page import inks, quiet_layout, step_ticks
 from explorer.plots.theme import STATE_COLORS
 
 WORDS = {"wrong": "wrong before", "fooled": "fooled", "holds": "holds"}
@@ -39,7 +39,7 @@ def fall(
             line={"color": STATE_COLORS[state], "width": 1.5, "shape": "hvh"},  # the last step is to be seen, too
             fillpattern=_area(state),
             customdata=counts,
-            hovertemplate=f"step %{{x}}: %{{customdata}} of {n} pictures<extra>{WORDS[state]}</extra>",
+            hovertemplate=f"%{{x}} steps: %{{customdata}} of {n} pictures<extra>{WORDS[state]}</extra>",
         )
     if fresh is not None:
         figure.add_scatter(
@@ -55,7 +55,7 @@ def fall(
             },
             hovertemplate=f"on fresh draws: {fresh} of {n} fooled by the attack<extra></extra>",
         )
-    figure.update_xaxes(title="step of the attack", range=[0, max(planned - 1, 1)])
+    figure.update_xaxes(title="step of the attack", range=[0, max(planned - 1, 1)], **step_ticks(max(planned - 1, 1)))
     figure.update_yaxes(title="% of all pictures", range=[0, 100])
     return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest")
 
@@ -116,7 +116,13 @@ def reach(found: np.ndarray, right: int, norm: str, *, dark: bool = False) -> go
 
     `found` (F,) are the distances of those that fell, F <= right.
     """
-    unit, label = (255, "largest change of a pixel (of 255)") if norm == "linf" else (1, "length of the change (L2)")
+    unit = 255 if norm == "linf" else 1
+    label = {
+        "linf": "largest change of a pixel (of 255)",
+        "l2": "length of the change (L2)",
+        "l1": "sum of all changes (L1)",
+        "l0": "pixels changed (L0)",
+    }[norm]
     distances = unit * np.sort(np.asarray(found, float))
     longest = 1.05 * distances[-1] if len(distances) else 1.0
     x = np.concatenate([[0.0], distances, [longest]])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from explorer.plots._page import inks, quiet_layout
+from explorer.plots._page import Inks, inks, quiet_layout
 from explorer.plots.theme import class_color, class_shape
 
 ALONG = "along the attack (0 = original, 1 = attacked)"
@@ -150,35 +151,40 @@ def loss_surface(
     )
     for at, name, symbol in ((0.0, "original", "circle"), (1.0, "attacked", "diamond")):
         height = _height(along, across, loss, at, 0.0)
-        figure.add_trace(
-            go.Scatter3d(
-                x=[at],
-                y=[0.0],
-                z=[height + lift],
-                mode="markers+text",
-                name=name,
-                text=[name],
-                textposition="top center",
-                textfont={"color": ink.text},
-                marker={"size": 6, "symbol": symbol, "color": ink.page, "line": {"color": ink.text, "width": 2}},
-                hovertemplate=f"{name}<br>{loss_name} {height:.3g}<extra></extra>",
-                showlegend=False,
-            )
-        )
+        said = f"{name}<br>{loss_name} {height:.3g}<extra></extra>"
+        figure.add_trace(_standing(at, height + lift, name, symbol, said, ink))
     figure = quiet_layout(figure, dark, height=HEIGHT)
-    axis = {"gridcolor": ink.grid, "color": ink.text, "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": ink.grid}
-    figure.update_layout(
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        legend={"y": 0.02},
-        scene={
-            "xaxis": axis | {"title": "along the attack"},
-            "yaxis": axis | {"title": "sideways"},
-            "zaxis": axis | {"title": loss_name},
-            "aspectratio": {"x": 1, "y": 1, "z": 0.7},
-            "camera": {"eye": {"x": -1.4, "y": -1.6, "z": 1.0}},
-        },
-    )
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, legend={"y": 0.02}, scene=_landscape(ink, loss_name))
     return figure
+
+
+def _standing(at: float, height: float, name: str, symbol: str, said: str, ink: Inks) -> go.Scatter3d:
+    """One of the two pictures, on the surface."""
+    return go.Scatter3d(
+        x=[at],
+        y=[0.0],
+        z=[height],
+        mode="markers+text",
+        name=name,
+        text=[name],
+        textposition="top center",
+        textfont={"color": ink.text},
+        marker={"size": 6, "symbol": symbol, "color": ink.page, "line": {"color": ink.text, "width": 2}},
+        hovertemplate=said,
+        showlegend=False,
+    )
+
+
+def _landscape(ink: Inks, loss_name: str) -> dict[str, Any]:
+    """The scene's axes, proportions and camera."""
+    axis = {"gridcolor": ink.grid, "color": ink.text, "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": ink.grid}
+    return {
+        "xaxis": axis | {"title": "along the attack"},
+        "yaxis": axis | {"title": "sideways"},
+        "zaxis": axis | {"title": loss_name},
+        "aspectratio": {"x": 1, "y": 1, "z": 0.7},
+        "camera": {"eye": {"x": -1.4, "y": -1.6, "z": 1.0}},
+    }
 
 
 _PLACE = "%{x:.2f} along the attack, %{y:.2f} sideways"
@@ -309,7 +315,7 @@ def _named(predicted: np.ndarray, shown: Sequence[int]) -> dict[int, tuple[int, 
     aside = abs(rows - len(predicted) // 2) > len(predicted) // 12  # clear of the two pictures
     places = {}
     for k in shown:
-        inside, depth, at = (predicted == k) & aside, 0, None
+        inside, depth, at = (predicted == k) & aside, 0, (0, 0)
         while inside.any():
             rows, columns = np.nonzero(inside)
             middle = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)

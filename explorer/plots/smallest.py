@@ -9,6 +9,7 @@ from explorer.plots._page import inks, quiet_layout
 from explorer.plots.theme import STATE_COLORS
 
 HEIGHT = 360
+VIEW = 2.5  # of the smallest eps that succeeded
 
 
 def probes(
@@ -25,7 +26,8 @@ def probes(
 ) -> go.Figure:
     """eps (P,) in `unit`, margin (P,) after the attack (below 0: done), reached (P,) by the verdict; in order of trial.
 
-    `clean`: the margin of the untouched image. `held` and `fooled`: the interval that was found, shaded.
+    `clean`: the margin of the untouched image. `held` and `fooled`: the interval that was found, shaded. The view ends at
+    `VIEW` times the answer; the figure says in words which eps beyond it were tried, and they are still to be scrolled to.
     """
     ink = inks(dark)
     figure = go.Figure()
@@ -56,6 +58,14 @@ def probes(
     figure = quiet_layout(figure, dark, height=HEIGHT)
     figure.update_layout(legend={"yanchor": "bottom", "y": 1.01}, margin={"t": 34})
     figure.update_xaxes(title=f"eps ({unit})", rangemode="tozero", showgrid=True)
+    beyond = [] if fooled is None else sorted(float(e) for e in eps if e > VIEW * fooled)
+    if fooled is not None and beyond:
+        figure.update_xaxes(range=[0, VIEW * fooled])
+        tried = ", ".join(f"{e:.4g}" for e in beyond)
+        figure.add_annotation(
+            text=f"also tried: {tried} →", xref="paper", x=1, xanchor="right", yref="paper", y=1, yanchor="top",
+            showarrow=False, font={"color": ink.quiet},
+        )  # fmt: skip
     figure.update_yaxes(title=margin_name, showgrid=True)
     return figure
 

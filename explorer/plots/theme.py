@@ -8,6 +8,8 @@ everybody, so a class is never shown by its colour alone: it has a shape too, an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 CLASS_COLORS: tuple[str, ...] = (
     "#006daa",  # blue
     "#b63d18",  # rust
@@ -60,6 +62,15 @@ def series_color(index: int) -> str:
 def series_mark(index: int) -> str:
     """Marker of the line `index`: one more than there are colours, so that both together stay unique to 42."""
     return MARKS[index % len(MARKS)]
+
+
+def owner_styles(owners: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and mark of each owner of lines (a model), by its place among all that may be shown together.
+
+    Whoever gives the same list gets the same styles, whichever of the owners have a line just now; a newcomer at its end
+    changes nobody else's.
+    """
+    return {owner: (series_color(i), series_mark(i)) for i, owner in enumerate(dict.fromkeys(owners))}
 
 
 def class_shape(index: int) -> str:

@@ -47,6 +47,14 @@ class Curves:
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)  # measure: (E,) shares
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # measure: (E,) its conditions, told on hover
 
+    @classmethod
+    def of_history(cls, name: str, history: Sequence[Mapping[str, float]]) -> Curves:
+        """What a model's card keeps of its training: the held-out accuracies (those of MEASURES) after each epoch."""
+        none, epoch = np.zeros(0), np.array([row["epoch"] for row in history])
+        measured = [measure for measure in MEASURES if history and measure in history[0]]
+        scores = {measure: np.array([row[measure] for row in history]) for measure in measured}
+        return cls(name, none, none, none, none, none, none, 0, epoch, epoch, np.zeros(len(epoch)), scores)
+
     def along(self, axis: str) -> np.ndarray:
         """(U,) of the updates, on one of AXES."""
         return {"updates": self.update, "epochs": self.epochs, "minutes": self.seconds / 60}[axis]

@@ -95,7 +95,7 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         total.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.reshape(-1).numpy())
+        total.update(tensor.reshape(-1).numpy().data)
     return total.hexdigest()
 
 

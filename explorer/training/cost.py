@@ -13,7 +13,7 @@ import torch
 from explorer.core import Cancelled, seeded
 from explorer.data import dataset
 from explorer.defenses.recipe import Recipe
-from explorer.training.data import HELD_OUT, Augmented, HeldOut, TrainingImages
+from explorer.training.data import Augmented, HeldOut, TrainingImages, held_out
 from explorer.training.memory import peak_memory
 from explorer.training.result import Stop
 from explorer.training.trainer import Trainer
@@ -56,7 +56,8 @@ def estimate(
     trainer = Trainer(recipe, _random_images(recipe, device), device, bf16, should_stop=should_stop)
     passes = [recipe.passes(epoch) for epoch in range(recipe.epochs)]
     kinds = sorted(set(passes), key=passes.index)
-    count = (dataset(recipe.dataset).rows["train"] - HELD_OUT) if limit is None else limit
+    there = dataset(recipe.dataset).rows["train"]
+    count = there - held_out(there) if limit is None else limit
     seconds: dict[int, list[float]] = {kind: [] for kind in kinds}
     scoring: float | None = None
     trainer.state.model.train()
@@ -82,7 +83,7 @@ def estimate(
             update(kind)
             seconds[kind].append(update(kind))
             yield so_far()
-        scoring = _scoring(trainer, limit)
+        scoring = _scoring(trainer, held_out(there) if limit is None else max(limit // 4, 1))
         yield so_far()
         for _ in range(updates - 1):
             for kind in kinds:
@@ -92,10 +93,10 @@ def estimate(
         raise Cancelled("The estimate was stopped.") from None
 
 
-def _scoring(trainer: Trainer, limit: int | None) -> float:
+def _scoring(trainer: Trainer, held: int) -> float:
+    """Seconds that scoring `held` images would take, extrapolated from the few that there are."""
     began = time.perf_counter()
     trainer.score()
-    held = HELD_OUT if limit is None else max(limit // 4, 1)
     return (time.perf_counter() - began) * held / len(trainer.images.held_y)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.core import sample_batch, seeded
 from explorer.data import LazyPixels
 
-HELD_OUT = 1000  # training images never trained on, the same for every recipe and seed
+HELD_OUT = 1000  # training images never trained on, the same for every recipe and seed; of a small set a fifth
 PAD = 4
 
 
@@ -37,8 +37,8 @@ class Unchanged:
 class Augmented:
     """Random crops (zero padding 4) and horizontal flips of pixels (N,C,H,W) uint8, as float32 [0,1] batches."""
 
-    def __init__(self, pixels: Stored):
-        self.pixels = pixels
+    def __init__(self, pixels: Stored, flips: bool = True):
+        self.pixels, self.flips = pixels, flips
 
     def batch(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         """(B,C,H,W) of the images at `rows` (B,)."""
@@ -51,6 +51,7 @@ class Augmented:
         dy, dx = shifts.to(rows.device).unbind(1)
         x = windows[torch.arange(len(rows), device=rows.device), :, dy, dx]
         flip = sample_batch(lambda n: torch.rand(n, generator=rng, device=rng.device), rows.shape).to(rows.device) < 0.5
+        flip = flip & self.flips  # drawn in any case: the crops do not depend on it
         return torch.where(flip.view(-1, 1, 1, 1), x.flip(-1), x).float() / 255
 
 
@@ -110,23 +111,33 @@ class LazyRows:
         return self._pixels[rows]
 
 
+def held_out(images: int) -> int:
+    """How many of so many training images are never trained on."""
+    return min(HELD_OUT, max(images // 5, 1))
+
+
 def split(
-    pixels: Tensor | LazyPixels, labels: Tensor, limit: int | None, device: torch.device, augment: bool = True
-) -> TrainingImages:
+    pixels: Tensor | LazyPixels, labels: Tensor, limit: int | None, device: torch.device, augment: bool = True,
+    flips: bool = True,
+) -> TrainingImages:  # fmt: skip
     """A training set (pixels uint8) in two; `limit`: only that many images to train on, and a quarter of that held out.
+
+    `flips`: whether a mirrored picture is still of its class.
 
     Of pixels that are still to be decoded, only those needed at once are waited for.
     """
     order = torch.randperm(len(labels), generator=seeded(0))  # the split never changes
-    held, used = order[:HELD_OUT], order[HELD_OUT:]
+    count = held_out(len(labels))
+    held, used = order[:count], order[count:]
     if limit is not None:
         held, used = held[: max(limit // 4, 1)], used[:limit]
+    trained: Tensor | LazyRows
     if isinstance(pixels, LazyPixels) and limit is None:
         trained = LazyRows(pixels, used, device)
     else:
         trained = pixels[used].to(device)
     return TrainingImages(
-        (Augmented if augment else Unchanged)(trained),
+        Augmented(trained, flips) if augment else Unchanged(trained),
         labels[used].to(device),
         HeldOut(pixels, held, device),
         labels[held].to(device),

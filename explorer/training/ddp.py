@@ -26,15 +26,17 @@ def sum_gradients(parameters: Iterable[Tensor], extra: list[float], ranks: Ranks
 
     Raises PeerFailed.
     """
-    parameters = list(parameters)
+    gradients = []
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    numbers = parameters[0].new_tensor(extra)
-    flat = torch.cat([*(p.grad.reshape(-1) for p in parameters), numbers])
+        gradients.append(p.grad)
+    numbers = gradients[0].new_tensor(extra)
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), numbers])
     flat = ranks.all_reduce_mean(flat) * ranks.world
-    for p, total in zip(parameters, flat.split([*(p.numel() for p in parameters), len(extra)]), strict=False):
-        p.grad.copy_(total.view(p.shape))
+    sizes = [*(gradient.numel() for gradient in gradients), len(extra)]
+    for gradient, total in zip(gradients, flat.split(sizes), strict=False):
+        gradient.copy_(total.view(gradient.shape))
     return flat[-len(extra) :].tolist()
 
 
@@ -52,6 +54,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
     """
 
     ranks: Ranks
+    momentum: float  # these four are never None: `_shared` refuses such a batch norm
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """(N,C,H,W), in float32 inside."""

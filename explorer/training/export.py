@@ -15,7 +15,7 @@ import torch
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, seeded
 from explorer.core.device import hardware_name
-from explorer.data import load
+from explorer.data import dataset, load
 from explorer.defenses import RECIPES
 from explorer.defenses.recipe import Recipe, accuracy
 from explorer.features.reference import write_features
@@ -87,7 +87,8 @@ def recipe_hash(key: str, recipe: Recipe) -> str:
 
 def command_of(key: str, recipe: Recipe) -> str:
     """The command line that trains this recipe: only values that differ from the defaults are named."""
-    changed = [
+    elsewhere = [] if recipe.dataset == RECIPES[key].dataset else [f"--dataset {recipe.dataset}"]
+    changed = elsewhere + [
         f"--set {p.name}={getattr(recipe, p.name)}" for p in recipe.params() if getattr(recipe, p.name) != p.default
     ]
     return " ".join(["python -m explorer train", key, *changed])
@@ -139,7 +140,7 @@ def _card(result: Result, recipe: Recipe, key: str, name: str) -> dict[str, Any]
 
 def _cast(about: Card, model: Classifier) -> tuple[Card, dict[str, Any]]:
     """The card with the precision its weights may be stored in, and the comparison that decided it."""
-    images = load(about.dataset, "test", n=CAST_IMAGES)
+    images = load(about.dataset, "test", n=min(CAST_IMAGES, dataset(about.dataset).rows["test"]))
     x, y = images.x.to(model.device), images.y.to(model.device)
     draws = CAST_DRAWS if model.stochastic else 1
     check: dict[str, Any] = {"images": len(images), "source": images.source, "draw_seed": 0, "draws": draws}

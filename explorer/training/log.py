@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from explorer.core import BadCheckpoint, ExplorerError
 from explorer.training.checkpoint import Checkpoints
@@ -14,6 +16,7 @@ from explorer.training.metrics import METRICS, Metrics
 from explorer.training.preview_file import PREVIEWS, EpochPreview, write_preview
 from explorer.training.state import RunState
 from explorer.training.tensorboard import TensorBoard
+from explorer.training.watched import BoundarySlice, TapeColumn
 
 CHECKPOINTS = "checkpoints"
 EVENTS = "tensorboard"
@@ -50,12 +53,14 @@ class RunLog:
                 "choose another."
             )
         try:
-            state.restore(tensors, facts["state"])
+            same = state.restore(tensors, facts["state"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BadCheckpoint(
                 f"The checkpoint in {self.folder} does not fit this version's models ({type(error).__name__}); "
                 "delete the folder to start over."
             ) from error
+        if not same:
+            self.say("The run goes on on another kind of device than before: from here on its random draws are others.")
 
     def start(self, update: int, epoch: int, **planned: int) -> None:
         """From here on the run's records follow, whatever stands before; what is `planned` is told once, here."""
@@ -83,9 +88,17 @@ class RunLog:
         )
         self.tensorboard.add(update, numbers)
 
-    def epoch(self, update: int, entry: dict[str, Any]) -> None:
+    def slice(self, found: BoundarySlice, seconds: float) -> None:
+        if self.writes:
+            self._add(found.record() | {"seconds": round(seconds, 4)})
+
+    def epoch(self, update: int, entry: dict[str, Any], tape: Mapping[str, Tensor]) -> None:
+        """The scores, and of which images they are."""
         if not self.writes:
             return
+        if tape:
+            masks = {name: mask.cpu().numpy() for name, mask in tape.items()}
+            self._add(TapeColumn(entry["epoch"], masks["clean"], masks.get("robust")).record(update))
         self._add({"kind": "epoch", "update": update, **entry})
         other = ("epoch", "loss", "seconds", "remark")
         scores = {f"held_out/{name}": value for name, value in entry.items() if name not in other}

@@ -2,13 +2,15 @@
 
 {"kind": "start", "update", "epoch", "updates", "epochs", "images", "held_out"}
 {"kind": "update", "update", "epoch", "loss", "learning_rate", "images_per_second", "seconds", "memory"}
+{"kind": "slice", "update", "eps", "label", "classes", "sure", "seconds"}
+{"kind": "tape", "update", "epoch", "right", "robust"}
 {"kind": "epoch", "epoch", "update", "loss", "seconds", "clean", ..., "score"}
 
 A start: a process took the run up after `update` updates of `updates` in all, on so many images, scored on so many held out.
 `update` counts from 1 over the whole run; `epoch` is the 1-based epoch that the update belongs to (in a start: epochs
 finished). `seconds` of an update is the time trained so far, pauses left out, of an epoch what it took; `memory` is the
-peak in bytes (see `memory.py`), null where it is unknown. After a kill, updates since the last checkpoint are done and
-recorded again: `newest` keeps the last word on each.
+peak in bytes (see `memory.py`), null where it is unknown. Slices and tapes: see `watched.py`. After a kill, updates since the
+last checkpoint are done and recorded again: `newest` keeps the last word on each.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 METRICS = "metrics.jsonl"
+KINDS = ("update", "slice", "tape", "epoch")  # in the order of those of one update; from the third on, of the epoch
 
 
 class Metrics:
@@ -71,7 +74,7 @@ def read_metrics(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
 
 
 def newest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last record of each update and of each epoch, in the order of the updates, epochs after their last update.
+    """The last record of each update, slice, tape and epoch, in the order of the updates, epochs after their last update.
 
     What a killed process recorded beyond the checkpoint from which the run went on has not happened yet: it is left out
     until it is recorded again.
@@ -83,11 +86,13 @@ def newest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         if kind == "start":
             finished = record.get("epoch", 0)
-            beyond = [key for key, one in kept.items() if key[0] > update or (key[1] and one["epoch"] > finished)]
+            beyond = [
+                key for key, one in kept.items() if key[0] > update or (one.get("epoch", 0) > finished and key[1] > 1)
+            ]
             for key in beyond:
                 del kept[key]
-        elif kind in ("update", "epoch"):
-            kept[update, int(kind == "epoch")] = record
+        elif kind in KINDS:
+            kept[update, KINDS.index(kind)] = record
     return [kept[key] for key in sorted(kept)]
 
 

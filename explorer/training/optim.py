@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+M = TypeVar("M", bound=nn.Module)
 Groups = Sequence[tuple[Sequence[nn.Parameter], float]]  # parameters, and the weight decay of each group
 BETA2, EPS = 0.999, 1e-8  # of Adam: torch's defaults, as its authors'
 
@@ -70,9 +72,10 @@ class SGD(Optimizer):
     """SGD with Nesterov momentum."""
 
     def _move(self, rows: Sequence[int], decay: float, lr: float) -> None:
-        moved, buffers = [self.parameters[row] for row in rows], [self.momentum_buffers[row] for row in rows]
+        moved, gradients = _moved(self.parameters, rows)
+        buffers = [self.momentum_buffers[row] for row in rows]
         sgd(
-            moved, [p.grad for p in moved], buffers, weight_decay=decay, momentum=self._momentum, lr=lr, dampening=0.0,
+            moved, gradients, buffers, weight_decay=decay, momentum=self._momentum, lr=lr, dampening=0.0,
             nesterov=self._momentum > 0, maximize=False,
         )  # fmt: skip
         for row, buffer in zip(rows, buffers, strict=True):
@@ -107,12 +110,13 @@ class Adam(Optimizer):
                     torch.zeros_like(self.parameters[row]) for _ in range(2)
                 )
                 self.counts[row] = torch.zeros(())
-        moved = [self.parameters[row] for row in rows]
+        moved, gradients = _moved(self.parameters, rows)
         momenta, squares, counts = (
-            [values[row] for row in rows] for values in (self.momentum_buffers, self.squares, self.counts)
+            [value for row in rows if (value := values[row]) is not None]
+            for values in (self.momentum_buffers, self.squares, self.counts)
         )
         adam(
-            moved, [p.grad for p in moved], momenta, squares, [], counts, amsgrad=False, beta1=self._momentum, beta2=BETA2,
+            moved, gradients, momenta, squares, [], counts, amsgrad=False, beta1=self._momentum, beta2=BETA2,
             lr=lr, weight_decay=decay, eps=EPS, maximize=False,
         )  # fmt: skip
 
@@ -120,18 +124,24 @@ class Adam(Optimizer):
 OPTIMIZERS = {"sgd": SGD, "adam": Adam}
 
 
+def _moved(parameters: Sequence[nn.Parameter], rows: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters at `rows`, which have gradients, and these."""
+    pairs = [(parameters[row], parameters[row].grad) for row in rows]
+    return [p for p, _ in pairs], [gradient for _, gradient in pairs if gradient is not None]
+
+
 def _named(name: str, values: Sequence[Tensor | None]) -> dict[str, Tensor]:
     return {f"{name}.{row}": value for row, value in enumerate(values) if value is not None}
 
 
-class EMA:
+class EMA(Generic[M]):
     """The exponential moving average of a model's parameters and batch-norm statistics; `model` is the averaged copy.
 
     `update` moves it toward the trained one by 1 - decay, faster in the first updates: min(decay, (1 + n) / (10 + n)).
     """
 
-    def __init__(self, trained: nn.Module, decay: float):
-        self.model = copy.deepcopy(trained).eval().requires_grad_(False)
+    def __init__(self, trained: M, decay: float):
+        self.model: M = copy.deepcopy(trained).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
         self._pairs = self._floats(self.model), self._floats(trained)
 

@@ -5,6 +5,7 @@ Going on from it is going on bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,13 @@ class RunState:
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_score = 0, -1.0
 
+    def _rng_state(self, stored: Tensor) -> Tensor:
+        """A generator's stored state as the run's generator takes it; one of another kind of device seeds a new one."""
+        if stored.numel() == self.rng.get_state().numel():
+            return stored
+        seed = int.from_bytes(hashlib.sha256(stored.numpy().tobytes()).digest()[:7])
+        return seeded(seed, self.device).get_state()
+
     def order(self, n: int) -> Tensor:
         """(n,) this epoch's order of the training images: drawn at its beginning, drawn again when taken up later."""
         rng = self.rng
@@ -109,8 +117,12 @@ class RunState:
     def facts(self) -> dict[str, Any]:
         return {"averaged": self.ema.updates} | {name: getattr(self, name) for name in NUMBERS}
 
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Back to what `tensors` and `facts` were. Raises KeyError, RuntimeError or ValueError for another model's."""
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bool:
+        """Back to what `tensors` and `facts` were. Raises KeyError, RuntimeError or ValueError for another model's.
+
+        Returns whether the run's draws go on as they would have: on another kind of device than that of the checkpoint
+        they are others, which still follow from the run's seed, and an epoch under way goes on in another order.
+        """
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
@@ -119,11 +131,14 @@ class RunState:
         self.ema.model.load_state_dict(part("average."))
         self.best = part("best.")
         self.optimizer.restore(tensors)
-        self.rng.set_state(tensors["rng"])
-        self.order_rng = tensors["order_rng"]
-        self.batch_rng = tensors.get("batch_rng", tensors["rng"])  # older checkpoints have none, and replay no batch
+        same = tensors["rng"].numel() == self.rng.get_state().numel()
+        self.rng.set_state(self._rng_state(tensors["rng"]))
+        self.order_rng = self._rng_state(tensors["order_rng"])
+        # Older checkpoints have no batch_rng, and replay no batch.
+        self.batch_rng = self._rng_state(tensors.get("batch_rng", tensors["rng"]))
         kept = part("carried.")
         self.buffers = {key: kept[key] for key in self.buffers}
         self.ema.updates = facts["averaged"]
         for name in NUMBERS:
             setattr(self, name, facts[name])
+        return same

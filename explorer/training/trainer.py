@@ -26,15 +26,17 @@ from explorer.core import (
 from explorer.core import ranks as processes
 from explorer.core.ranks import ALONE, Ranks
 from explorer.data import as_needed, dataset
-from explorer.defenses.recipe import Recipe
+from explorer.defenses.recipe import Each, Recipe
 from explorer.training.data import TrainingImages, split
 from explorer.training.ddp import part, share_rows, share_statistics, sum_gradients
+from explorer.training.film import Film
 from explorer.training.log import RunLog
 from explorer.training.memory import peak_memory
 from explorer.training.preview import PreviewImages
 from explorer.training.preview_file import EpochPreview
 from explorer.training.result import Diverged, Progress, Result, Stop
 from explorer.training.state import RunState, build
+from explorer.training.watched import BoundarySlice
 
 EVERY = 30.0  # seconds between checkpoints
 RECENT = 20  # updates over which the speed is averaged
@@ -75,7 +77,7 @@ def train(
         if ranks.world > 1 and device.type == "cuda":
             device = torch.device("cuda", ranks.local_rank)
         with as_needed(recipe.dataset, "train") as (pixels, labels):
-            images = split(pixels, labels, limit, device, recipe.augment)
+            images = split(pixels, labels, limit, device, recipe.augment, dataset(recipe.dataset).flips)
             trainer = Trainer(recipe, images, device, bf16, ranks, should_stop)
             log = RunLog(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
             try:
@@ -103,8 +105,10 @@ class Trainer:
         self.ranks, self.should_stop = ranks, should_stop
         self.state = RunState(recipe, build(recipe, device), device)
         self.preview_images = PreviewImages(images.held_x, images.held_y)
+        self.tape: Each = {}  # of the last scoring: which images counted
         self.per_epoch = math.ceil(len(images.labels) / recipe.batch) * recipe.replays
         self.updates = self.per_epoch * recipe.epochs
+        self.film = Film(recipe, self.preview_images.x[:1], self.preview_images.y[:1], self.updates)
         self._stop_agreed = False
         if ranks.world > 1:
             smallest = (len(images.labels) - 1) % recipe.batch + 1
@@ -207,7 +211,8 @@ class Trainer:
         if self.ranks.is_first:
             model, rng = self.state.ema.model.eval(), seeded(self.recipe.seed, self.device)
             with self._autocast(), self._stoppable(model):
-                scores = [self.recipe.score(model, self.images.held_x.whole, self.images.held_y, rng)]
+                self.tape = {}
+                scores = [self.recipe.score(model, self.images.held_x.whole, self.images.held_y, rng, self.tape)]
         return self.ranks.gather(scores)[0]
 
     def preview(self) -> EpochPreview:
@@ -215,6 +220,11 @@ class Trainer:
         epoch = min(self.state.epoch, self.recipe.epochs - 1)
         with self._autocast():
             return self.preview_images.preview(self.recipe, self.state.model, self.state.ema.model, epoch)
+
+    def slice(self) -> BoundarySlice:
+        """The decision boundary around the first previewed image, by the averaged weights as they are now."""
+        with self._autocast():
+            return self.film.slice(self.state.ema.model.eval(), self.done)
 
     @contextmanager
     def _stoppable(self, model: Classifier) -> Iterator[None]:
@@ -278,6 +288,8 @@ class TrainingRun:
         images = {"images": len(trainer.images.labels), "held_out": len(trainer.images.held_y)}
         planned = {"updates": trainer.updates, "epochs": self.recipe.epochs}
         self.log.start(trainer.done, self.state.epoch, **planned, **images)
+        if trainer.done == 0:
+            self.slice()
         self._saved = time.monotonic()
 
     def epoch(self) -> None:
@@ -304,6 +316,8 @@ class TrainingRun:
         self._pace.append((len(rows), self._spent(began)))
         images, seconds = map(sum, zip(*self._pace, strict=True))
         self._tell(state.epoch, loss, rate, images / seconds)
+        if trainer.done % trainer.film.every(state.epoch) == 0:
+            self.slice()
 
     def end_epoch(self) -> None:
         began, state, trainer = time.monotonic(), self.state, self.trainer
@@ -329,6 +343,13 @@ class TrainingRun:
         """Keep what the loss makes of the previewed images now."""
         if self.log.writes:
             self.log.preview(self.state.epoch, self.trainer.preview())
+
+    def slice(self) -> None:
+        """Record the decision boundary as it is now."""
+        if self.log.writes:
+            began = time.monotonic()
+            found = self.trainer.slice()
+            self.log.slice(found, self._spent(began))
 
     def save(self) -> None:
         """A checkpoint of everything, durably."""
@@ -359,7 +380,7 @@ class TrainingRun:
         if scores is None:
             self.log.update(trainer.done, epoch + 1, loss, rate, speed, seconds, memory)
         else:
-            self.log.epoch(trainer.done, self.state.history[-1])
+            self.log.epoch(trainer.done, self.state.history[-1], trainer.tape)
         if self.progress is not None:
             place = (epoch, self.recipe.epochs, trainer.done, trainer.updates)
             self.progress(Progress(*place, loss, rate, speed, scores, seconds, memory))

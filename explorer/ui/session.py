@@ -11,7 +11,8 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.core import InvalidValue
+from explorer.classroom.limits import RateLimit
+from explorer.core import threads
 from explorer.core.memory import keep_freed_memory
 from explorer.engine import Engine
 from explorer.jobs import Guard, Store
@@ -24,13 +25,13 @@ SHARE = 0.3  # of a processor core that all looks together may take
 def engine() -> Engine:
     """The engine of this process: the device, the loaded models, the queue.
 
-    It takes all cores, or as many threads as EXPLORER_THREADS says: fewer are faster where others use the machine too.
+    It takes the device that EXPLORER_DEVICE names (such as cuda:1), and all cores, or as many threads as EXPLORER_THREADS
+    says: fewer are faster where others use the machine too.
     """
-    asked = os.environ.get("EXPLORER_THREADS", "").strip()
-    if asked and not asked.isdecimal():
-        raise InvalidValue(f"EXPLORER_THREADS must be a whole number of CPU threads; got {asked!r}.")
+    number = threads.asked()
     keep_freed_memory()
-    return Engine(threads=int(asked) if asked else None)
+    device = os.environ.get("EXPLORER_DEVICE", "").strip() or "auto"
+    return Engine(device, threads=number)
 
 
 @st.cache_resource(show_spinner=False)
@@ -39,8 +40,23 @@ def store() -> Store:
     return Store(guard=Guard(st.config.get_option("server.address")))
 
 
-def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, key: str) -> None:
+@st.cache_resource(show_spinner=False)
+def _limits() -> dict[str, RateLimit]:
+    return {"page": RateLimit(30, 3_000, 5.0), "look": RateLimit(80, 8_000, 5.0)}
+
+
+def slow_down(what: str) -> None:
+    """Who draws pages ("page") or parts of them ("look") faster than anybody needs waits a moment: a flood of one browser's messages
+    leaves the processor to the others."""
+    if exists() and (wait := _limits()[what].take(session_id())) > 0:
+        time.sleep(min(wait, LONGEST))
+
+
+def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, key: str, patient: bool = True) -> None:
     """`draw(*arguments)` as a part of the page (a fragment) that draws itself anew `every` so many seconds; None: it stands.
+
+    `patient`: less often while others wait for the device (`between_looks`); else always that often, for looks at what is in
+    memory.
 
     A look that was due meets the page's own drawing now and then, and Streamlit then loses a part of it. Hence two things:
 
@@ -51,15 +67,16 @@ def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, 
     """
 
     def look(*arguments: Any) -> None:
+        slow_down("look")
         began = time.thread_time()
         draw(*arguments)
         _costs()[key] = time.thread_time() - began
 
     name = key if every is not None else f"{key} at rest"
+    if every is not None and patient:
+        every = between_looks(every, _costs().get(key, 0.0))
     with st.container():
-        st.fragment(
-            look, run_every=between_looks(every, _costs().get(key, 0.0)) if every is not None else None, key=name
-        )(*arguments)
+        st.fragment(look, run_every=every, key=name)(*arguments)
 
 
 @st.cache_resource(show_spinner=False)

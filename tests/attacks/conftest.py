@@ -12,8 +12,21 @@ MANY_PASSES = 120  # a default that takes more is tested with its weak preset, o
 SMALL = {
     "square": {"queries": 100},
     "autoattack": {"steps": 10, "target_classes": 2, "queries": 40},
+    "ensemble": {"steps": 10, "target_classes": 2, "queries": 30},
     "apgd-t": {"steps": 15, "target_classes": 2},
     "fab": {"steps": 10, "target_classes": 3},
+    "nes": {"steps": 6, "samples": 16},
+    "simba": {"steps": 60},
+    "sparse-rs": {"queries": 100},
+    "rays": {"steps": 60},
+    "boundary": {"steps": 60, "delta": 0.3, "epsilon": 0.2, "starts": 20},
+    "hopskipjump": {"steps": 4, "samples": 12, "starts": 20},
+    "rotation": {"tries": 40},
+    "brendel-bethge": {"restarts": 2, "steps": 21, "starts": 8},
+    "patch": {"steps": 12, "restarts": 3},
+    "one-pixel": {"population": 30, "generations": 3},
+    "ead": {"searches": 3, "steps": 12},
+    "superdeepfool": {"rounds": 3, "classes": 3},
 }
 
 
@@ -74,8 +87,8 @@ def quick():
 
 @pytest.fixture(scope="session")
 def ball_for():
-    """`ball_for(attack, norm)`: the ball it is tested in; the whole range for one that looks for the smallest change."""
-    return lambda attack, norm=None: threat_for(attack, norm or attack.norms[0])
+    """`ball_for(attack, name)`: what it is tested under; the whole range for one that looks for the smallest change."""
+    return lambda attack, name=None: threat_for(attack, name or attack.threats[0])
 
 
 @pytest.fixture

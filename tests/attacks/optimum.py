@@ -7,8 +7,9 @@ from scipy.optimize import brentq
 
 from explorer.attacks.boundary import length
 from explorer.core import Ball, run, seeded
+from explorer.core.ball import EPS_LIMIT
 
-BALLS = {"l2": Ball("l2", 100.0), "linf": Ball("linf", 1.0)}
+BALLS = {norm: Ball(norm, eps) for norm, eps in EPS_LIMIT.items()}
 SHAPE = (3, 4, 4)
 
 
@@ -37,6 +38,21 @@ def clipped(way, need, x, norm):
     return change(brentq(lambda scale: float(change(scale) @ way) - need, 0, 1e6, xtol=1e-14, rtol=1e-14))
 
 
+def sparsest(way, need, x, norm):
+    """The least L1 size, or number of pixels over 3 channels, of a change with way . change > need in [0, 1]: by sorting."""
+    gain = way.abs() * torch.where(way > 0, 1 - x, x)
+    if norm == "l0":
+        gains = gain.view(SHAPE[0], -1).sum(0).sort(descending=True).values.cumsum(0)
+        return float((gains <= need).sum()) + 1 if float(gains[-1]) > need else math.inf
+    spent, room = 0.0, torch.where(way > 0, 1 - x, x)
+    for i in way.abs().argsort(descending=True).tolist():
+        part = min(float(room[i]), need / float(way[i].abs()))
+        spent, need = spent + part, need - part * float(way[i].abs())
+        if need <= 1e-12:
+            return spent
+    return math.inf
+
+
 def optimum(model, x, y, norm="l2", kappa=0.0):
     """(N,) float64 the least distance inside [0, 1] at which any class leads by kappa."""
     z, found = x.double().flatten(1) @ model.weight.T + model.head.bias.double(), []
@@ -44,6 +60,9 @@ def optimum(model, x, y, norm="l2", kappa=0.0):
         every = []
         for k in set(range(len(model.weight))) - {label}:
             lead, image = float(z[i, label] - z[i, k]) + kappa, x[i].double().flatten()
+            if norm in ("l1", "l0"):
+                every.append(sparsest(model.weight[k] - model.weight[label], lead, image, norm))
+                continue
             change = clipped(model.weight[k] - model.weight[label], lead, image, norm)
             every.append(math.inf if change is None else float(length(change[None], norm)))
         found.append(min(every))

@@ -323,8 +323,9 @@ def test_number_of_steps_runs_and_passes(ball, linear):
 def test_the_likeliest_wrong_classes_come_first_and_the_true_one_never(linear):
     """Also for an image that is wrong from the start."""
     model = linear(torch.zeros(5, 48), torch.tensor([3.0, 1.0, 5.0, 4.0, 2.0]))
-    aims, passes = T(target_classes=3)._aims(model, interior(3), Goal.untargeted(torch.tensor([2, 0, 4])), seeded(0))
-    assert passes == 1
+    region, goal = Ball("linf", 0.1).around(interior(3)), Goal.untargeted(torch.tensor([2, 0, 4]))
+    aims, forwards, backwards = T(target_classes=3)._aims(model, region, goal, seeded(0))
+    assert (forwards, backwards) == (1, 0)
     assert torch.stack([aim.rival for aim in aims]).T.tolist() == [[3, 0, 4], [2, 3, 4], [2, 3, 0]]
 
 

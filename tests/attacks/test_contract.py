@@ -25,28 +25,30 @@ from explorer.testing.contract import (
 )
 
 BALLS = {"linf": Ball("linf", 0.06), "l2": Ball("l2", 0.6)}
+SEVERAL = {"linf": [0.006, 0.06, 0.03], "l2": [0.06, 0.6, 0.3], "l1": [0.3, 3.0, 1.5], "l0": [1, 6, 3]}
+SEVERAL |= {"rotation": [0.1, 1.0, 0.5], "corruption": [1.0, 3.0, 2.0]}
 KEYS = ATTACKS.keys()
 
 
-@pytest.mark.parametrize(("key", "norm"), [(key, norm) for key in KEYS for norm in ATTACKS[key].norms])
+@pytest.mark.parametrize(("key", "norm"), [(key, norm) for key in KEYS for norm in ATTACKS[key].threats])
 def test_every_attack_keeps_the_contract(key, norm, quick, ball_for):
     attack = quick(key)
     check_attack(attack, ball_for(attack, norm))
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if ATTACKS[key].budget == "fixed"])
-@pytest.mark.parametrize("norm", BALLS)
+@pytest.mark.parametrize(
+    ("key", "norm"), [(key, norm) for key in KEYS if ATTACKS[key].budget == "fixed" for norm in ATTACKS[key].threats]
+)
 def test_every_image_may_have_its_own_eps(key, norm, quick, trained):
     model, x, y = trained
-    eps = BALLS[norm].eps * torch.tensor([0.1, 1.0, 0.5], dtype=torch.float64)
+    eps = torch.tensor(SEVERAL[norm], dtype=torch.float64)
     attack, goal = quick(key), Goal.untargeted(y[:3])
     if key == "universal":
         with pytest.raises(InvalidValue, match="eps must be one number for Universal"):
             attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))
         return
-    farthest = torch.stack(
-        [step.distance for step in attack.walk(model, x[:3], goal, Ball(norm, eps), seeded(0))]
-    ).amax(0)
+    walk = attack.walk(model, x[:3], goal, attack.threat_model(norm, eps), seeded(0))
+    farthest = torch.stack([step.distance for step in walk]).amax(0)
     assert (farthest <= eps).all() and (farthest > 0.5 * eps).all()
 
 
@@ -71,7 +73,7 @@ def test_every_hyper_parameter_is_described_and_refuses_what_is_out_of_range(key
     entry = ATTACKS.entry(key)
     assert entry.title and entry.paper and entry.summary and cls.__doc__ and cls.budget in ("fixed", "minimal")
     assert cls.formula and cls.explanation and entry.group in GROUPS
-    assert cls.norms == tuple(name for name in cls.threats if name in NORMS) != ()
+    assert cls.norms == tuple(name for name in cls.threats if name in NORMS) and cls.threats
     assert cls() == cls.from_dict(cls().to_dict())
     for p in cls.params():
         assert p.label and p.help

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from explorer.attacks.minmax import MinMaxModels, MinMaxNorms, _Domain, onto_simplex
+from explorer.attacks.minmax import Domain, MinMaxModels, MinMaxNorms, onto_simplex
+from explorer.attacks.minmax_transformations import MinMaxTransformations, brighter, moved
 from explorer.attacks.pgd import PGD
 from explorer.core import Ball, Goal, InvalidValue, UnknownName, run, seeded
 from explorer.models import zoo
+from explorer.testing import small_case
 
 SHAPE = (3, 4, 4)
 BALLS = [Ball("linf", 0.03), Ball("l2", 0.4)]
@@ -36,8 +38,8 @@ def three(linear):
 
 
 def ascend(attack, models, x, goal, ball):
-    domains = [_Domain(f"model {i}", model) for i, model in enumerate(models)]
-    return list(attack._alternate(domains, goal, ball.around(x), seeded(0)))
+    domains = [Domain(f"model {i}", model) for i, model in enumerate(models)]
+    return list(attack.alternate(domains, goal, ball.around(x), seeded(0)))
 
 
 def saddle(models, x, ball, gamma):
@@ -257,3 +259,40 @@ def test_the_real_zoo_is_asked():
     assert zoo.cards()
     name = zoo.cards()[0].name
     assert MinMaxModels(models=name).partners == (name,)
+
+
+def views(attack, x):
+    return [
+        x,
+        *(moved(x, theta) for theta in ((attack.angle, 0.0, 0.0), (0.0, attack.shift, attack.shift))),
+        brighter(x, attack.brightness),
+    ]
+
+
+def test_a_change_found_over_transformations_survives_them():
+    """On a trained network it fools under more of the views than PGD's does, and its weights are those of the worst view."""
+    model, x, y = small_case()
+    x, y, goal, ball = x[:24], y[:24], Goal.untargeted(y[:24]), Ball("linf", 0.12)
+    attack = MinMaxTransformations(steps=30, shift=1.0, angle=15.0, noise=0.0)
+    assert attack.expected_passes == 4 * 61
+    steps = list(attack.walk(model, x, goal, ball, seeded(0)))
+    domains = steps[-1].domains
+    assert domains.names == ("as it is", "turned", "shifted", "brighter")
+    assert torch.allclose(steps[-1].loss, domains.losses.amin(1)) and torch.allclose(
+        domains.weights.sum(1), torch.ones(24)
+    )
+    seen = torch.stack([goal.margin(model(view)) for view in views(attack, steps[-1].x)], 1)
+    assert torch.allclose(seen, domains.losses, atol=1e-5)  # the views are those that it says
+    plain = run(PGD(steps=30, loss="margin").walk(model, x, goal, ball, seeded(0)), goal).x
+    all_views = [
+        int(torch.stack([goal.reached(model(view)) for view in views(attack, there)]).all(0).sum())
+        for there in (steps[-1].x, plain)
+    ]
+    assert all_views[0] > all_views[1]
+
+
+def test_a_view_that_changes_nothing_is_left_out():
+    model, x, y = small_case()
+    attack = MinMaxTransformations(steps=2, angle=0.0, shift=0.0, noise=0.1, brightness=0.0)
+    *_, last = attack.walk(model, x[:2], Goal.untargeted(y[:2]), Ball("linf", 0.1), seeded(0))
+    assert last.domains.names == ("as it is", "noisy") and int(last.forwards[0]) == 2 * 3

@@ -187,6 +187,17 @@ def test_in_l2_a_linear_model_is_driven_near_the_worst_point():
     assert (gained > 0.8).all() and (gained <= 1 + 1e-5).all()
 
 
+def test_in_l1_all_that_is_allowed_is_used_and_a_linear_model_is_driven_near_the_worst_point():
+    ball, x0 = Ball("l1", 2.0), interior(2, (1, 8, 8))
+    weight = torch.zeros(1, 8, 8)
+    weight[:, 1:4, 2:5] = 10.0  # values of equal slope: to move all of eps among them gains the most
+    walk = SQUARE(queries=1000).walk(Witness(weight), x0, Goal.untargeted(zeros(2)), ball, seeded(0))
+    for step in walk:
+        assert (step.distance <= 2.0).all() and (step.distance > 1.9).all()
+    gained = ((step.x - x0) * weight).flatten(1).sum(1) / 20
+    assert (gained > 0.7).all() and (gained <= 1 + 1e-5).all()
+
+
 def test_the_first_success_is_kept_even_if_another_loss_does_not_rise():
     """Three classes: the cross-entropy of class 0 can be larger where it still wins than where it loses."""
 

@@ -1,8 +1,9 @@
-"""A Streamlit page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, grey, nomap, lanes."""
+"""A Streamlit page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, grey, nomap, proven, lanes."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from explorer.core.trace import FeaturePath, Trace
-from explorer.ui.trace_player import trace_player
+from explorer.ui.components.trace_player import trace_player
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLOTHES = ("t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -42,9 +43,10 @@ def picture(side: int, channels: int) -> np.ndarray:
 
 
 def walk(
-    steps: int = 20, side: int = 32, channels: int = 3, classes: tuple[str, ...] = CLASSES, target: int | None = None
-) -> Trace:
-    """A walk of `steps` steps (+ original and start) as an attack would leave it."""
+    steps: int = 20, side: int = 32, channels: int = 3, classes: tuple[str, ...] = CLASSES, target: int | None = None,
+    cost: int = 1,
+) -> Trace:  # fmt: skip
+    """A walk of `steps` steps (+ original and start) as an attack would leave it that spends `cost` passes on each."""
     rng = np.random.default_rng(0)
     frames = steps + 2
     original = picture(side, channels)
@@ -77,12 +79,13 @@ def walk(
         classes=classes,
         planned=frames,
         conditions={"norm": "linf", "eps": EPS},
+        passes=cost * np.arange(frames),
     )
 
 
 def first(trace: Trace, frames: int) -> Trace:
     """The walk as it stood when `frames` of its frames were known."""
-    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
+    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate", "passes")
     fixed = ("label", "target", "classes", "planned", "conditions")
     return Trace(**{k: getattr(trace, k)[:frames] for k in rows}, **{k: getattr(trace, k) for k in fixed})
 
@@ -151,16 +154,25 @@ def main() -> None:
         )
     elif mode == "lanes":  # the second walk is shorter, the last one transferred
         count = int(st.query_params.get("lanes", 2))
+        clock = "passes" if st.sidebar.toggle("by passes") else "steps"
         for k, column in enumerate(st.columns(count)):
-            trace = walk(12 if k == 1 else steps)
+            trace = walk(12, cost=3) if k == 1 else walk(steps)
             if k == count - 1:
                 trace.conditions["threat"] = "transfer"
             with column:
                 trace_player(
-                    trace, feature_path(trace), captions(trace), key=f"player {k}", title=f"Lane {k}", group="lanes"
+                    trace,
+                    feature_path(trace),
+                    captions(trace),
+                    key=f"player {k}",
+                    title=f"Lane {k}",
+                    group="lanes",
+                    clock=clock,
                 )
     else:
         trace = walk(steps)
+        if mode == "proven":  # the radius falls with the margin, as that of a 1-Lipschitz network
+            trace = replace(trace, certified=np.abs(trace.margin.astype(np.float64)) / 6)
         trace_player(
             trace, None if mode == "nomap" else feature_path(trace), captions(trace), key="player", title=title
         )

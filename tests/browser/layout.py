@@ -44,3 +44,13 @@ def assert_fits_sideways(page: Page) -> None:
     while found := page.evaluate(STANDS_OUT):
         assert time.monotonic() < end, "; ".join(found)
         after_frames(page, 2)
+
+
+GROUPS = {"Attack": "Explore", "Compare": "Explore", "Feature space": "Explore", "Many pictures": "Measure", "Certify": "Measure",
+          "Models": "Measure", "Training": "Class"}  # fmt: skip
+
+
+def go_to(page: Page, title: str) -> None:
+    """To another page, by the menu at the top."""
+    page.get_by_test_id("stTopNavSection").filter(has_text=GROUPS[title]).click()
+    page.get_by_test_id("stTopNavDropdownLink").filter(has_text=title).click()

@@ -11,8 +11,8 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from explorer.attacks.localized import LocalizedPGD
-from explorer.ui.forms import Scene, form_for
-from explorer.ui.pictures import to_url
+from explorer.ui.components.pictures import to_url
+from explorer.ui.inputs.forms import Scene, form_for
 
 st.session_state.setdefault("m.area", "drawn")
 st.session_state.setdefault("m.mask", "8000000000000000")

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from .classroom import student
-from .layout import assert_fits_sideways
-from .waiting import at_rest
+from .layout import assert_fits_sideways, go_to
+from .waiting import at_rest, until
 
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
@@ -42,8 +42,8 @@ def test_a_deep_link_to_a_fresh_server_gets_the_whole_page(open_page, serve, pat
     fresh = serve(APP, env={"EXPLORER_THREADS": "1", "NOBODY_WAS_HERE_BEFORE": path})
     page = open_page(f"{fresh}/{path}")
     expect(page.get_by_text(text)).to_be_visible(timeout=MINUTE)
-    expect(page.get_by_role("link", name="Models")).to_be_visible()
-    expect(page.get_by_text("Robustness Explorer 0")).to_be_visible()  # the frame's footer
+    expect(page.get_by_test_id("stTopNavSection")).to_have_count(3)
+    expect(page.get_by_text("Robustness Explorer 0")).to_be_visible(timeout=MINUTE)  # the frame's footer
 
 
 def test_a_first_attack_is_watched_without_a_click(open_page, url):
@@ -70,14 +70,19 @@ def test_why_a_link_could_not_be_followed_stands_until_something_is_done(open_pa
     expect(page.get_by_text("The link could not be followed")).to_be_hidden()
 
 
-def test_another_picture_and_the_button_play_another_walk(open_page, url):
+def image_of(page: Page) -> str:
+    return parse_qs(urlparse(page.url).query).get("image", [""])[0]
+
+
+def test_another_picture_is_shown_at_once_and_the_browser_goes_back_to_the_first(open_page, url):
     page = opened(open_page, url)
     page.get_by_role("button", name="Next", exact=True).click()
-    expect(page.get_by_text("The settings have changed")).to_be_visible()
-    page.get_by_role("button", name="Attack", exact=True).click()
+    until(page, lambda: image_of(page) == "318")
+    expect(page.locator('[data-says="original"]')).to_contain_text("automobile")
     expect(page.get_by_text("The settings have changed")).to_be_hidden()
+    page.get_by_role("button", name="Attack", exact=True).click()
     finished(page)
-    assert parse_qs(urlparse(page.url).query)["image"] == ["318"]
+    assert image_of(page) == "318"
     page.go_back()
     expect(page.get_by_text("instead of a frog")).to_be_visible(timeout=MINUTE)
     assert parse_qs(urlparse(page.url).query)["image"] == ["317"]
@@ -89,9 +94,9 @@ def test_another_picture_and_the_button_play_another_walk(open_page, url):
 def test_choices_and_link_survive_a_look_at_another_page(open_page, url):
     page = opened(open_page, f"{url}/?data=cifar10&image=7&model=cifar10/baseline&attack=fgsm&norm=l2&eps=0.75")
     link = parse_qs(urlparse(page.url).query)
-    page.get_by_role("link", name="Models").click()
+    go_to(page, "Models")
     expect(page.get_by_text("What was measured")).to_be_visible(timeout=MINUTE)
-    page.get_by_role("link", name="Attack").click()
+    go_to(page, "Attack")
     finished(page)
     expect(page.get_by_text("The settings have changed")).to_be_hidden()
     assert parse_qs(urlparse(page.url).query) == link and link["attack"] == ["fgsm"] and link["eps"] == ["0.75"]
@@ -101,7 +106,7 @@ def test_a_thumbnail_is_chosen_by_a_click(open_page, url):
     page = opened(open_page, url)
     thumb = page.get_by_role("group", name="Pictures to attack").get_by_role("button").nth(7)
     thumb.click()
-    expect(page.get_by_text("The settings have changed")).to_be_visible()
+    until(page, lambda: image_of(page) == thumb.get_attribute("data-value"))
     expect(thumb).to_have_attribute("aria-pressed", "true")
 
 
@@ -150,9 +155,10 @@ def test_a_class_that_opens_the_app_at_once_is_answered(url):
     with ThreadPoolExecutor(1) as aside:  # Playwright has an event loop in this thread
         aside.submit(asyncio.run, lesson()).result()
     assert not [one.complaint for one in students if one.complaint]
-    assert all(one.answered < 45 and one.looks < 40 for one in students), [
-        (one.answered, one.looks) for one in students
-    ]
+    told = [(one.answered, one.looks) for one in students]
+    assert all(seconds < 45 for seconds, _ in told), told
+    # How often a page looks is said when it is drawn; one that was drawn before the others came looks as often as alone.
+    assert sum(looks < 40 for _, looks in told) >= 9, told
 
 
 def test_a_closed_tab_stops_its_attack(open_page, url):
@@ -212,3 +218,23 @@ def test_on_a_phone_nothing_is_cut_off_sideways(open_page, url, path, selector):
     assert_fits_sideways(page)
     for box in page.locator(".player").all():
         assert box.bounding_box()["width"] > 300  # one below the other
+
+
+PICTURES = ('canvas[data-view="original"]', 'canvas[data-view="image"]', 'canvas[data-chart="map"]')
+
+
+def test_zoomed_short_or_narrow_the_pictures_and_the_map_are_there(open_page, url):
+    page = opened(open_page, url, viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
+    for selector in PICTURES:  # a projector: without scrolling
+        box = page.locator(selector).bounding_box()
+        assert box["y"] + box["height"] <= 720, (selector, box)
+    for width, height in ((960, 540), (640, 400), (390, 844)):  # 200 % of 1920 x 1080 and of 1280 x 800; a telephone
+        page.set_viewport_size({"width": width, "height": height})
+        assert_fits_sideways(page)
+        for selector in PICTURES:
+            box = page.locator(selector).bounding_box()
+            assert box["width"] >= 64 and box["height"] >= 64 and box["x"] + box["width"] <= width, (
+                width,
+                selector,
+                box,
+            )

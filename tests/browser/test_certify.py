@@ -26,7 +26,7 @@ def test_a_linked_picture_is_certified_and_many_are_compared(open_page, serve):
     expect(page.get_by_role("button", name="Attack the smoothed model")).to_be_enabled(timeout=MINUTE)
     assert parse_qs(urlparse(page.url).query)["n"] == ["300"]
     assert_fits_sideways(page)
-    page.get_by_role("radio", name="A test set").click()
+    page.get_by_role("radio", name="Test set").click()
     expect(page.get_by_text("Beside the report and the paper")).to_be_visible(timeout=MINUTE)
     expect(page.get_by_role("cell", name="Cohen et al.").first).to_be_visible(timeout=MINUTE)
     assert_fits_sideways(page)

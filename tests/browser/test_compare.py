@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import expect
 
-from .layout import assert_fits_sideways
+from .layout import assert_fits_sideways, go_to
 
 APP = Path(__file__).parents[2] / "app.py"
 MINUTE = 60_000  # milliseconds
@@ -20,9 +20,12 @@ def test_a_transfer_is_watched_in_step_and_the_link_survives_another_page(open_p
     verdict = page.get_by_text("not thereby robust: the attack never looked at it")
     expect(verdict).to_be_visible(timeout=MINUTE)
     expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=MINUTE)  # every look has been answered
+    expect(page.locator(".player")).to_have_count(2, timeout=MINUTE)
     source, shown = page.locator(".player").all()
     expect(source.locator(".title")).to_have_text("Baseline · source, white-box", timeout=MINUTE)
     expect(shown.locator(".title")).to_contain_text("transfer from Baseline", timeout=MINUTE)
+    for player in (source, shown):  # whose last frames it has fetched
+        expect(player.locator(".running")).to_be_hidden(timeout=MINUTE)
     assert_fits_sideways(page)
 
     before = len(sent)
@@ -42,9 +45,9 @@ def test_a_transfer_is_watched_in_step_and_the_link_survives_another_page(open_p
     assert len(sent) == before
 
     link = parse_qs(urlparse(page.url).query)
-    page.get_by_role("link", name="Models").click()
+    go_to(page, "Models")
     expect(page.get_by_text("What was measured")).to_be_visible(timeout=MINUTE)
-    page.get_by_role("link", name="Compare").click()
+    go_to(page, "Compare")
     expect(verdict).to_be_visible(timeout=MINUTE)
     assert parse_qs(urlparse(page.url).query) == link and link["craft"] == ["transfer"]
     expect(page.get_by_text("The settings have changed")).to_be_hidden()

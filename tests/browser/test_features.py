@@ -61,8 +61,8 @@ def test_a_linked_cloud_is_watched_on_two_maps(open_page, serve):
     expect(cloud.locator(".step")).to_have_text("before the attack")  # it stays where the reader was
     assert_fits_sideways(page)
     assert not wrong
-    source = (ROOT / "explorer/ui/features_map/map.js").read_text("utf-8") + (
-        ROOT / "explorer/ui/drawing.js"
+    source = (ROOT / "explorer/ui/components/features_map/map.js").read_text("utf-8") + (
+        ROOT / "explorer/ui/components/drawing.js"
     ).read_text("utf-8")
     assert "innerHTML" not in source and not re.search(r"setStateValue|setTriggerValue", source)
 

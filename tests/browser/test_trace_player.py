@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
-from explorer.ui import drawing, trace_player
-from explorer.ui.trace_player.packing import pack
+from explorer.ui.components import drawing, trace_player
+from explorer.ui.components.trace_player.packing import pack
+from explorer.ui.components.trace_player.standalone import standalone
 
-from .harness import first, walk
+from .harness import captions, feature_path, first, walk
 from .waiting import after_frames, at_rest, until
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +52,27 @@ WATCH_FRAMES = """() => {
     let before = performance.now();
     const tick = now => { window.gaps.push(now - before); before = now; window.watch = requestAnimationFrame(tick); };
     window.watch = requestAnimationFrame(tick);
+}"""
+
+
+# Under forced colours: the grounds of a pressed and of another button, a bar's, the system's two colours, those of the map.
+FORCED = """root => {
+    const ground = selector => getComputedStyle(root.querySelector(selector)).backgroundColor
+    const system = name => {
+        const probe = root.appendChild(document.createElement("i"))
+        probe.style.color = name
+        const found = getComputedStyle(probe).color
+        probe.remove()
+        return found
+    }
+    const canvas = root.querySelector('canvas[data-chart="map-back"]')
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+    const drawn = new Set()
+    for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255) drawn.add(`rgb(${data[i]}, ${data[i + 1]}, ${data[i + 2]})`)
+    return {
+        grounds: [ground("[data-scale][aria-pressed=true]"), ground("[data-scale][aria-pressed=false]")],
+        bar: ground(".bar[data-predicted=true] .fill"), page: system("Canvas"), text: system("CanvasText"), drawn: [...drawn],
+    }
 }"""
 
 
@@ -121,6 +144,24 @@ OVERTAKE = """async ([js, html, css, data]) => {
     window.leave = () => { box.remove(); second(); };
     window.groups = globalThis[Symbol.for("explorer.trace-players")];
 }"""
+
+
+def test_the_certified_radius_goes_with_the_step_and_says_how_far_nothing_can_change(open_page, serve):
+    page = open_page(f"{serve(HARNESS)}/?mode=proven", reduced_motion="reduce")
+    radius, until = page.locator('[data-number="radius"]'), page.locator(".until")
+    expect(until).to_contain_text(re.compile("up to (the start|step [0-9]+) the walk is inside"), timeout=SLOW)
+    seen = {}
+    for key in ("Home", "End"):
+        page.locator("input[type=range]").press(key)
+        expect(page.locator(".player")).to_have_attribute("data-frame", {"Home": "0", "End": str(FRAMES - 1)}[key])
+        seen[key] = radius.inner_text()
+    margins = walk().margin
+    assert [float(seen[key]) for key in ("Home", "End")] == pytest.approx(
+        [abs(margins[t]) / 6 for t in (0, -1)], abs=2e-4
+    )
+    page.goto(f"{serve(HARNESS)}/?mode=nomap")
+    expect(page.locator(".caption")).not_to_be_empty(timeout=SLOW)
+    expect(radius).to_be_hidden()
 
 
 def test_a_message_that_was_overtaken_does_not_end_the_player(open_page):
@@ -240,13 +281,21 @@ def test_all_views_follow_the_slider(resting):
     assert resting.text(".bar[data-predicted=true] .name") == "cat"
     assert "model" in resting.text(".bar[data-predicted=true] .tags")
     assert re.fullmatch(r"\d+ % of the way from frog's centre to cat's", " ".join(resting.text(".progress").split()))
-    assert resting.text('[data-number="linf"]') == "8.0/255"
+    assert resting.text('[data-number="linf"]') == "8/255"
     assert resting.text(".factor") == "shown × 15"
     assert resting.slider.get_attribute("aria-valuetext") == "step 20 of 20: fooled"
 
 
-def test_keys_work_where_the_player_has_the_focus_and_nowhere_else(resting):
+def test_keys_work_on_the_whole_page_but_where_one_types(resting):
     page = resting.page
+    page.get_by_role("heading", name="Attack").click()  # beside the player
+    for key, t in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", FRAMES - 1)):
+        page.keyboard.press(key)
+        resting.wait_frame(t)
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Pause").wait_for(timeout=SLOW)
+    page.keyboard.press("Home")
+    resting.wait_frame(0)
     resting.root.locator("canvas[data-view=image]").click()
     page.keyboard.press("Home")
     resting.wait_frame(0)
@@ -276,6 +325,37 @@ def test_keys_work_where_the_player_has_the_focus_and_nowhere_else(resting):
     assert resting.frame() == at
 
 
+def test_the_marks_of_the_map_are_gone_through_by_arrow_keys(resting):
+    page, tip = resting.page, resting.root.locator(".mark")
+    resting.slider.fill("0")
+    resting.root.locator('canvas[data-chart="map"]').focus()
+    expect(tip).to_have_text("this image now, seen as frog")
+    read = {tip.inner_text()}
+    for key in (*["Shift+ArrowRight"] * 4, *["ArrowDown"] * 4, *["Shift+ArrowLeft"] * 8):
+        page.keyboard.press(key)
+        after_frames(page, 2)
+        read.add(tip.inner_text())
+    assert len([words for words in read if words.endswith("a reference image")]) > 2, read
+    assert resting.frame() == 0, "the map keeps the arrow keys"
+    outer, inner = resting.root.locator(".map .chart").bounding_box(), tip.bounding_box()
+    assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1
+    page.keyboard.press("Tab")
+    expect(tip).to_have_text("")
+
+
+def test_forced_colours_leave_what_is_drawn_and_chosen_to_be_told_apart(resting):
+    page = resting.page
+    page.emulate_media(forced_colors="active", reduced_motion="reduce")
+    try:
+        after_frames(page, 5)
+        got = resting.root.evaluate(FORCED)
+    finally:
+        page.emulate_media(forced_colors="none", reduced_motion="reduce")
+    assert got["grounds"][0] != got["grounds"][1], "the pressed button looks like the others"
+    assert got["bar"] != got["page"], "the bars cannot be seen"
+    assert {got["page"], got["text"]} <= set(got["drawn"]), "names on the map have no ground of their own"
+
+
 def test_every_control_is_reached_by_tab_with_a_visible_focus(resting):
     page = resting.page
     resting.root.evaluate("root => root.focus()")
@@ -293,7 +373,7 @@ def test_every_control_is_reached_by_tab_with_a_visible_focus(resting):
         reached.append(got)
     names = [name for name, _ in reached]
     for name in ("First frame", "One step back", "Play", "One step forward", "Last frame", "Step of the attack",
-                 "Half speed", "probabilities", "logits", "What is the margin?", "How to read the map"):  # fmt: skip
+                 "½×, half speed", "probabilities", "logits", "What is the margin?", "How to read the map"):  # fmt: skip
         assert name in names
     assert [name for name, outline in reached if outline != "solid"] == []
 
@@ -415,8 +495,8 @@ def test_players_of_a_group_move_in_step_and_in_silence(open_page, url):
     short.slider.fill("0")
     for player in (long, short, shown):
         player.wait_frame(0)
-    shown.root.get_by_role("button", name="Double speed").click()
-    assert long.root.get_by_role("button", name="Double speed").get_attribute("aria-pressed") == "true"
+    shown.root.get_by_role("button", name="2×, double speed").click()
+    assert long.root.get_by_role("button", name="2×, double speed").get_attribute("aria-pressed") == "true"
     short.root.get_by_role("button", name="Play", exact=True).click()
     long.root.get_by_role("button", name="Pause").click()
     for player in (long, shown):  # each draws the stop in its next animation frame
@@ -431,6 +511,24 @@ def test_players_of_a_group_move_in_step_and_in_silence(open_page, url):
         player.root.get_by_role("button", name="Play", exact=True).wait_for(timeout=SLOW)
     assert [player.text(".verdict-text") for player in (long, shown)] == ["fooled", "fooled (transfer)"]
     assert not sent
+
+
+def test_by_passes_each_stands_at_what_it_had_found_for_as_many(open_page, url):
+    page = open_page(f"{url}/?mode=lanes&lanes=2", reduced_motion="reduce", viewport={"width": 1600, "height": 900})
+    cheap, dear = (Player(page, lane) for lane in range(2))  # 1 and 3 passes a step
+    page.get_by_test_id("stCheckbox").locator("label").click()
+    for player in (cheap, dear):
+        expect(player.slider).to_have_attribute("max", "39", timeout=SLOW)
+    cheap.slider.fill("9")
+    cheap.wait_frame(9)
+    dear.wait_frame(3)
+    assert cheap.text(".step-text") == "step 8 of 20, 9 passes"
+    for key, frames in (("ArrowRight", (10, 3)), ("End", (21, 13)), ("ArrowLeft", (21, 12)), ("Home", (0, 0))):
+        page.keyboard.press(key)
+        cheap.wait_frame(frames[0])
+        dear.wait_frame(frames[1])
+    page.get_by_test_id("stCheckbox").locator("label").click()
+    expect(dear.slider).to_have_attribute("max", "21", timeout=SLOW)
 
 
 @pytest.mark.parametrize(("lanes", "width"), [(3, 1280), (4, 1600)])
@@ -467,7 +565,29 @@ def check_layout(player: Player, least: int = 4) -> None:
 
 def test_class_names_are_text_not_markup():
     """Names and captions reach the page through textContent only."""
-    source = (Path(__file__).parents[2] / "explorer/ui/trace_player/player.js").read_text("utf-8")
+    source = (Path(__file__).parents[2] / "explorer/ui/components/trace_player/player.js").read_text("utf-8")
     assert "innerHTML" not in source
     assert "insertAdjacentHTML" not in source
     assert not re.search(r"setStateValue|setTriggerValue", source), "the player tells the server nothing"
+
+
+def test_a_walk_as_one_file_plays_from_a_disk_without_any_request(open_page, tmp_path):
+    trace = walk()
+    text = standalone(
+        trace, feature_path(trace), captions(trace), title="PGD <b>on</b> a frog", footer="eps 8/255, seed 0"
+    )
+    assert len(text) < 1_000_000
+    (file := tmp_path / "walk.html").write_text(text, "utf-8")
+    page = open_page(reduced_motion="reduce", viewport={"width": 1280, "height": 900})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    player = Player(page)
+    player.slider.fill("0")
+    player.wait_frame(0)
+    page.get_by_role("button", name="Last frame").click()
+    player.wait_frame(FRAMES - 1)
+    assert player.text(".verdict-text") == "fooled"
+    check_layout(player)
+    assert page.title() == "PGD <b>on</b> a frog"
+    assert {url for url in asked if not url.startswith("data:")} == {file.as_uri()}

@@ -7,7 +7,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from explorer.ui.theme_change import follow_theme
+from explorer.ui.components.theme_change import follow_theme
 
 state = st.session_state
 state["runs"] = state.get("runs", 0) + 1

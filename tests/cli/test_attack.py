@@ -35,6 +35,9 @@ def test_an_attack_is_told_in_words_and_saved_exactly(cli, tiny, tmp_path):
     )
     assert np.array_equal(arrays["adversarial"], outcome.x[0].numpy())
     assert facts["conditions"]["seed"] == 4 and facts["conditions"]["hyper"]["steps"] == 3
+    before = zoo.load("cifar10/tiny")(x).argmax(1)
+    word = "was wrong before any change" if before != y else "is fooled" if outcome.success[0] else "holds"
+    assert f"the model {word}" in said.out and "the attack holds" not in said.out
     assert facts["verdict"]["inside"] and facts["verdict"]["linf"] <= 8 / 255
 
 
@@ -100,3 +103,39 @@ def test_a_bad_picture_file_is_one_sentence(damage, cli, tiny, tmp_path):
 def test_attacks_are_listed_with_their_hyper_parameters(cli):
     assert all(key in cli("attack", "--list").out for key in ATTACKS.keys())
     assert all(p.name in cli("attack", "--list", "--attack", "pgd").out for p in ATTACKS["pgd"].params())
+
+
+def test_how_far_the_edge_is(cli, tiny):
+    said = cli("attack", "--model", "cifar10/tiny", "--image", "17", "--norm", "linf", "--edge", "60", "--json", "-")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert found["norm"] == "linf" and found["passes"] <= 60 and found["tried"][0]["attack"] == "deepfool"
+    assert found["wrong_before"] or found["left_out"]
+    for words, sentence in (
+        (("--edge", "5"), r"edge must be a whole number in [20, 20000]; got '5'"),
+        (("--edge", "60", "--eps", "0.1"), "--edge tries the minimal attacks at their defaults"),
+    ):
+        refused = cli("attack", "--model", "cifar10/tiny", "--image", "17", *words)
+        assert refused.code == 2 and sentence in refused.err
+
+
+def test_a_rotation_is_told_in_degrees(cli, tiny):
+    words = (
+        "attack",
+        "--model",
+        "cifar10/tiny",
+        "--image",
+        "17",
+        "--attack",
+        "rotation",
+        "--set",
+        "tries=3",
+        "--set",
+        "angle=20",
+    )
+    said = cli(*words)
+    assert (
+        said.code == 0 and "rotation and shift up to 20° and 3 pixels" in said.out and "inside the limits" in said.out
+    )
+    refused = cli(*words, "--norm", "linf")
+    assert refused.code == 2 and "norm must be rotation for Rotation and shift; got 'linf'" in refused.err

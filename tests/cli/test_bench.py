@@ -4,13 +4,15 @@ import json
 
 import pytest
 
-from explorer.evaluation.peers import PEERS
+from explorer.evaluation.peers.library import PEERS
 
 
 @pytest.fixture
 def nobody(monkeypatch):
     """No other library is installed."""
-    monkeypatch.setattr("explorer.evaluation.peers.Peer.missing", lambda peer: f"No module named {peer.module!r}")
+    monkeypatch.setattr(
+        "explorer.evaluation.peers.library.Peer.missing", lambda peer: f"No module named {peer.module!r}"
+    )
 
 
 def test_without_other_libraries_it_names_them_and_goes_on(nobody, cli, tiny, monkeypatch):
@@ -81,14 +83,14 @@ def test_a_comparison_is_told_with_what_was_wanted(nobody, cli, tiny, monkeypatc
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--only", "pgd"], "--only belongs to `bench attacks`; got 'pgd'."),
-        (["cifar10/tiny", "--images", "8"], "--images belongs to `bench attacks`"),
+        (["--only", "pgd"], "--only belongs to `bench attacks` and `bench precision`."),
+        (["cifar10/tiny", "--images", "8"], "--images belongs to `bench attacks` and `bench precision`"),
         (["attacks", "--only", "pdg"], "Did you mean 'pgd'?"),
         (["attacks", "--peers", "foolbx"], "Did you mean 'foolbox'?"),
         (["attacks", "--images", "0"], "images must be a whole number in [1, 10000]; got '0'."),
         (["attacks", "--repeats", "no"], "repeats must be a whole number"),
         (["attacks", "--model", "cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
-        (["attcks"], "Unknown model 'attcks'"),
+        (["attcks"], "Unknown verb of bench 'attcks'. Did you mean 'attacks'?"),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(words, part, cli, tiny):
@@ -121,4 +123,12 @@ def test_training_is_told_with_its_ratio_and_what_a_checkpoint_costs(cli, monkey
         assert part in said.out
     assert "a checkpoint of 45 MiB takes 0.30 s, 1.0 % of the time; load 0.1 before, 0.2 after" in said.out
     said = cli("bench", "training", "--images", 3)
-    assert said.code == 2 and "--images belongs to `bench attacks`" in said.err
+    assert said.code == 2 and "--images belongs to `bench attacks` and `bench precision`" in said.err
+
+
+def test_the_coverage_of_other_libraries_is_printed(cli):
+    said = cli("bench", "coverage", "--peers", "torchattacks", "--json", "-")
+    rows = json.loads(said.out)
+    assert said.code == 0 and {"library": "torchattacks", "attack": "NIFGSM", "ours": "ni-fgsm", "why": ""} in rows
+    assert f"{sum(bool(row['ours']) for row in rows)} of {len(rows)} have one of ours" in said.err
+    assert "Unknown library 'torchattack'" in cli("bench", "coverage", "--peers", "torchattack").err

@@ -95,7 +95,8 @@ def test_predict_s_answers_are_counted_for_each_n_and_kept(cli, tiny, monkeypatc
     assert [m["draws"] for m in facts["measures"]] == facts["n"] == [20, 50]
     assert all(sum(one["images"] for one in m["outcomes"].values()) == m["n"] == 10 for m in facts["measures"])
     assert "right, accurate" in said.err and "top class over 200 fresh draws" in said.err
-    assert zoo.card("cifar10/tiny").measures == facts["measures"]
+    card = zoo.card("cifar10/tiny")
+    assert card.measures == [m | {"weights": card.identity} for m in facts["measures"]]
     assert cli(*words, "--seed", "1").code == 0
     assert [(m["kind"], m["draws"], m["seed"]) for m in zoo.card("cifar10/tiny").measures] == [
         ("predict", 20, 1),

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from explorer.cli import COMMANDS
+from explorer.core import Classifier
 
 ROOT = Path(__file__).parents[2]
 MODEL = ("--model", "cifar10/tiny")
@@ -33,12 +36,15 @@ def test_the_overview_names_every_command(cli):
     [
         (["atack"], "Did you mean 'attack'?"),
         (["models", "--jsn", "x"], "Did you mean '--json'?"),
-        (["models", "--device", "gpu"], "Unknown device 'gpu'. Did you mean 'cpu'? Known: auto, cpu, cuda, mps."),
+        (
+            ["models", "--device", "gpu"],
+            "Unknown device 'gpu'. Did you mean 'cpu'? Known: auto, cpu, cuda, cuda:1, mps.",
+        ),
         (["models", "--json"], "expected one argument"),
         (["models", "cifar10/tinny"], "Did you mean 'cifar10/tiny'?"),
         (["models", "cifar10/tiny", "--json", "/dev/null/x.json"], "cannot be written"),
         (["data", "downlaod"], "Did you mean 'download'?"),
-        (["data", "download"], "needs the name of a dataset"),
+        (["data", "download"], "data download needs NAME: the name of a dataset, one of cifar10"),
         (["data", "download", "cifar11"], "Did you mean 'cifar10'?"),
         (["data", "list", "mnist"], "Unknown dataset 'mnist'."),
         (["attack"], "needs --model"),
@@ -130,16 +136,67 @@ def test_ctrl_c_is_one_word(cli, monkeypatch):
     assert (said.code, said.err) == (130, "Stopped.\n")
 
 
-def test_running_out_of_memory_is_one_sentence_and_other_failures_are_not_hidden(cli, monkeypatch):
-    def fail(text):
-        def cards():
-            raise RuntimeError(text)
-
-        monkeypatch.setattr("explorer.cli.models.zoo.cards", cards)
-
-    fail("CUDA out of memory. Tried to allocate\nmore than there is")
+@pytest.mark.parametrize(
+    "exhaust",
+    [
+        lambda: torch.empty(2**60),  # torch's own words for main memory
+        lambda: np.empty(2**56),
+        lambda: _raise(RuntimeError("CUDA out of memory. Tried to allocate\nmore than there is")),
+        lambda: _raise(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+        lambda: _raise(OSError(12, "Cannot allocate memory")),
+    ],
+)
+def test_running_out_of_memory_is_one_sentence(exhaust, cli, monkeypatch):
+    monkeypatch.setattr("explorer.cli.models.zoo.cards", exhaust)
     said = cli("models")
-    assert said.code == 1 and said.err.count("\n") == 1
-    fail("a mistake of ours")
-    with pytest.raises(RuntimeError, match="a mistake of ours"):
+    assert said.code == 1 and said.err.startswith("Memory ran out: ") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a mistake of ours"), OSError(5, "Input/output error")])
+def test_other_failures_are_not_hidden(failure, cli, monkeypatch):
+    monkeypatch.setattr("explorer.cli.models.zoo.cards", lambda: _raise(failure))
+    with pytest.raises(type(failure), match=str(failure.args[-1])):
         cli("models")
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.fixture
+def one_thread():
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(("asked", "used"), [("3", 3), ("", 1)])
+def test_commands_compute_with_as_many_threads_as_they_say(asked, used, cli, tiny, monkeypatch, one_thread):
+    """OMP_NUM_THREADS is torch's own: in these tests 1, whatever the number of cores."""
+    monkeypatch.setenv("EXPLORER_THREADS", asked)
+    seen = []
+    forward = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", lambda *a: seen.append(torch.get_num_threads()) or forward(*a))
+    monkeypatch.setattr("explorer.core.device.cores", lambda: 4)
+    said = cli("evaluate", "cifar10/tiny", "--clean", "--n", "10", "--json", "-")
+    assert said.code == 0 and {*seen} == {used}
+    assert json.loads(said.out)["measures"][0]["device"].endswith(f", {used} of 4 cores")
+    said = cli("attack", *MODEL, "--attack", "fgsm", "--device", "cpu", "--json", "-")
+    assert said.code == 0 and torch.get_num_threads() == used
+    assert f"CPU, {used} thread" in json.dumps(json.loads(said.out))
+
+
+@pytest.mark.parametrize("number", ["0", "many", "2.5", "4096"])
+def test_a_number_of_threads_that_is_none_is_refused(number, cli, monkeypatch):
+    monkeypatch.setenv("EXPLORER_THREADS", number)
+    said = cli("models")
+    assert said.code == 2 and said.err.startswith("EXPLORER_THREADS must be a whole number of CPU threads in [1, 1024]")
+    assert cli("models", "--help").code == 0
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:0", "mps"])
+def test_a_device_that_is_not_there_is_one_sentence(device, cli, tiny, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    for words in (("attack", *MODEL), ("evaluate", "cifar10/tiny"), ("certify", "cifar10/tiny")):
+        said = cli(*words, "--device", device)
+        assert said.code == 2 and f"device {device!r} is not there" in said.err and said.err.count("\n") == 1

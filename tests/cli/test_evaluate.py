@@ -13,6 +13,7 @@ from explorer.features import reference
 from explorer.models import zoo
 
 ONE = ("evaluate", "cifar10/tiny", "--attack", "pgd", "--set", "steps=2", "--eps", "2/255", "--n", "20")
+EXACT = (*ONE, "--precision", "float32")
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def no_full_set(monkeypatch):
 
 
 def test_one_attack_gives_the_librarys_number_and_says_its_conditions(cli, tiny, tmp_path):
-    said = cli(*ONE, "--seed", "5", "--json", tmp_path / "m.json")
+    said = cli(*EXACT, "--seed", "5", "--json", tmp_path / "m.json")
     assert said.code == 0, said.err
     (found,) = json.loads((tmp_path / "m.json").read_text("utf-8"))["measures"]
     images = load("cifar10", n=20)
@@ -39,6 +40,22 @@ def test_one_attack_gives_the_librarys_number_and_says_its_conditions(cli, tiny,
         assert part in said.out
     low, high = 100 * found["low"], 100 * found["high"]
     assert f"{100 * found['accuracy']:.1f} % [{low:.1f}, {high:.1f}]" in said.out
+
+
+def test_gradients_are_in_bfloat16_unless_a_card_is_written(cli, tiny, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert "bfloat16 attack, float32 verdict" in cli(*ONE).out and "bfloat16 attack" not in cli(*EXACT).out
+    assert "bfloat16 attack" not in cli(*ONE, "--write").out
+    assert {m["precision"] for m in zoo.card("cifar10/tiny").measures} == {"float32"}
+
+
+def test_common_corruptions_are_a_table_in_the_card(cli, tiny):
+    said = cli("evaluate", "cifar10/tiny", "--corruptions", "--n", "10", "--write")
+    assert said.code == 0, said.err
+    found = zoo.card("cifar10/tiny").measures[-1]
+    assert found["kind"] == "corrupted" and len(found["outcomes"]) == 16 and found["n"] == 10
+    assert "JPEG compression" in said.out and "severity 5" in said.out and "right under all 75" in said.out
+    assert "JPEG compression" in cli("models", "cifar10/tiny").out
 
 
 def test_the_standard_measures_go_into_the_card(cli, tiny, monkeypatch):
@@ -167,7 +184,7 @@ def test_detection_goes_into_the_card_beside_the_accuracies(cli, tiny, tiny_fold
 @pytest.mark.parametrize("words", [("--set", "steps=2"), ("--eps", "0.1"), ("--norm", "l2")])
 def test_an_attack_s_options_need_an_attack(cli, tiny, words):
     said = cli("evaluate", "cifar10/tiny", *words)
-    assert said.code == 2 and "--attack or --detection" in said.err
+    assert said.code == 2 and "belong to --attack" in said.err
 
 
 def test_detection_is_in_float32(cli, tiny):

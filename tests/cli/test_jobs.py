@@ -86,9 +86,10 @@ def test_a_run_that_cannot_be_read_does_not_spoil_the_list(cli, store):
     ("words", "part"),
     [
         (["sumbit", "baseline"], "Did you mean 'submit'?"),
-        (["submit"], "submit needs a recipe."),
-        (["cancel"], "cancel needs the id of a run."),
-        (["list", "x"], "list takes no name"),
+        (["submit"], "jobs submit needs RECIPE: what to train by"),
+        (["cancel"], "jobs cancel needs ID: the id of a run"),
+        (["list", "x"], "jobs list does not take 'x'."),
+        (["cancel", "x", "--follow"], "--follow belongs to `jobs logs`."),
         (["show", "../etc"], "Unknown run '../etc'"),
         (["submit", "basline"], "Did you mean 'baseline'?"),
         (["submit", "baseline", "--set", "epohs=3"], "Did you mean 'epochs'?"),

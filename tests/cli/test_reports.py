@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from explorer.evaluation import reports
+from explorer.evaluation import published, report_tables, reports
 from explorer.models import zoo
 
 
@@ -18,7 +18,7 @@ def test_the_tables_are_printed_and_written(cli, tiny, tmp_path):
     assert said.code == 0, said.err
     assert "68.74" in said.out and "not measured" in said.out and "cannot be plain accuracies" in said.out
     found = json.loads((tmp_path / "r.json").read_text("utf-8"))
-    assert [table["key"] for table in found] == [table.key for table in reports.tables()]
+    assert [table["key"] for table in found] == [table.key for table in report_tables.tables()]
     page = cli("evaluate", "--reports", "--markdown")
     assert (
         page.out.startswith("# The reports' tables beside ours")
@@ -27,10 +27,11 @@ def test_the_tables_are_printed_and_written(cli, tiny, tmp_path):
 
 
 def test_what_the_tables_ask_of_a_model_enters_its_card_and_the_table(cli, tiny, tmp_path, monkeypatch):
-    asks = (reports.Ask("cifar10/tiny"), reports.fgsm("cifar10/tiny", 0.01))
-    rows = (reports.Row("natural", "10.0", asks[:1]), reports.Row("attacked", "5", asks[1:]))
-    table = reports.Table("t", "A table", reports.published.SLIDES, rows)
-    monkeypatch.setattr(reports, "tables", lambda: (table,))
+    asks = (report_tables.Ask("cifar10/tiny"), report_tables.fgsm("cifar10/tiny", 0.01))
+    rows = (report_tables.Row("natural", "10.0", asks[:1]), report_tables.Row("attacked", "5", asks[1:]))
+    table = report_tables.Table("t", "A table", published.SLIDES, rows)
+    for module in (report_tables, reports):
+        monkeypatch.setattr(module, "tables", lambda: (table,))
     said = cli("evaluate", "cifar10/tiny", "--reports-settings", "--n", "20", "--write")
     assert said.code == 0, said.err
     assert [(m["kind"], m["n"], m["eps"]) for m in zoo.card("cifar10/tiny").measures] == [

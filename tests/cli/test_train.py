@@ -12,6 +12,7 @@ from explorer.core import Cancelled
 from explorer.data import DATASETS
 from explorer.defenses import RECIPES
 from explorer.defenses.recipe import Recipe
+from explorer.features.reference import reference, save_features
 from explorer.jobs import Store
 from explorer.models import zoo
 from explorer.training import METRICS, newest, read_metrics, train
@@ -19,9 +20,14 @@ from explorer.training import METRICS, newest, read_metrics, train
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Fewer images than a smoke run of a person has; everything else is the same."""
+    """Fewer images than a smoke run of a person has, and of those that a map is drawn on; everything else is the same."""
     monkeypatch.setattr(Recipe, "smoke_images", 256)
     monkeypatch.setattr("explorer.training.export.CAST_IMAGES", 100)
+    monkeypatch.setattr("explorer.training.export.write_features", few_features)
+
+
+def few_features(model, dataset, key, file):
+    save_features(reference(model, dataset, n=50), key, file)
 
 
 @pytest.mark.parametrize("key", RECIPES.keys())

@@ -17,9 +17,10 @@ def ids(goal):
 
 
 @pytest.mark.parametrize("goal", goals(), ids=ids)
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", (*LOSSES, "kl"))
 def test_the_pull_is_the_gradient_of_the_loss_up_to_a_positive_factor_per_image(goal, kind):
     logits = torch.randn(4, 5, generator=seeded(0)).requires_grad_(True)
+    goal = goal.beside(torch.randn(4, 5, generator=seeded(1)))
     loss = goal.loss(logits, kind)
     assert loss.shape == (4,)
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
@@ -154,3 +155,26 @@ def test_rivals_are_the_largest_logits_of_all_other_classes_and_never_the_label(
     for count in (1, 4, 9):
         found = goal.rivals(gone, count)
         assert found.shape == (3, min(count, 4)) and not (found == goal.labels[:, None]).any()
+
+
+def test_losses_of_the_probabilities_by_hand():
+    logits, half = torch.tensor([[1.0, 1.0, -1e4]]), torch.tensor([0])
+    assert Goal.untargeted(half).loss(torch.tensor([[2.0, 0.0]]).log_softmax(1), "probability").item() == pytest.approx(
+        0.1192 - 0.8808, abs=1e-4
+    )
+    assert Goal.untargeted(half).loss(torch.tensor([[5.0, -5.0]]), "jitter").item() == pytest.approx(0, abs=1e-4)
+    assert Goal.untargeted(half).loss(torch.tensor([[-5.0, 5.0]]), "jitter").item() == pytest.approx(2**0.5, abs=1e-4)
+    goal = Goal.untargeted(half).beside(torch.tensor([[0.0, 0.0, -1e4]]))
+    assert goal.loss(logits, "kl").item() == pytest.approx(0) and Goal.untargeted(half).loss(logits, "kl").item() == 0
+    sure = torch.tensor([[9.0, 0.0, -1e4]])
+    expected = -(0.5 * sure.log_softmax(1)[0, 0] + 0.5 * sure.log_softmax(1)[0, 1]) - torch.tensor(2.0).log()
+    assert goal.loss(sure, "kl").item() == pytest.approx(expected.item(), rel=1e-5)
+    toward = Goal.targeted(half).beside(sure)
+    assert toward.loss(logits, "kl") == toward.loss(logits, "ce") and goal.rows(half).clean.shape == (1, 3)
+    assert goal.repeated(2).clean.shape == (2, 3)
+
+
+def test_the_pull_of_the_probability_margin_survives_a_confident_network():
+    logits = torch.tensor([[200.0, 0.0, -50.0]])
+    grad = Goal.untargeted(torch.tensor([0])).logit_grad(logits, "probability")
+    assert grad.abs().max() == 1 and grad[0, 0] < 0 < grad[0, 1]

@@ -37,6 +37,7 @@ def test_every_module_is_discovered_on_first_use(package):
     assert [e.key for e in THINGS] == ["alpha", "beta"]
     assert THINGS["alpha"].__module__ == "registry_under_test.alpha"
     assert THINGS.key_of(THINGS["alpha"]) == THINGS.key_of(THINGS["alpha"]()) == "alpha"
+    assert THINGS.name_of(THINGS["alpha"]()) == "alpha" and THINGS.name_of(3) == "int"
 
 
 def test_the_same_key_in_two_files_is_an_error(package):

@@ -1,9 +1,10 @@
-"""Wilson's interval against scipy's, and its edges."""
+"""Intervals and exact tests against scipy's, and their edges."""
 
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, fisher_exact
 
 from explorer.core import InvalidValue, wilson
+from explorer.core.statistics import holm, hypergeometric_test, largest_share, mcnemar
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 500), (3, 500), (275, 500), (500, 500), (7, 10**7)])
@@ -43,3 +44,27 @@ def test_refuses_impossible_counts(k, n):
 def test_refuses_impossible_levels(z):
     with pytest.raises(InvalidValue, match="z must be a positive"):
         wilson(1, 2, z)
+
+
+@pytest.mark.parametrize(
+    ("k", "m", "marked", "total"), [(3, 10, 20, 100), (88, 250, 436, 1000), (0, 5, 0, 9), (7, 8, 9, 12)]
+)
+def test_a_drawn_part_equals_scipy(k, m, marked, total):
+    table = [[k, m - k], [marked - k, total - m - marked + k]]
+    assert hypergeometric_test(k, m, marked, total) == pytest.approx(fisher_exact(table).pvalue, rel=1e-6)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 1), (3, 3), (2, 14), (40, 61)])
+def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(b, c):
+    assert mcnemar(b, c) == mcnemar(c, b) == pytest.approx(binomtest(b, b + c).pvalue, rel=1e-6)
+
+
+def test_holm_keeps_the_family_wise_level():
+    assert holm([0.01, 0.02, 0.03, 0.5]) == pytest.approx([0.04, 0.06, 0.06, 0.5])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 250), (3, 200), (199, 200), (5, 5)])
+def test_the_largest_share_is_clopper_and_pearsons(k, n):
+    expected = binomtest(k, n, alternative="less").proportion_ci(0.99, method="exact").high
+    assert largest_share(k, n) == pytest.approx(expected, abs=2e-9)

@@ -27,6 +27,15 @@ def test_what_follows_from_the_arrays():
     assert len(t) == 2 and t.best == t.first_reached == 1
 
 
+def test_distances_in_each_norm():
+    frames = np.array(
+        [[[0.5, 0.5], [0.1, 0.1]], [[0.5, 0.75], [0.1, 0.2]], [[0.5, 0.5], [0.1, 0.3]]]
+    )  # 2 channels, 2 pixels
+    both = replace(trace(np.zeros((3, 4)), np.zeros((3, 3))), frames=frames[:, :, None].astype(np.float32))
+    assert replace(both, conditions={"norm": "l1"}).distance == pytest.approx([0, 0.35, 0.2])
+    assert replace(both, conditions={"norm": "l0"}).distance.tolist() == [0, 1, 1]
+
+
 def test_huge_logits_give_finite_probabilities():
     assert trace([[0.5]], [[1e5, 0.0, -1e5]]).probabilities[0].tolist() == [1, 0, 0]
 

@@ -21,7 +21,7 @@ import pytest
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from explorer.core import DataUnavailable, UnknownName
-from explorer.data import DATASETS, archives, download, load, raw
+from explorer.data import DATASETS, archives, download, folders, load, raw
 
 TINY = {"train": 50, "test": 20}
 
@@ -300,7 +300,7 @@ def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(archives.os, "replace", full)
     with pytest.raises(DataUnavailable, match=r"No space left on device\): free some space"):
         download("cifar10", tmp_path / "new")
-    assert not list((tmp_path / "new").glob(".download-*"))
+    assert not list((tmp_path / "new").glob(f"{folders.STAGE}*"))
 
 
 def test_an_interrupted_download_leaves_nothing(server: Server, data_folder: Path) -> None:
@@ -309,16 +309,16 @@ def test_an_interrupted_download_leaves_nothing(server: Server, data_folder: Pat
 
     with pytest.raises(KeyboardInterrupt):
         download("cifar10", progress=interrupt)
-    assert list(data_folder.rglob("*.gz")) == list(data_folder.glob(".download-*")) == []
+    assert list(data_folder.rglob("*.gz")) == list(data_folder.glob(f"{folders.STAGE}*")) == []
     assert load("cifar10").source == "bundled sample"
 
 
 def test_folders_of_killed_downloads_are_swept_when_old(server: Server, data_folder: Path) -> None:
-    old, new = data_folder / ".download-old", data_folder / ".download-new"
+    old, new = data_folder / f"{folders.STAGE}old", data_folder / f"{folders.STAGE}new"
     for folder in (old, new):
         folder.mkdir()
         (folder / "part.gz").write_bytes(b"x")
-    os.utime(old, (time.time() - 2 * archives._STALE,) * 2)
+    os.utime(old, (time.time() - 2 * folders.STALE,) * 2)
     download("cifar10")
     assert not old.exists() and new.exists()
 

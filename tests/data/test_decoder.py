@@ -112,7 +112,7 @@ def test_after_any_of_that_the_next_picture_is_read(instead, monkeypatch):
 
 
 def test_a_computer_that_cannot_start_it_says_so(monkeypatch):
-    monkeypatch.setattr(upload, "command", lambda shape: ["/nowhere/python"])
+    monkeypatch.setattr(upload, "command", lambda shape, look: ["/nowhere/python"])
     assert "cannot be read just now" in refusal(SEEDS["png"])
 
 
@@ -143,9 +143,9 @@ def test_it_can_have_only_so_much_memory_and_write_no_file(instead, tmp_path):
 def test_a_picture_is_decoded_once(monkeypatch):
     calls = []
 
-    def counted(data, shape):
+    def counted(data, shape, look):
         calls.append(shape)
-        return decode(data, shape)
+        return decode(data, shape, look)
 
     monkeypatch.setattr(upload, "_in_child", counted)
     first, again = (read_upload(bytes(bytearray(SEEDS["png"])), name, RGB) for name in ("a.png", "b.png"))

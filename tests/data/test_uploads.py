@@ -338,7 +338,6 @@ def test_a_colour_profile_is_ignored_and_said_so() -> None:
         (b"<!DOCTYPE html><html></html>", "a web page"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
         (b"%PDF-1.7", "a PDF"),
-        (saved(noise(32, 32), "GIF"), "a GIF"),
         (saved(noise(32, 32), "BMP"), "a BMP"),
         (saved(noise(32, 32), "TIFF"), "a TIFF"),
         (saved(noise(32, 32), "PPM"), "another kind of file"),
@@ -354,7 +353,7 @@ def test_other_files_are_refused_whatever_their_name(data: bytes, words: str) ->
 
 
 def test_too_many_bytes() -> None:
-    assert "5.0 MB; the limit is 5 MB" in refusal(bytes(MAX_BYTES + 1))
+    assert "25.0 MB; the limit is 25 MB" in refusal(bytes(MAX_BYTES + 1))
     assert "limit" not in refusal(bytes(MAX_BYTES))
 
 

@@ -52,7 +52,10 @@ def test_no_attack_turns_what_the_score_counts():
 
 
 def test_depths_as_text():
-    assert RECIPES["lipschitz"](depths="2-0-1").architecture() == ("lipschitz-net", {"width": 32, "depths": [2, 0, 1]})
+    assert RECIPES["lipschitz"](depths="2-0-1").architecture() == (
+        "lipschitz-net",
+        {"width": 32, "depths": [2, 0, 1], "kernels": [3, 3, 1]},
+    )
     for wrong in ("", "5-", "-1", "five"):
         with pytest.raises(InvalidValue, match="depths"):
             RECIPES["lipschitz"](depths=wrong).architecture()

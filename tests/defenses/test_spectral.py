@@ -32,3 +32,9 @@ def test_it_goes_on_from_the_linf_network_with_convolutions_cut_to_the_bound():
         assert torch.equal(model(torch.ones(1, 3, 32, 32)), model(torch.ones(1, 3, 32, 32)))
     layers = [module for module in model.modules() if isinstance(module, SpectralConv2d)]
     assert len(layers) == 20 and {layer.bound for layer in layers} == {0.5}
+
+
+def test_the_twin_is_trained_alike_without_the_bound():
+    spectral, twin = RECIPES["spectral"](), RECIPES["spectral-twin"]()
+    assert {**spectral.to_dict()} == {**twin.to_dict(), "bound": spectral.bound}
+    assert twin.architecture() == ("preact-resnet18", {"width": 32})

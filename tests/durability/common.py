@@ -1,6 +1,7 @@
 """Durability tests: what a run in the background survives, shown by doing it, as scripts that anyone can run with a count.
 
   python -m tests.durability.kills --count 200       kill -9 at random moments; what is lost, and the loss curve afterwards
+  python -m tests.durability.cells --count 50        kill -9 of a certification, and of an evaluation; nothing is measured twice
   python -m tests.durability.restarts --count 50     the app killed while runs go on; found again, never doubled
   python -m tests.durability.starts --count 50       simultaneous starts on one device; exactly one runs, in order
 

@@ -1,6 +1,6 @@
 """The durability tests, with small counts; and each turns red on the fault that it is about."""
 
-from tests.durability import kills, restarts, starts
+from tests.durability import cells, kills, restarts, starts
 
 
 def test_simultaneous_starts_on_one_device(tmp_path):
@@ -29,3 +29,18 @@ def test_a_training_killed_again_and_again(tmp_path):
 def test_a_checkpoint_written_in_place_is_noticed(tmp_path):
     found = kills.prove(tmp_path, count=1, seed=5, plant="writer")  # the kill comes while a checkpoint is written
     assert any("cannot be read" in violation for violation in found.violations)
+
+
+def test_a_certification_killed_again_and_again(tmp_path):
+    found = cells.prove(tmp_path, count=3, seed=2)
+    assert found.violations == [] and found.facts["kills"] == 3
+
+
+def test_an_evaluation_killed_again_and_again(tmp_path):
+    found = cells.prove_evaluation(tmp_path, count=2, seed=4)
+    assert found.violations == [] and found.facts["kills"] == 2
+
+
+def test_a_run_that_forgets_what_it_has_measured_is_noticed(tmp_path):
+    found = cells.prove(tmp_path, count=1, seed=2, plant="amnesia")  # the kill comes after some cells
+    assert any("measured twice" in violation for violation in found.violations)

@@ -8,12 +8,12 @@ from explorer.engine import Engine, model_cache
 from explorer.models import ARCHITECTURES, zoo
 
 
-def add(folder, name, dataset_name, seed=0, **arguments):
+def add(folder, name, dataset_name, seed=0, architecture="preact-resnet18", **arguments):
     """Write one untrained model with its card into a zoo."""
     spec = dataset(dataset_name)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
-    model = ARCHITECTURES["preact-resnet18"](spec.mean, spec.std, spec.shape, 10, **arguments)
+    model = ARCHITECTURES[architecture](spec.mean, spec.std, spec.shape, 10, **arguments)
     torch.set_rng_state(state)
     model.head.weight.data *= 20  # else all classes are nearly equal
     blank = dict.fromkeys(("title", "summary", "recipe", "recipe_hash", "file", "sha256", "command"), "")
@@ -21,7 +21,7 @@ def add(folder, name, dataset_name, seed=0, **arguments):
     card = zoo.Card(
         name=f"{dataset_name}/{name}",
         dataset=dataset_name,
-        architecture="preact-resnet18",
+        architecture=architecture,
         arguments=arguments,
         parameters=sum(p.numel() for p in model.parameters()),
         stochastic=model.stochastic,
@@ -38,6 +38,8 @@ def tiny_zoo(tmp_path_factory):
     add(folder, "other", "cifar10", seed=1, width=4)
     add(folder, "tiny-lwta", "cifar10", width=4, units=2)
     add(folder, "tiny", "fashion_mnist", width=4)
+    layers = {"dictionaries": [[4, 4, 2], [6, 4, 2]], "inference": "deep", "iterations": 2}
+    add(folder, "tiny-pursuit", "fashion_mnist", architecture="pursuit-net", **layers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPLORER_CHECKPOINTS", str(folder))
         yield folder

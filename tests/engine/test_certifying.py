@@ -235,7 +235,8 @@ def test_an_attack_on_a_sound_certificate_is_judged_on_the_grid(engine, kept):
 
 def test_a_wrong_certificate_raises_an_alarm(engine, kept, monkeypatch):
     """A certificate of radius 50 for the class that the smoothed network does give the picture."""
-    monkeypatch.setattr(attacking, "SURE", {"n": 40, "alpha": 0.05})
+    monkeypatch.setattr(attacking, "SURE_DRAWS", 40)
+    monkeypatch.setattr(attacking, "SURE_ALPHA", 0.05)
     request = CertifyRequest(image=3, **TINY)
     clean = next(item for item in attack_smoothed_work(engine, request, EASY, kept=kept)() if item is not None).clean
     if clean.label is None:

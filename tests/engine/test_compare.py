@@ -121,14 +121,14 @@ def test_the_sources_best_image_is_judged_and_the_lane_says_transfer(engine):
     about = json.loads(json.dumps(result.conditions))
     assert result.best == best and shown.is_transfer and shown.source == OTHER
     known = {"threat": "transfer", "source_model": OTHER, "model": LWTA, "source_threat": "white-box", "draws": 3,
-             "forwards": 24, "backwards": 0, "stochastic": True, "verdict_draws": 20, "best": best}  # fmt: skip
+             "forwards": 20 + 7 * 3, "backwards": 0, "stochastic": True, "verdict_draws": 20, "best": best}  # fmt: skip
     assert known.items() <= about.items()
     assert about["weights"] != about["source_weights"] == source.snapshot.result.conditions["weights"]
     assert shown.snapshot.trace.conditions == result.conditions
     x0, x = (torch.from_numpy(source.snapshot.trace.frames[t : t + 1].copy()) for t in (0, best))
     goal = Goal.untargeted(torch.tensor([source.snapshot.trace.label]))
     fresh = seeded(derived_seed(2, LAST_WORD))
-    again = verify(engine.model(LWTA), x, x0, goal, shown.request.ball, fresh)
+    again = verify(engine.model(LWTA), x, x0, goal, shown.request.threat, fresh)
     assert torch.equal(again.share, result.verdict.share) and torch.equal(again.predicted, result.verdict.predicted)
     assert bool(result.verdict.inside) and result.verdict.draws == 20
 
@@ -137,8 +137,9 @@ def test_a_random_model_is_averaged_over_the_draws_asked_for(engine):
     few, many = (final(engine, request("transfer", hyper={"steps": 2, "draws": n})).lanes[1] for n in (1, 60))
     trace = many.snapshot.trace
     with torch.no_grad(), use_generator(seeded(0)):
-        exact = engine.model(LWTA)(torch.from_numpy(trace.frames[:1].copy()).repeat(600, 1, 1, 1)).mean(0).numpy()
-    assert np.abs(trace.logits[0] - exact).mean() < np.abs(few.snapshot.trace.logits[0] - exact).mean()
+        exact = engine.model(LWTA)(torch.from_numpy(trace.frames[1:2].copy()).repeat(600, 1, 1, 1)).mean(0).numpy()
+    assert np.abs(trace.logits[1] - exact).mean() < np.abs(few.snapshot.trace.logits[1] - exact).mean()
+    assert np.array_equal(trace.logits[0], few.snapshot.trace.logits[0])  # of as many as a verdict, whoever attacks
     again = final(engine, request("transfer", hyper={"steps": 2, "draws": 60})).lanes[1].snapshot
     assert np.array_equal(trace.logits, again.trace.logits) and torch.equal(
         again.result.verdict.share, many.snapshot.result.verdict.share
@@ -237,3 +238,74 @@ def test_a_shown_walk_costs_a_pass_a_frame_and_draw():
     hyper = {"steps": 10, "draws": 2}
     assert request("transfer", hyper=hyper).passes == 42 + 12 * 2  # the second model is random
     assert request("transfer", models=(LWTA, TINY), hyper=hyper).passes == 42 + 12
+
+
+# Several attacks
+
+
+def attacks_of(*keys, models=(TINY,), lead=None, **changes):
+    values = {"dataset": "cifar10", "image": 17, "model": TINY, "attack": lead or keys[0], "hyper": {"steps": 4}}
+    return CompareRequest(AttackRequest(**(values | changes)), models, attacks=keys).checked()
+
+
+def test_attacks_beside_each_other_are_the_single_walks_under_equal_seeds(engine):
+    asked = attacks_of("pgd", "fgsm", "mifgsm", seed=4)
+    lanes = final(engine, asked).lanes
+    assert [lane.request.attack for lane in lanes] == ["pgd", "fgsm", "mifgsm"]
+    assert [lane.request.hyper for lane in lanes] == [{"steps": 4}, {}, {"steps": 4}]  # as far as they have them
+    for lane in lanes:
+        (*_, alone) = attack_work(engine, lane.request)()
+        trace = lane.snapshot.trace
+        assert all(np.array_equal(getattr(trace, n), getattr(alone.trace, n)) for n in (*ARRAYS, "passes"))
+        about = lane.snapshot.result.conditions
+        assert lane.request.seed == 4 and trace.passes[0] == 0
+        assert trace.passes[-1] == about["forwards"] + about["backwards"] and (np.diff(trace.passes) > 0).all()
+
+
+def test_each_attack_is_on_each_model():
+    lanes = attacks_of("pgd", "fgsm", models=(TINY, LWTA)).lanes
+    assert [(lane.model, lane.attack) for lane in lanes] == [
+        (TINY, "pgd"), (TINY, "fgsm"), (LWTA, "pgd"), (LWTA, "fgsm")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ["pgd,fgsm", "deepfool,fgsm", "fgsm,pgd"])
+def test_a_link_with_attacks_means_the_same_comparison(asked):
+    keys = asked.split(",")
+    lead = "pgd" if "pgd" in keys else "fgsm"
+    made = attacks_of(*keys, lead=lead, hyper={"steps": 4} if lead == "pgd" else {}, eps="4/255")
+    query = made.to_query()
+    assert query["attacks"] == asked and CompareRequest.from_query(query) == made == made.checked()
+    assert {lane.eps for lane in made.lanes if not lane.is_minimal} == {4 / 255}
+
+
+def test_older_links_open_as_ever():
+    query = {
+        "models": f"{TINY},{LWTA}",
+        "craft": "each",
+        "data": "cifar10",
+        "image": "17",
+        "attack": "pgd",
+        "with": "steps:6",
+    }
+    opened = CompareRequest.from_query(query)
+    assert opened == request() and opened.attacks == () and "attacks" not in opened.to_query()
+    assert CompareRequest.from_query(query | {"attacks": "pgd"}) == opened
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"attacks": "pgd,fgsm,mifgsm", "models": f"{TINY},{LWTA}"}, "models times attacks must be 2 to 4.*got 6"),
+        ({"attacks": "pgd,pgd"}, "attacks must differ"),
+        ({"attacks": "pgd,nothing"}, "nothing"),
+        ({"attacks": "pgd,fgsm", "craft": "transfer"}, "craft must be each"),
+        ({"attacks": "pgd,deepfool", "attack": "deepfool"}, "with an eps where one has it: pgd"),
+        ({"attacks": "pgd,fgsm", "attack": "mifgsm"}, "attack must be one of attacks"),
+        ({"attacks": "fgsm,mifgsm", "with": "steps:4"}, "steps"),
+    ],
+)
+def test_attacks_that_cannot_be_compared_are_refused(change, words):
+    query = {"models": TINY, "data": "cifar10", "image": "17"}
+    with pytest.raises((InvalidValue, UnknownName), match=words):
+        CompareRequest.from_query(query | change)

@@ -23,7 +23,7 @@ def test_what_is_absent_or_unknown_is_refused_with_what_is_there(monkeypatch):
     for absent in ("cuda", "mps"):
         with pytest.raises(InvalidValue, match=f"'{absent}' is not there.*choose auto or cpu"):
             choose(absent)
-    with pytest.raises(InvalidValue, match="one of auto, cpu, cuda, mps; got 'tpu'"):
+    with pytest.raises(InvalidValue, match="one of auto, cpu, cuda, mps, or cuda:1 for the second GPU; got 'tpu'"):
         choose("tpu")
 
 

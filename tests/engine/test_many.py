@@ -18,9 +18,9 @@ from explorer.engine import Engine
 from explorer.engine.batch import BatchWalk
 from explorer.engine.batch_request import ManyRequest
 from explorer.engine.batch_result import FoolingRate, Predictions
+from explorer.engine.clock import Clock
 from explorer.engine.many import many_work
 from explorer.engine.request import Budget
-from explorer.engine.tracing import Clock
 from explorer.engine.transfer import KINDS, _Transfer, transfer_work
 from explorer.evaluation.verdict import Verdict
 
@@ -90,6 +90,7 @@ def test_pictures_of_the_target_are_never_among_them():
         ({"hyper": {"steps": 0}}, "steps must be"),
         ({"model": "fashion_mnist/tiny"}, "was made for fashion_mnist"),
         ({"attack": "pgdd"}, "pgdd"),
+        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16; got 'half'"),
     ],
 )
 def test_what_cannot_be_asked_for_says_why(changes, says):
@@ -196,7 +197,7 @@ def test_what_was_seen_is_read_off_the_logits():
 
 
 def test_only_what_is_right_is_attacked_and_the_batch_is_runs(shared_engine):
-    asked = request(count=24, eps=0.02)
+    asked = request(count=24, eps=0.02, precision="float32")
     items = [item for item in many_work(shared_engine, asked)() if item is not None]
     first, last = items[0], items[-1]
     assert not first.fooled.any() and (first.images == first.originals).all() and not first.finished
@@ -237,11 +238,28 @@ def test_conditions_can_be_stored_and_name_everything(strip):
 
 def test_the_script_makes_the_same_images(strip, monkeypatch, capsys):
     names = {}
-    exec(compile(strip.request.to_python(tuple(strip.rows.tolist())), "script", "exec"), names)
+    exec(compile(strip.request.to_python(tuple(strip.rows.tolist()), "float32"), "script", "exec"), names)
     assert (names["outcome"].x.numpy() == strip.images).all() and "tensor" in capsys.readouterr().out
     aimed = request(pick="hand", rows=HAND, target="cat", hyper={"steps": 1})
-    exec(compile(aimed.to_python(HAND), "script", "exec"), names)
+    exec(compile(aimed.to_python(HAND, "float32"), "script", "exec"), names)
     assert (names["goal"].labels == CAT).all() and names["goal"].is_targeted
+
+
+def test_sixteen_pictures_climb_in_bfloat16_and_are_judged_in_float32(shared_engine, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    fast, few = final(shared_engine, request(count=16, eps=0.02)), final(shared_engine, request(count=15, eps=0.02))
+    exact = final(shared_engine, request(count=16, eps=0.02, precision="float32"))
+    assert [one.conditions["precision"] for one in (fast, few, exact)] == ["bfloat16", "float32", "float32"]
+    assert not (fast.images == exact.images).all() and abs(fast.fooled.sum() - exact.fooled.sum()) <= 1
+    model, right = shared_engine.model(fast.request.model), fast.right
+    logits = model(torch.from_numpy(fast.images))
+    assert (fast.fooled[right] == (logits.argmax(1).numpy() != fast.labels)[right]).all()
+    assert (
+        ManyRequest.from_query(exact.request.to_query()) == exact.request and "precision" not in fast.request.to_query()
+    )
+    names = {}
+    exec(compile(fast.request.to_python(tuple(fast.rows[right].tolist()), "bfloat16"), "script", "exec"), names)
+    assert (names["outcome"].x.numpy() == fast.images[right]).all()
 
 
 def test_a_seed_repeats_and_another_does_not(shared_engine, monkeypatch):
@@ -317,7 +335,7 @@ def begun(model, asked, x0, labels):
     """A batch whose pictures are all taken for right."""
     yes, no = torch.ones(len(x0), dtype=torch.bool), torch.zeros(len(x0), dtype=torch.bool)
     batch = BatchWalk(model, asked)
-    batch.begin(x0, labels, Verdict(no, no, labels, labels, yes, no.double(), no.double(), 1, no.double()))
+    batch.begin(x0, labels, Verdict(no, no, labels, labels, yes, no.double(), no.double(), no.double(), 1, no.double()))
     return batch
 
 
@@ -429,7 +447,7 @@ def test_the_shuffled_change_keeps_every_value_and_its_channels_together(shared_
     laid = job._laid("shuffled", 3)
     colours = [sorted(map(tuple, one.flatten(1).T.tolist())) for one in (*laid, job.change[0])]
     assert colours[0] == colours[1] == colours[3] and (laid[0] != laid[1]).any()
-    assert job.ball == strip.request.one.ball
+    assert job.ball == strip.request.one.threat
 
 
 def test_a_smallest_change_is_put_on_others_within_its_own_length(shared_engine):

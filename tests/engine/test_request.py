@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from explorer.core import ExplorerError, InvalidValue, UnknownName
+from explorer.core import Ball, ExplorerError, InvalidValue, UnknownName
 from explorer.data import raw
 from explorer.engine import PAGE, AttackRequest, Budget, eps_text
 from explorer.engine import request as request_module
@@ -157,8 +157,8 @@ def test_a_page_grants_a_bounded_amount_of_work_and_a_script_more(hyper, says):
 
 def test_a_search_for_the_smallest_change_is_given_no_eps():
     made = request(attack="deepfool", norm="l2", eps=0.25)
-    assert made.is_minimal and made.ball.eps == 100.0 and made == request(attack="deepfool", norm="l2", eps=3)
-    assert request(attack="deepfool").ball.eps == 1.0 and not request().is_minimal
+    assert made.is_minimal and made.threat.eps == 100.0 and made == request(attack="deepfool", norm="l2", eps=3)
+    assert request(attack="deepfool").threat.eps == 1.0 and not request().is_minimal
     assert "eps" not in made.to_query() and AttackRequest.from_query(made.to_query()) == made
     assert made.title() == "DeepFool against cifar10/tiny, L2, 50 steps"
     assert "minimal=True)" in made.to_python() and "smallest change" in made.to_python()
@@ -317,3 +317,9 @@ def test_a_title_says_where_or_against_whom_an_attack_works(attack, hyper, says)
     asked = AttackRequest("cifar10", 3, "cifar10/tiny", attack=attack, hyper=hyper).checked()
     assert asked.title().endswith(f", {says}")
     assert AttackRequest.from_query(asked.to_query()) == asked
+
+
+def test_a_link_of_a_minimal_attack_in_l0_needs_no_eps():
+    link = {"data": "cifar10", "image": "17", "model": "cifar10/tiny", "attack": "fmn", "norm": "l0"}
+    request = AttackRequest.from_query(link)
+    assert request.to_query() == link and request.threat == Ball("l0", request.eps)

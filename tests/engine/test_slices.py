@@ -125,6 +125,13 @@ def test_a_minimal_attack_has_no_eps_and_the_outline_goes_through_its_result(cut
     assert not items[-1].outline_is_eps and np.allclose(np.hypot(*items[-1].outline.T), 1.0)
 
 
+def test_in_l0_the_outline_is_as_near_in_l2_as_the_result(cut):
+    request = asked(attack="patch", norm="l0", eps=9, hyper={"steps": 3, "restarts": 1})
+    items, *_ = cut(request, Plan(**SMALL))
+    assert items[-1].norm == "l2" and not items[-1].outline_is_eps
+    assert np.allclose(np.hypot(*items[-1].outline.T), 1.0)
+
+
 def test_near_the_deadline_it_ends_with_a_coarser_picture(make_engine):
     engine = make_engine(deadline=1e-9)
     request = asked()

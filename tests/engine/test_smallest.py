@@ -157,7 +157,7 @@ def played(succeeds, norm="linf", eps=8 / 255, width=0.02):
     search = Search(
         AttackRequest(dataset="cifar10", image=17, model="cifar10/tiny", norm=norm, eps=eps).checked(), width
     )
-    while (eps := next_eps(search)) is not None:
+    while (eps := next_eps(search.bracket)) is not None:
         assert eps not in [p.eps for p in search.probes] and len(search.probes) < 60
         probe = Probe(eps, succeeds(eps), False, 0.0, 0.0, 0, 1, 1)
         search = dataclasses.replace(search, probes=(*search.probes, probe))
@@ -186,6 +186,17 @@ def test_a_smaller_eps_that_succeeds_after_a_larger_failed_is_found_and_reported
     assert 0.009 < search.fooled.eps < 0.00925
     assert search.failed_above and all(0.0125 <= p.eps < 0.02 for p in search.failed_above)
     assert search.held.eps <= 0.009
+
+
+def test_in_l0_whole_numbers_of_pixels_are_tried():
+    request = AttackRequest(
+        dataset="cifar10", image=17, model="cifar10/tiny", attack="one-pixel", norm="l0", eps=10
+    ).checked()
+    search = Search(request, 0.02)
+    while (eps := next_eps(search.bracket)) is not None:
+        assert eps == int(eps) >= 1
+        search = dataclasses.replace(search, probes=(*search.probes, Probe(eps, eps >= 23, False, 0.0, 0.0, 0, 1, 1)))
+    assert (search.held.eps, search.fooled.eps) == (22, 23)
 
 
 def test_probed_eps_are_short_numbers():

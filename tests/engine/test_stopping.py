@@ -8,7 +8,7 @@ import torch
 
 from explorer.attacks import ATTACKS
 from explorer.core import Cancelled, Goal
-from explorer.core.ball import EPS_LIMIT
+from explorer.core.ball import EPS_LIMIT, WHOLE
 from explorer.data import raw
 from explorer.engine import AttackRequest, Budget, attack_work
 from explorer.engine.model_cache import MapsWork
@@ -25,8 +25,8 @@ def request(engine, attack):
     logits = engine.model("cifar10/tiny")(pixels[:200].float() / 255)
     row = int(Goal.untargeted(labels[:200].long()).margin(logits).argmin())
     cls = ATTACKS[attack]
-    norm = cls.norms[0]
-    eps = EPS_LIMIT[norm] if cls.budget == "minimal" else 1e-4
+    norm = cls.threats[0]
+    eps = EPS_LIMIT[norm] if cls.budget == "minimal" else 1 if norm in WHOLE else 1e-4
     return AttackRequest("cifar10", row, "cifar10/tiny", attack, cls.presets["strong"], norm=norm, eps=eps).checked()
 
 

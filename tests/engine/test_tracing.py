@@ -1,5 +1,6 @@
 """Recorded walks: what each frame holds, that nothing is computed twice, and that nobody disturbs anybody."""
 
+import dataclasses
 import hashlib
 import json
 from itertools import pairwise
@@ -10,11 +11,14 @@ import torch
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Classifier, Goal, InvalidValue, UnknownName, current_rng, run, seeded
+from explorer.certify.certifiers.lipschitz import LipschitzConstant
+from explorer.core import Classifier, Goal, InvalidValue, UnknownName, current_rng, run, seeded, use_generator
+from explorer.core.rng import derived_seed
 from explorer.data import raw
 from explorer.engine import AttackRequest, Budget, attack_work, captions, model_cache
 from explorer.engine.predicting import predict_work
-from explorer.engine.tracing import Recorder, Tap, picture
+from explorer.engine.tracing import FIRST_LOOK, Recorder, Tap, picture
+from explorer.models.lipschitz_net import LipschitzNet
 
 SOON = 60
 LABEL = int(raw("cifar10", "test", "sample")[1][17])
@@ -85,9 +89,27 @@ def test_a_tap_gives_the_features_of_the_very_pass_and_means_over_draws():
     seen = tap.take(x[:1])
     assert torch.allclose(model.head(seen), (logits[0] + logits[2]) / 2, atol=1e-5)
     assert tap.take(x[:1]) is None  # taken once
+    tap(x[1:])
+    assert tap.take(x[:1]).isnan().all()  # another was looked at
 
 
 # One walk
+
+
+def test_a_lipschitz_network_s_frames_hold_their_certified_radius_and_no_other_network_s():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LipschitzNet([0.5] * 3, [0.25] * 3, width=16, depths=(1,)).freeze()
+    with torch.no_grad():
+        model.head.bias.copy_(torch.linspace(0, 0.3, 10))
+    trace = recorded(model, request(norm="l2", eps=0.5))[1][-1]
+    alone = LipschitzConstant().certificates(model, torch.from_numpy(trace.frames.copy()))
+    assert trace.certified.tolist() == pytest.approx([one.radius for one in alone if one is not None], rel=1e-9)
+    inside = trace.l2 < trace.certified[0]
+    assert trace.proven == inside.tolist().index(False) - 1 and 0 <= trace.proven < len(trace) - 1
+    assert (trace.predicted[: trace.proven + 1] == trace.predicted[0]).all()
+    other = recorded(Watched(), request())[1][-1]
+    assert other.certified is None and other.proven is None
 
 
 def test_frames_hold_what_the_model_itself_says(engine):
@@ -139,17 +161,66 @@ def test_no_pass_is_spent_twice(noise, hyper):
     model = Watched(noise)
     asked = request(hyper={"steps": 4} | hyper)
     recorder, traces = recorded(model, asked)
-    assert model.images == asked.draws * len(traces[-1])  # one look at each frame, the untouched image included
+    before = 20 if model.stochastic else 1  # the untouched image has as many looks as a verdict takes
+    assert model.images == before + asked.draws * (len(traces[-1]) - 1)  # then one look at each frame
     result = recorder.finish(1.0, "CPU")
     assert result.conditions["forwards"] == asked.draws * (len(traces[-1]) - 1)
 
 
-def test_a_stochastic_model_is_averaged_over_the_draws_asked_for():
-    one, many = (recorded(Watched(2.0), request(hyper={"steps": 1, "draws": draws}))[1][0] for draws in (1, 64))
-    exact = recorded(Watched(), request(hyper={"steps": 1}))[1][0]
-    assert np.abs(many.logits - exact.logits).mean() < 0.5 * np.abs(one.logits - exact.logits).mean()
+def test_the_first_answer_of_a_stochastic_model_is_that_of_twenty_fresh_draws():
+    few, many = (recorded(Watched(2.0), request(hyper={"steps": 1, "draws": draws}))[1][0] for draws in (1, 64))
+    model, x0 = Watched(2.0), raw("cifar10", "test", "sample")[0][17:18].float() / 255
+    with torch.no_grad(), use_generator(seeded(derived_seed(0, FIRST_LOOK))):
+        logits = model(x0.repeat(20, 1, 1, 1))
+    for trace in (few, many):  # whatever the attack's own draws
+        assert np.allclose(trace.logits[0], logits.mean(0), atol=1e-5)
+        wrong = int((logits.argmax(1) != LABEL).sum())
+        assert (trace.wrong_before, bool(trace.reached[0])) == (wrong > 10, wrong > 10)
+        assert trace.conditions["draws_before"] == 20
     weight, bias = Watched().head.weight.numpy(), Watched().head.bias.numpy()
     assert np.allclose(many.features @ weight.T + bias, many.logits, atol=1e-3)  # the same draws
+
+
+def leaning(share, target=None, attack="pgd", label=LABEL):
+    """A walk against a model that sees the true class in about this share of its looks, whatever the picture."""
+
+    class Coin(Watched):
+        def embed(self, normalised):
+            seen = torch.rand(len(normalised), 1, generator=current_rng(normalised.device))
+            return torch.cat([(seen < share).float(), (seen >= share).float()], 1) + 0 * normalised.sum()
+
+    model = Coin(1.0)
+    model.head = nn.Linear(2, 10)
+    weight = torch.zeros(10, 2)
+    weight[LABEL, 0], weight[OTHER, 1] = 1.0, 0.9
+    model.head.weight.data, model.head.bias.data = weight, torch.zeros(10)
+    recorder, traces = recorded(model.freeze(), request(hyper={}, attack=attack, target=target))
+    return traces[-1], recorder.finish(1.0, "CPU")
+
+
+@pytest.mark.parametrize("target", [None, OTHER])
+def test_a_picture_that_most_draws_have_wrong_is_never_called_fooled(target):
+    trace, result = leaning(0.2, target)
+    assert trace.wrong_before and trace.reached[1:].any() and trace.first_reached is None
+    assert bool(result.verdict.reached[0]) and result.ending == "wrong before"
+
+
+def test_one_unlucky_draw_makes_no_picture_wrong_before():
+    trace, result = leaning(0.85)
+    assert not trace.wrong_before and not trace.reached[0] and result.ending == "holds"
+    assert leaning(0.85, OTHER)[1].ending == "target missed"
+
+
+def test_a_picture_of_which_nobody_said_what_it_shows_is_not_wrong(engine):
+    engine.keep_upload("upload:0123abcd", torch.rand(3, 32, 32, generator=seeded(0)))
+    trace = final(engine, request(image="upload:0123abcd", model="cifar10/tiny-lwta")).trace
+    assert not trace.wrong_before and trace.label == trace.predicted[0]
+
+
+def test_fooled_is_said_of_a_picture_that_was_right():
+    model, label = Watched(), int(Watched()(raw("cifar10", "test", "sample")[0][17:18].float() / 255).argmax())
+    recorder, _ = recorded(model, dataclasses.replace(request(eps=1.0), label=label))
+    assert recorder.finish(1.0, "CPU").ending == "fooled"
 
 
 @pytest.mark.parametrize("hyper", [{}, {"random_start": False}, {"loss": "margin"}, {"restarts": 3}, {"draws": 3}])
@@ -160,7 +231,7 @@ def test_the_same_result_as_the_attack_run_by_itself(engine, model, norm, hyper)
     end = final(engine, asked)
     x0 = picture(engine, asked)
     goal = Goal.untargeted(torch.tensor([LABEL]))
-    walk = ATTACKS["pgd"](**asked.hyper).walk(engine.model(model), x0, goal, asked.ball, seeded(5))
+    walk = ATTACKS["pgd"](**asked.hyper).walk(engine.model(model), x0, goal, asked.threat, seeded(5))
     outcome = run(walk, goal)
     assert torch.equal(outcome.x[0], torch.from_numpy(end.trace.frames[end.result.best].copy()))
     assert bool(outcome.success) == bool(end.trace.reached[end.result.best])
@@ -186,7 +257,9 @@ def test_a_search_for_the_smallest_change_ends_at_the_nearest_frame(engine, norm
     asked = request(attack="deepfool", norm=norm, hyper={})
     end = final(engine, asked)
     goal = Goal.untargeted(torch.tensor([LABEL]))
-    walk = ATTACKS["deepfool"]().walk(engine.model("cifar10/tiny"), picture(engine, asked), goal, asked.ball, seeded(0))
+    walk = ATTACKS["deepfool"]().walk(
+        engine.model("cifar10/tiny"), picture(engine, asked), goal, asked.threat, seeded(0)
+    )
     outcome = run(walk, goal, minimal=True)
     assert end.trace.minimal and end.trace.planned == len(end.trace) < asked.frames
     assert torch.equal(outcome.x[0], torch.from_numpy(end.trace.frames[end.result.best].copy()))

@@ -6,8 +6,9 @@ import torch
 from explorer.core import InvalidValue
 from explorer.data import dataset, load
 from explorer.evaluation import tables
-from explorer.evaluation.adaptive import _tests, adaptive_measures, flip_rate
+from explorer.evaluation.adaptive import adaptive_measures, adaptive_tests, flip_rate
 from explorer.evaluation.standard import write_measures
+from explorer.jobs.adaptive import ALL, CLEAN, KIND
 from explorer.models import ARCHITECTURES, zoo
 
 SIZES = {"n": 6, "source": "sample", "batch": 20, "draws": (1, 4), "queries": 5, "twins": ["cifar10/plain"]}
@@ -83,6 +84,25 @@ def test_the_flip_rate_of_a_coin():
 
 def test_a_network_with_noise_on_its_input_is_also_attacked_without_it():
     model = ARCHITECTURES["lenet"]((0.5,) * 3, (0.25,) * 3, noise=0.1).freeze()
-    found = {test.label: test for test in _tests(model, "cpu", (), (1,), 5, 0)}
+    found = {test.label: test for test in adaptive_tests(model, "cpu", (), (1,), 5, 0)}
     assert not any("winners" in label for label in found)
     assert found["its noise switched off"].options["craft_on"].stochastic is False
+
+
+def test_a_run_measures_the_same_attack_by_attack(models):
+    asked = {"model": "cifar10/random", "twin": "cifar10/plain", "images": 6, "most": 4, "queries": 5}
+    settings = KIND.checked(asked)
+    (question,) = KIND.questions(settings, torch.device("cpu"), lambda: False)
+    cells = [question.make(k) for k in range(len(question.pictures))]
+    row = KIND.row(question.conditions, cells)
+    assert [one["draws"] for one in row["shares"]] == [None, None, 1, 2, 4, None, None, None, None, None]
+    assert row["shares"][0]["what"] == CLEAN and row["shares"][-1]["what"] == ALL and row["shares"][-1]["n"] == 3
+    assert cells[3] == question.make(3)  # of its index alone
+    held = [cell["held"] for cell in cells if cell["held"]]
+    assert row["shares"][-1]["accuracy"] == sum(all(one[k] for one in held) for k in range(3)) / 3
+    for wrong, words in (
+        ({"model": "cifar10/plain"}, "must be stochastic"),
+        ({"twin": "cifar10/random"}, "twin must be"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            KIND.checked(asked | wrong)

@@ -11,7 +11,7 @@ from explorer.attacks import ATTACKS
 from explorer.core import Ball, Cancelled, Classifier, InvalidValue, UnknownName, seeded
 from explorer.data import Images
 from explorer.evaluation.beside import Comparison, Target, beside, chosen, comparisons, ours
-from explorer.evaluation.peers import ADAPTERS, Setting
+from explorer.evaluation.peers.setting import ADAPTERS, Setting
 
 BALL = Ball("linf", 0.05)
 

@@ -1,6 +1,7 @@
 """Passes are counted exactly; other libraries are called only where they are, and then do what ours do."""
 
 import sys
+import types
 import warnings
 
 import pytest
@@ -11,7 +12,9 @@ from explorer.attacks import ATTACKS
 from explorer.core import Ball, Classifier, Goal, seeded
 from explorer.core.ball import EPS_LIMIT
 from explorer.evaluation.beside import ours
-from explorer.evaluation.peers import ADAPTERS, PEERS, Counted, Peer, Setting, adapter, attacked
+from explorer.evaluation.peers import adapter, attacked
+from explorer.evaluation.peers.library import PEERS, Counted, Peer
+from explorer.evaluation.peers.setting import ADAPTERS, FIRST_C, Setting
 
 SHAPE = (3, 8, 8)
 EPS = {"linf": 0.05, "l2": 0.7}
@@ -126,6 +129,19 @@ def test_a_library_is_seeded_silenced_and_leaves_the_generator_alone(task, capsy
         first, second = (attacked(noisy, model, x, y, setting("pgd", "linf")) for _ in range(2))
     assert torch.equal(first, second) and not torch.equal(first, x)
     assert torch.equal(torch.random.get_rng_state(), before) and capsys.readouterr().out == ""
+
+
+def test_the_first_c_of_another_library_is_a_weight_in_logits_whatever_ours_is_relative_to(task, monkeypatch):
+    model, x, y = task
+    told = []
+    fake = types.ModuleType("adv_lib.attacks")
+    fake.carlini_wagner_l2 = lambda model, x, y, **options: (told.append(options["initial_const"]), x)[1]
+    monkeypatch.setitem(sys.modules, "adv_lib", types.ModuleType("adv_lib"))
+    monkeypatch.setitem(sys.modules, "adv_lib.attacks", fake)
+    for first_c in (0.1, 5.0):
+        how = setting("cw", "l2", first_c=first_c)
+        attacked(adapter("adv-lib", "cw", how.ball), model, x, y, how)
+    assert told == [FIRST_C, FIRST_C]
 
 
 SMALL = {

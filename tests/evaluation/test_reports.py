@@ -7,7 +7,8 @@ import pytest
 
 from explorer.core import InvalidValue
 from explorer.evaluation import reports
-from explorer.evaluation.reports import Ask, Row, fgsm, lines, markdown, pgd, result, settings_measures, tables, wanted
+from explorer.evaluation.report_tables import Ask, Row, fgsm, pgd, tables, wanted
+from explorer.evaluation.reports import lines, markdown, result, settings_measures
 from explorer.models import zoo
 
 DOCS = Path(__file__).parents[2] / "docs"

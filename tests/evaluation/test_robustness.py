@@ -231,7 +231,7 @@ def test_gradients_that_are_zero_are_counted():
 
 def test_bfloat16_is_for_the_attack_alone():
     model = Brightness()
-    measure = robust_accuracy(model, MIXED, PGD(), LINF, bf16=True, batch=7)
+    measure = robust_accuracy(model, MIXED, PGD(), LINF, precision="bfloat16", batch=7)
     assert measure.correct == 3 and measure.precision == "bfloat16 attack, float32 verdict"
     assert model.dtypes[:2] == [torch.float32] * 2 and torch.bfloat16 in model.dtypes
     assert not torch.is_autocast_enabled("cpu")

@@ -75,6 +75,9 @@ def test_distances():
     x0, x = torch.zeros(1, 1, 2, 2), torch.tensor([0.3, 0.4, 0.0, 0.0]).view(1, 1, 2, 2)
     verdict = verify(model, x, x0, goal(0), BALL, seeded(0))
     assert verdict.linf.item() == pytest.approx(0.4) and verdict.l2.item() == pytest.approx(0.5)
+    for norm, distance in {"linf": 0.4, "l2": 0.5, "l1": 0.7, "l0": 2}.items():
+        verdict = verify(model, x, x0, goal(0), Ball(norm, 1), seeded(0))
+        assert verdict.distance.item() == pytest.approx(distance)
 
 
 def test_stochastic_models_are_judged_by_twenty_fresh_draws():

@@ -232,3 +232,7 @@ def test_a_spec_of_several_processes_becomes_torchrun(tmp_path, monkeypatch):
     runner.become_torchrun(Run(run.folder))
     assert called[2] == "torch.distributed.run" and "--nproc-per-node=2" in called and called[-1] == str(run.folder)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,3"
+    run.update(device="cuda:2,cuda:10")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{n:x}" for n in range(5, 16))  # an administrator's choice
+    runner.become_torchrun(Run(run.folder))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7,GPU-f"

@@ -103,6 +103,14 @@ def test_another_device_is_free(tmp_path):
     assert devices_of(SHORT, ["cpu"] * 3) == "cpu" and store.runs() == []
 
 
+def test_of_equally_free_gpus_runs_get_the_last_and_the_app_keeps_the_first(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 12)
+    asked = Spec("baseline", device="cuda")
+    assert devices_of(asked, []) == "cuda:11" and devices_of(asked, ["cuda:11"]) == "cuda:10"
+    assert devices_of(Spec("baseline", device="cuda", processes=10), []).split(",")[:2] == ["cuda:2", "cuda:3"]
+
+
 def test_one_that_does_not_stop_is_ended_with_its_whole_group_and_no_other_process_is(store):
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
     stubborn = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)

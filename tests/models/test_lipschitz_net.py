@@ -115,6 +115,8 @@ def test_widths_and_depths_that_do_not_fit_are_refused():
         ({"width": 11}, "width must be at least"),
         ({"depths": ()}, "depths must be"),
         ({"depths": (1, -1)}, "depths"),
+        ({"kernels": (3, 2)}, "kernels must be odd"),
+        ({"depths": (1, 1, 1), "kernels": (3, 3)}, "kernels must be odd, one for each of 3"),
     ):
         with pytest.raises(InvalidValue, match=words):
             LipschitzNet((0.5,) * 3, (0.25,) * 3, **wrong)

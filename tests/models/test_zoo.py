@@ -19,12 +19,19 @@ from explorer.training.export import export
 from explorer.training.state import build
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch) -> Path:
-    """The card of an untrained model, `cifar10/tiny`."""
-    recipe = RECIPES["baseline"](epochs=1, width=4)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A zoo of an untrained model, `cifar10/tiny`."""
+    recipe, folder = RECIPES["baseline"](epochs=1, width=4), tmp_path_factory.mktemp("zoo")
     model = build(recipe, torch.device("cpu")).freeze()
-    export(Result(model, 1, [], 1.0, 8, "none", 8), recipe, "baseline", "cifar10/tiny", tmp_path / "cifar10")
+    export(Result(model, 1, [], 1.0, 8, "none", 8), recipe, "baseline", "cifar10/tiny", folder / "cifar10")
+    return folder
+
+
+@pytest.fixture
+def tiny(made, tmp_path, monkeypatch) -> Path:
+    """Its card, in a zoo of one's own."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
     return tmp_path / "cifar10" / "tiny.json"
 

@@ -114,3 +114,30 @@ def test_votes_are_written_in_what_can_be_read_on_their_bars():
         certify._on("#ffffff") == certify._on("#6b9e86") == "#000000"
         and certify._on("#000000") == certify._on("#3f5fb0") == "#ffffff"
     )
+
+
+def looks(figure):
+    """Of each curve and card its colour, mark and dash."""
+    lines = [trace for trace in figure.data if trace.showlegend is not False]
+    return {trace.name: (trace.line.color, trace.marker.symbol, trace.line.dash, trace.opacity) for trace in lines}
+
+
+def test_colours_and_marks_belong_to_the_model_before_and_after_a_run():
+    x = np.array([0.0, 0.5])
+    cards = [certify.Curve(f"{k}: card", x, x, x, x, 500, points=True, owner=k) for k in ("a", "b", "c")]
+    here = [certify.Curve(f"{k}: here", x, x, x, x, 10, owner=k) for k in ("b", "new")]
+    among = ("a", "b", "c")
+    before, after = looks(certify.accuracy(cards, among)), looks(certify.accuracy([*here, *cards], among))
+    assert {name: after[name] for name in before} == before and len({look[0] for look in before.values()}) == 3
+    assert after["b: here"][0] == before["b: card"][0] and after["new: here"][0] not in {
+        look[0] for look in before.values()
+    }
+    assert after["b: here"][2:] == ("solid", None) and before["b: card"][2] == "dot" and before["b: card"][3] < 1
+    alone = looks(certify.accuracy(here, among))  # the cards hidden
+    assert alone == {name: after[name] for name in alone}
+
+
+def test_a_second_curve_of_one_model_has_its_colour_and_another_dash():
+    x = np.array([0.0, 0.5])
+    first, second = looks(certify.accuracy([certify.Curve(n, x, x, x, x, 9, owner="a") for n in "12"])).values()
+    assert first[0] == second[0] and (first[2], second[2]) == ("solid", "dash")

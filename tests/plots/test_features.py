@@ -46,3 +46,20 @@ def test_a_shift_is_a_mean_with_its_interval_and_each_image():
     np.testing.assert_allclose(each.x, [0.5, 0.9])
     assert mean.x[0] == 0.7 and abs(mean.error_x.array[0] - 0.1) < 1e-9 and abs(mean.error_x.arrayminus[0] - 0.1) < 1e-9
     assert alone.error_x.array is None and "interval" not in alone.hovertemplate and "interval" in mean.hovertemplate
+
+
+def ticks(figure):
+    axis = figure.layout.xaxis
+    return dict(zip(axis.ticktext, axis.tickvals, strict=True))
+
+
+def test_the_axis_counts_as_the_player_does():
+    def walk(frames):
+        return distances([*range(frames), frames - 1], np.ones((frames + 1, 2)), np.ones((frames + 1, 2)))
+
+    one_step = walk(3)  # original, start, step 1; then the best once more
+    assert ticks(one_step) == {"original": 0, "start": 1, "1": 2, "best": 3}
+    line = next(trace for trace in one_step.data if trace.name == "to the own class's centre")
+    assert list(line.customdata) == ["original", "start", "step 1"]
+    long = ticks(walk(42))
+    assert long.keys() == {"original", "10", "20", "30", "best"} and long["20"] == 21 and long["best"] == 42

@@ -70,3 +70,16 @@ def test_state_colours_stand_out_from_both_pages(page, state):
 
     dark, light = sorted([luminance(PAGES[page]), luminance(STATE_COLORS[state])])
     assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def test_a_one_step_attack_has_whole_steps():
+    axis = many.fall(np.array([0, 3]), n=10, wrong=2, planned=2).layout.xaxis
+    assert (list(axis.tickvals), list(axis.ticktext)) == ([0, 1], ["start", "1"])
+    axis = many.fall(np.array([0, 3]), n=10, wrong=2, planned=101).layout.xaxis
+    assert list(axis.ticktext) == ["start", "20", "40", "60", "80", "100"] and list(axis.tickvals)[1:] == [
+        20,
+        40,
+        60,
+        80,
+        100,
+    ]

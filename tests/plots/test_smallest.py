@@ -33,3 +33,13 @@ def test_the_interval_is_shaded_once_it_is_known():
     none = sample_batch([False] * 4, held=8.0, fooled=None)
     assert not [shape for shape in none.layout.shapes if shape.type == "rect"]
     assert "fooled" not in {trace.name for trace in none.data}
+
+
+def test_the_answer_stands_in_the_middle_and_what_lies_beyond_is_named():
+    eps = np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.75])
+    figure = smallest.probes(eps, -eps, eps > 0.6, 4.0, 0.5, 0.75, unit="of 255", margin_name="lead (logits)")
+    low, high = figure.layout.xaxis.range
+    assert low == 0 and 1 / 7 < 0.75 / high < 0.6
+    (note,) = [a.text for a in figure.layout.annotations]
+    assert note == "also tried: 2, 4, 8 →"
+    assert sample_batch([True, False, True, False]).layout.xaxis.range is None  # nothing beyond

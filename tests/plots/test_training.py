@@ -120,3 +120,15 @@ def test_no_sights_make_an_empty_figure():
 @pytest.mark.parametrize("draw", [training.loss, training.accuracy, training.learning_rate, training.speed])
 def test_a_dark_page_gets_light_ink(draw):
     assert draw([run()], dark=True).layout.font.color != draw([run()]).layout.font.color
+
+
+def test_a_cards_history_is_drawn_with_its_own_measures():
+    history = [
+        {"epoch": 1, "clean": 0.5, "robust": 0.25, "score": 0.25},
+        {"epoch": 2, "clean": 0.75, "robust": 0.5, "score": 0.5},
+    ]
+    figure = training.accuracy([Curves.of_history("A model", history)])
+    assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [
+        ("clean", [1, 2], [50.0, 75.0]),
+        ("robust", [1, 2], [25.0, 50.0]),
+    ]

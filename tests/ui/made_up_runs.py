@@ -9,6 +9,7 @@ import numpy as np
 
 from explorer.data import load
 from explorer.jobs import Run, Spec, Store
+from explorer.training.watched import SIDE, BoundarySlice, TapeColumn
 
 HELD_OUT = 1000
 PER_EPOCH = 40
@@ -43,6 +44,7 @@ def record(run: Run, epochs: int, done: float, seed: int, robust: bool) -> None:
         }
     ]
     sights(run, 0, rng, 0.0)
+    rows.append(a_slice(rng, 0))
     for update in range(1, round(done * PER_EPOCH) + 1):
         x = update / updates
         rows.append(
@@ -59,10 +61,20 @@ def record(run: Run, epochs: int, done: float, seed: int, robust: bool) -> None:
             scores = {"clean": 0.25 + 0.5 * share**0.6 + 0.01 * seed, "score": 0.25 + 0.4 * share}
             if robust:
                 scores |= {"robust": 0.18 + 0.25 * share**0.7, "score": 0.18 + 0.25 * share**0.7}
+            rows.append(a_slice(rng, update))
+            right, held = rng.random(HELD_OUT) < scores["clean"], rng.random(HELD_OUT // 2) < scores.get("robust", 0)
+            rows.append(TapeColumn(epoch, right, held if robust else None).record(update))
             rows.append({"kind": "epoch", "epoch": epoch, "update": update, "loss": 1.5, "seconds": 8.4, **scores})
             sights(run, epoch, rng, share)
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (run.folder / "log.txt").write_text("".join(f"epoch {e}/{epochs}\n" for e in range(1, int(done) + 1)), "utf-8")
+
+
+def a_slice(rng: np.random.Generator, update: int) -> dict[str, Any]:
+    """Three classes side by side, the borders anywhere."""
+    edges = np.sort(rng.integers(0, SIDE, 2))
+    classes = np.repeat(np.searchsorted(edges, np.arange(SIDE), side="right")[None], SIDE, 0)
+    return BoundarySlice(update, 8 / 255, 0, classes, rng.integers(90, 255, (SIDE, SIDE))).record()
 
 
 def sights(run: Run, epoch: int, rng: np.random.Generator, share: float) -> None:

@@ -12,10 +12,16 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.certify import Certificate, Prediction
 from explorer.engine.attacking_smoothed import Attempt, SmoothedAttack, SmoothedProbe, SmoothedSearch
+from explorer.engine.shadowing import Shadowing, ShadowOnCertificate
 from explorer.evaluation import published
 from explorer.evaluation.predicting import OUTCOMES
+from explorer.jobs import Store
 from explorer.models import zoo
-from explorer.ui import certify, certify_tables, certify_words
+from explorer.ui import session
+from explorer.ui.certify import picture
+from explorer.ui.text import certificate as certify_words
+from explorer.ui.text import certified as certify_tables
+from explorer.ui.text import shadow as shadow_words
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL = "cifar10/gaussian-0.25"
@@ -147,6 +153,40 @@ def test_the_smoothed_model_is_attacked():
     assert app.session_state["certify.attack"] is None  # it belonged to the certificate before
 
 
+def test_a_shadow_is_cast_and_the_shadowed_picture_certified():
+    app = finished(open_app(QUICK))
+    for name, value in (("steps", 2), ("draws", 1)):
+        app.number_input(key=f"certify.shadow.by.{name}").set_value(value)
+    finished(press(app.run(), "certify.shadow.run"), "certify.shadow")
+    found = app.session_state["certify.shadow"].latest
+    assert not app.exception and found.ended == "done" and found.step == 2 and found.certificate.n == 200
+    assert "Certified, and wrong" in texts(app) if found.spoofed else "No certificate for a wrong class" in texts(app)
+    assert "the shadow, ×" in texts(app)
+    press(app, "certify.begin")
+    assert app.session_state["certify.shadow"] is None  # it belonged to the certificate before
+
+
+def test_what_a_shadow_means_in_words():
+    request = SimpleNamespace(classes=tuple("abcdefghij"))
+    clean = Prediction(6, 0.0, (500,) + (0,) * 9, 0, 0.25, 500, 0.001, 1, "float32")
+    now = Shadowing(request, ShadowOnCertificate(), clean, step=60, ended="done", linf=0.2, l2=4.0)
+    own, other = (replace(made((0,) * k + (200,) + (0,) * (9 - k)), radius=0.375) for k in (6, 3))
+    spoofed, sentence = shadow_words.said(replace(now, certificate=other), own)
+    assert (
+        spoofed == "spoofed"
+        and "a d is certified at L2 radius 0.375; the picture's own certificate reached 0.375" in sentence
+    )
+    assert "51/255 (L∞); its length is 4 (L2), far outside" in sentence
+    failed, sentence = shadow_words.said(replace(now, certificate=own), own)
+    assert failed == "failed" and "still certifies a g" in sentence and not replace(now, certificate=own).spoofed
+    assert "abstains" in shadow_words.said(replace(now, certificate=replace(own, label=None)), own)[1]
+    assert shadow_words.said(replace(now, ended="abstained"), own)[1].startswith("**Nothing to attack.**")
+    assert (
+        shadow_words.progress(replace(now, step=30))[0] == 0.5
+        and shadow_words.progress(replace(now, proof=0.2))[0] == 0.2
+    )
+
+
 def test_the_attack_is_quick_unless_it_is_to_be_thorough():
     app = finished(open_app(QUICK))
     effort = app.segmented_control(key="certify.by.preset")
@@ -179,7 +219,7 @@ def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
         )  # fmt: skip
         return lambda: iter([yield_it])
 
-    monkeypatch.setattr("explorer.ui.certify.attack_smoothed_work", inside)
+    monkeypatch.setattr("explorer.ui.certify.attacked.attack_smoothed_work", inside)
     app = finished(press(finished(open_app(QUICK)), "certify.attack.run"), "certify.attack")
     assert not app.exception
     (alarm,) = [e.value for e in app.error if "Alarm" in e.value]
@@ -189,7 +229,7 @@ def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
 def test_a_set_is_certified_beside_the_cards():
     app = finished_set(open_app(SET))
     assert not app.exception and "Certified accuracy" in texts(app)
-    ((_, future),) = app.session_state["certify.sets"]
+    ((_, future),) = app.session_state["certify.set.made"]
     assert (
         len(future.latest.certificates) == 10
         and app.query_params["view"] == "set"
@@ -197,21 +237,21 @@ def test_a_set_is_certified_beside_the_cards():
     )
     assert "10 × 20, here" in texts(app) and "500 × 10,000, card" in texts(app)
     finished_set(press(app, "certify.set.ordinary"))
-    assert [asked.model for asked, _ in app.session_state["certify.sets"]] == [MODEL, "cifar10/baseline"]
+    assert [asked.model for asked, _ in app.session_state["certify.set.made"]] == [MODEL, "cifar10/baseline"]
     assert "Measured here: **Baseline**" in texts(app)
     press(app, "certify.set.clear")
-    assert app.session_state["certify.sets"] == [] and not app.exception
+    assert not app.session_state["certify.set.made"] and not app.exception
 
 
 def finished_set(app: AppTest) -> AppTest:
-    assert app.session_state["certify.sets"][-1][1].wait(60)
+    assert app.session_state["certify.set.made"][-1][1].wait(60)
     return app.run()
 
 
 def test_a_set_that_cannot_be_made_is_one_sentence():
     app = open_app(SET | {"sigma": "0"})
     assert not app.exception and any("could not be followed" in w.value and "sigma" in w.value for w in app.warning)
-    assert app.session_state["certify.sets"] == []
+    assert "certify.set.made" not in app.session_state
     app.number_input(key="certify.each").set_value(5).run()
     assert any("at least 10" in e.value for e in app.error)
 
@@ -221,7 +261,7 @@ def test_the_views_change_and_choices_stay():
     app.session_state["certify.view"] = "a test set"
     app.run()
     assert not app.exception and app.query_params["view"] == "set"
-    assert "Beside the report and the paper" in [title.value for title in app.subheader]
+    assert "Beside the report and the paper" in [title.value for title in app.header]
     app.session_state["certify.view"] = "one picture"
     app.run()
     assert not app.exception and app.number_input(key="certify.n").value == 200 and app.query_params["n"] == "200"
@@ -254,16 +294,16 @@ def test_radii_are_rounded_down():
 
 def test_the_figures_of_a_running_certificate_follow_in_steps(monkeypatch):
     state = {}
-    monkeypatch.setattr("explorer.ui.certify.st.session_state", state)
+    monkeypatch.setattr("explorer.ui.certify.picture.st.session_state", state)
 
     def at(done, certificate=None, request="a"):
         return SimpleNamespace(request=request, progress=SimpleNamespace(done=done), certificate=certificate)
 
-    seen = [certify._worth_drawing(at(done)).progress.done for done in (0, 100, 110, 119, 121, 130)]
+    seen = [picture._worth_drawing(at(done)).progress.done for done in (0, 100, 110, 119, 121, 130)]
     assert seen == [0, 100, 100, 100, 121, 121]
-    assert certify._worth_drawing(at(131, certificate="made")).progress.done == 131  # the last is always drawn
+    assert picture._worth_drawing(at(131, certificate="made")).progress.done == 131  # the last is always drawn
     assert (
-        certify._worth_drawing(at(5)).progress.done == 5 and certify._worth_drawing(at(5, request="b")).request == "b"
+        picture._worth_drawing(at(5)).progress.done == 5 and picture._worth_drawing(at(5, request="b")).request == "b"
     )
 
 
@@ -385,3 +425,21 @@ def test_published_numbers_are_complete():
         assert all(0 <= v <= 1 and row == tuple(sorted(row, reverse=True)) for row in table.values() for v in row)
     for shares in published.PREDICT.values():
         assert abs(sum(vars(shares).values()) - 1) < 0.011  # the report rounds
+
+
+def test_a_set_is_certified_in_the_background(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setenv("EXPLORER_RUNS", str(tmp_path / "runs"))
+    session.store.clear()
+    monkeypatch.setattr(Store, "submit", lambda store, spec, permit: asked.append(spec) or store.create(spec.checked()))
+    app = open_app(SET)
+    app.button(key="certify.set.background").click().run()
+    session.store.clear()
+    (spec,) = asked
+    assert (spec.kind, spec.settings["model"], spec.settings["images"], spec.settings["shuffle"]) == (
+        "certify",
+        MODEL,
+        10,
+        0,
+    )
+    assert "certifies 10 pictures in the background" in texts(app) and not app.exception

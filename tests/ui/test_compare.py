@@ -1,13 +1,16 @@
 """The Compare page without a browser: its first view, its link, both ways to make the image, its refusals, its words."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.engine import AttackRequest
 from explorer.engine.compare import CompareRequest
 from explorer.models import zoo
+from explorer.ui.inputs.withstood import best_of
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 NAMES = [card.name for card in zoo.cards() if card.dataset == "cifar10"]
@@ -106,6 +109,8 @@ def test_from_here_the_attack_page_plays_what_was_chosen_here():
     shown = app.session_state["shown"]
     assert (shown.image, shown.hyper, shown.seed, shown.model) == (7, {"steps": 3}, 5, NAMES[0])
     app.session_state["wanted page"] = "compare"
+    for key in list(app.query_params):  # as a click on the navigation does
+        del app.query_params[key]
     app.run()
     assert app.session_state["compare.shown"] == CompareRequest.from_query(
         LINK
@@ -163,3 +168,45 @@ def test_cancel_stops_and_keeps_what_was_computed():
     app.button(key="cancel").click().run()
     assert future.wait(10) and future.state == "cancelled"
     assert "Stopped. What was computed until then is shown." in texts(app.run())
+
+
+ATTACKS = {"models": NAMES[0], "attacks": "pgd,fgsm,deepfool", "data": "cifar10", "image": "317", "norm": "linf",
+           "eps": "8/255", "with": "steps:3"}  # fmt: skip
+
+
+def test_several_attacks_stand_beside_each_other_on_one_model():
+    app = finished(opened(ATTACKS))
+    assert not app.exception and "settings have changed" not in texts(app)
+    shown = app.session_state["compare.shown"]
+    assert [lane.attack for lane in shown.lanes] == ["pgd", "fgsm", "deepfool"] and link(app)["attacks"] == ATTACKS[
+        "attacks"
+    ]
+    assert "of 3 attacks fool Baseline" in texts(app)
+    (table,) = [m.value for m in app.markdown if m.value.startswith("| Model")]
+    name = zoo.card(NAMES[0]).title
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        f"**{name}, {title}**" for title in ("PGD", "FGSM", "DeepFool")
+    ]
+    assert app.multiselect(key="compare.attacks").value == ["fgsm", "deepfool"]
+
+
+def test_more_players_than_there_is_room_for_are_refused_in_one_sentence():
+    app = finished(opened(ATTACKS))
+    app.multiselect(key="models").set_value(list(NAMES[:2])).run()
+    assert "models times attacks must be 2 to 4" in texts(app)
+
+
+def test_of_several_models_a_picture_is_taken_that_only_some_withstand():
+    def tried(*states):
+        return SimpleNamespace(rows=np.arange(len(states)) + 10, states=list(states))
+
+    baseline = tried("fooled", "holds", "fooled", "wrong")
+    assert best_of([baseline, tried("fooled", "holds", "holds", "holds")]) == 12  # rather than 11, which both withstand
+    assert best_of([baseline, tried("fooled", "holds", "wrong", "wrong")]) == 11
+    assert best_of([tried("fooled", "wrong")]) is None
+
+
+def test_only_several_attacks_have_a_choice_of_clock(played):
+    assert "In step by" not in [group.label for group in played.button_group]
+    both = finished(opened(LINK | {"models": NAMES[0], "craft": "each", "attacks": "fgsm,pgd"}))
+    assert not both.exception and "In step by" in [group.label for group in both.button_group]

@@ -17,8 +17,11 @@ from explorer.features import NoMap
 from explorer.features.maps import Maps
 from explorer.models import zoo
 from explorer.plots.theme import CLASS_SHAPES
-from explorer.ui import features, features_words, messages
-from explorer.ui.features_map.packing import MAP, SHEET, Ground, Moves, pack, sheet
+from explorer.ui.components import messages
+from explorer.ui.components.features_map.packing import MAP, SHEET, Ground, Moves, pack, sheet
+from explorer.ui.features import choice
+from explorer.ui.features import making as map_making
+from explorer.ui.text import features as features_words
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL, BESIDE = "cifar10/baseline", "cifar10/pgd-linf"
@@ -35,7 +38,7 @@ def open_app(query: dict[str, str] | None = None) -> AppTest:
 
 
 def finished(app: AppTest) -> AppTest:
-    assert app.session_state["features.maps"][1].wait(60)
+    assert app.session_state["features.maps"].wait(60)
     if app.session_state["features.future"] is not None:
         assert app.session_state["features.future"].wait(60)
     return app.run()
@@ -132,7 +135,7 @@ def test_umap_says_what_it_is_not(fresh):
     said = texts(app)
     assert not app.exception and "not preserve distances" in said
     assert "trustworthiness" in said and "umap-learn" in said and "neighbours, min_dist" in said
-    assert app.query_params["map"] == "umap" and app.selectbox(key="features.beside").value == features.NONE
+    assert app.query_params["map"] == "umap" and app.selectbox(key="features.beside").value == choice.NONE
 
 
 def test_a_linked_cloud_is_attacked_and_measured_on_both_models():
@@ -166,7 +169,7 @@ def test_one_picture_in_three_dimensions_has_no_interval():
     assert app.session_state["features.who"] == "picture" and app.session_state["image"] == 317
     cloud = app.session_state["features.future"].latest
     assert cloud.rows.tolist() == [317] and cloud.finished
-    assert "3-D" in features.VIEWS[app.session_state["features.view"]][0] and "three" in texts(app)
+    assert "3-D" in choice.VIEWS[app.session_state["features.view"]][0] and "three" in texts(app)
     assert app.query_params["rows"] == "317" and app.query_params["map"] == "pca3"
 
 
@@ -181,7 +184,7 @@ def test_one_picture_in_three_dimensions_has_no_interval():
 )
 def test_a_link_that_cannot_be_followed_says_why(change, word):
     app = open_app({**LINK, **change})
-    assert not app.exception and app.session_state["features.maps"][1].wait(60)  # nothing is left running
+    assert not app.exception and app.session_state["features.maps"].wait(60)  # nothing is left running
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence and app.session_state["features.future"] is None
 
@@ -200,7 +203,7 @@ def test_a_missing_umap_can_be_computed_stopped_and_is_not_waited_for(monkeypatc
 
     monkeypatch.setattr(Maps, "umap", nothing)
     slow = MapMaker((sys.executable, "-c", "import time; print('Laying out', flush=True); time.sleep(60)"))
-    monkeypatch.setattr(features, "maker", lambda: slow)
+    monkeypatch.setattr(map_making, "maker", lambda: slow)
     app = finished(open_app({**LINK, "map": "umap"}))
     said = texts(app)
     assert (
@@ -241,4 +244,4 @@ def test_a_model_without_features_is_named_in_one_sentence(monkeypatch):
 
 
 def test_every_zoo_model_of_the_favourites_exists():
-    assert {MODEL, BESIDE} <= {card.name for card in zoo.cards()} and (MODEL, BESIDE) == features.FAVOURITES
+    assert {MODEL, BESIDE} <= {card.name for card in zoo.cards()} and (MODEL, BESIDE) == choice.FAVOURITES

@@ -10,7 +10,7 @@ def _script(key: str) -> None:
     import streamlit as st
 
     from explorer.attacks import ATTACKS
-    from explorer.ui.forms import form_for
+    from explorer.ui.inputs.forms import form_for
 
     st.session_state["result"] = form_for(ATTACKS[key], key)
 
@@ -51,7 +51,7 @@ def _two_forms() -> None:
     import streamlit as st
 
     from explorer.attacks import ATTACKS
-    from explorer.ui.forms import form_for, remember
+    from explorer.ui.inputs.forms import form_for, remember
 
     for key in ("pgd", "fgsm"):
         remember(ATTACKS[key], key)
@@ -72,7 +72,7 @@ def _scened(models: str) -> None:
     import streamlit as st
 
     from explorer.attacks import ATTACKS
-    from explorer.ui.forms import Scene, form_for
+    from explorer.ui.inputs.forms import Scene, form_for
 
     scene = Scene("data:image/png;base64,", {"a/one": "One", "a/two": "Two"})
     key = st.radio("attack", ["minmax", "localized"], key="attack")

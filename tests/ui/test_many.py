@@ -123,7 +123,7 @@ def test_a_change_is_put_on_others():
 
 
 def test_one_change_for_all_is_put_on_others_unasked(monkeypatch):
-    monkeypatch.setattr("explorer.ui.many.MAX_OTHERS", 16)
+    monkeypatch.setattr("explorer.ui.many.others.MAX_OTHERS", 16)
     app = finished(open_app({**QUICK, "attack": "universal", "norm": "linf"}))
     finished(app, "many.applied")
     assert not app.exception and "one change for all" in texts(app) and "Put on others, it fools" in texts(app)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from explorer.engine import AttackRequest, Result
+from explorer.engine.masking import ATTEMPTS, PICTURES, Tried, remembered, tried
 from explorer.evaluation.verdict import Verdict
 from explorer.models import zoo
-from explorer.ui.masking import ATTEMPTS, PICTURES, Tried, pattern, remembered, tried
+from explorer.ui.text.masking import pattern
 
 BALL = 8 / 255
 
@@ -33,7 +34,8 @@ def result(reached, linf=BALL, degenerate=0.0, inside=True):
     number = {"dtype": torch.float64}
     verdict = Verdict(
         torch.tensor([reached]), torch.tensor([reached]), torch.tensor([3]), torch.tensor([3]), torch.tensor([inside]),
-        torch.tensor([linf], **number), torch.tensor([1.0], **number), 1, torch.tensor([float(reached)], **number),
+        torch.tensor([linf], **number), torch.tensor([1.0], **number), torch.tensor([linf], **number), 1,
+        torch.tensor([float(reached)], **number),
     )  # fmt: skip
     return Result(1, verdict, {"stalled_share": degenerate})
 

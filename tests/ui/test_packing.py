@@ -7,8 +7,9 @@ import pytest
 
 from explorer.core.errors import InvalidValue
 from explorer.core.trace import FeaturePath, Trace
+from explorer.engine.rounding import size
 from explorer.plots.theme import CLASS_COLORS, CLASS_SHAPES, PAGES, class_color, class_shape
-from explorer.ui.trace_player.packing import GREY, amplification, pack, unpack
+from explorer.ui.components.trace_player.packing import GREY, LARGEST, LISTED, amplification, pack, unpack
 
 EPS = 8 / 255
 
@@ -65,7 +66,7 @@ def test_numbers_arrive_unrounded_and_pixels_within_half_a_screen_step(channels)
     feature_path = make_feature_path(trace)
     head, arrays = unpack(pack(trace, feature_path, words(trace)))
 
-    for name in ("logits", "probabilities", "margin", "loss", "linf", "l2", "predicted", "reached", "degenerate"):
+    for name in ("logits", "probabilities", "margin", "loss", "predicted", "reached", "degenerate"):
         sent = getattr(trace, name)
         np.testing.assert_array_equal(arrays[name], sent.astype(arrays[name].dtype), err_msg=name)
     for name in ("points", "point_classes", "centroids", "path", "progress", "toward"):
@@ -74,8 +75,9 @@ def test_numbers_arrive_unrounded_and_pixels_within_half_a_screen_step(channels)
 
     image = arrays["image"].transpose(0, 3, 1, 2) / 255
     assert np.abs(image - trace.frames).max() <= 0.5 / 255 + 1e-6
-    shown = (arrays["delta"].transpose(0, 3, 1, 2) - float(GREY)) / 255 / head["amplification"]
-    assert np.abs(shown - trace.perturbation).max() <= 0.5 / 255 / head["amplification"] + 1e-6
+    peak = arrays["peak"][:, None, None, None]
+    shown = (arrays["delta"].transpose(0, 3, 1, 2) - float(GREY)) / LARGEST * peak
+    assert (np.abs(shown - trace.perturbation) <= 0.5 / LARGEST * peak + 1e-6).all()
     assert head["size"] == [7, 7, channels]
 
 
@@ -86,8 +88,27 @@ def test_head_says_what_the_player_must_know():
     assert (head["frames"], head["planned"]) == (5, 8)
     assert (head["live"], head["autoplay"], head["title"], head["map"]) == (True, False, "PGD · L∞", None)
     assert head["captions"] == words(trace)
+    assert head["sizes"][-1] == [size(trace.linf[-1], "linf"), size(trace.l2[-1], "l2")]
     assert head["classes"] == list(trace.classes)
     assert head["colors"] == list(CLASS_COLORS)
+
+
+def test_certified_radii_arrive_rounded_down_with_the_last_step_that_they_rule_out():
+    trace = make_trace(frames=4)
+    head, _ = unpack(pack(trace, None, words(trace)))
+    assert head["proven"] is None and head["radii"] == []
+    trace = replace(trace, l2=np.array([0, 0.1, 0.3, 0.2]), certified=np.array([0.29999, 0.2, np.inf, 0]))
+    head, _ = unpack(pack(trace, None, words(trace), stops=(2,)))
+    assert head["proven"] == 1 and head["radii"] == ["0.2999", "0.2000", "any", "0.0000"]
+
+
+def test_players_go_by_passes_only_where_they_were_recorded():
+    trace = replace(make_trace(), passes=np.arange(5) * 3)
+    head, arrays = unpack(pack(trace, None, words(trace), clock="passes"))
+    assert head["clock"] == "passes" and arrays["passes"].tolist() == [0, 3, 6, 9, 12]
+    for without, clock in ((make_trace(), "passes"), (trace, "seconds")):
+        with pytest.raises(InvalidValue, match="clock must be steps"):
+            pack(without, None, words(without), clock=clock)
 
 
 def test_another_map_of_the_same_walk_comes_with_what_it_is_worth():
@@ -115,18 +136,51 @@ def test_arrays_are_aligned_and_the_message_is_small():
     head, arrays = unpack(message)
     assert all(offset % 8 == 0 for _, _, offset in head["arrays"].values())
     pixels = arrays["image"].nbytes + arrays["delta"].nbytes
-    assert len(message) < pixels + 16_384
+    sent: list[bytes] = []
+    message = pack(
+        trace, make_feature_path(trace), words(trace), publish=lambda part: sent.append(part) or "/media/0.bin"
+    )
+    assert len(message) + sum(map(len, sent)) < pixels + 16_384
+
+
+def first(trace: Trace, frames: int) -> Trace:
+    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
+    return replace(trace, **{name: getattr(trace, name)[:frames] for name in rows})
 
 
 def test_the_message_of_a_longer_walk_begins_with_the_same_frames():
     """The player tells a growing walk from a new one by this, and a running Linf attack must not change its factor."""
     whole = make_trace(frames=9)
-    rows = ("frames", "logits", "features", "loss", "linf", "l2", "reached", "degenerate")
-    part = replace(whole, **{name: getattr(whole, name)[:2] for name in rows})
+    part = first(whole, 2)
     (early, some), (late, all_) = unpack(pack(part, None, words(part))), unpack(pack(whole, None, words(whole)))
     assert early["amplification"] == late["amplification"]
     for name in ("image", "delta", "logits"):
         np.testing.assert_array_equal(some[name], all_[name][:2])
+
+
+@pytest.mark.parametrize(
+    "conditions", [{"norm": "linf", "eps": EPS}, {"norm": "l2"}]
+)  # in L2 the factor changes on the way
+def test_a_growing_walk_is_sent_once(conditions):
+    """Looked at after each frame, the messages of a walk of 101 frames weigh less than half of the frames themselves."""
+    whole, sent, messages, stops = make_trace(frames=101, side=32, conditions=conditions), {}, 0, []
+    ground = make_feature_path(whole)
+    whole.frames[1:] = whole.frames[:1] + np.linspace(0.1, 1, 100)[:, None, None, None] * whole.perturbation[1:]
+
+    def publish(part: bytes) -> str:
+        return sent.setdefault(part, f"/media/{len(sent):060}.bin")
+
+    for frames in range(1, 102):
+        so_far = first(whole, frames)
+        walked = replace(
+            ground, path=ground.path[:frames], progress=ground.progress[:frames], toward=ground.toward[:frames]
+        )
+        remark = (frames - 1, " Said at the end.") if frames == 101 else None
+        message = pack(so_far, walked, words(so_far), remark=remark, live=frames < 101, stops=stops, publish=publish)
+        messages += len(message)
+        stops = [*stops, frames]
+    assert len(sent) == 1 + 101 + 101 // LISTED
+    assert messages + sum(map(len, sent)) < 1.5 * sum(map(len, sent))
 
 
 @pytest.mark.parametrize(
@@ -159,9 +213,9 @@ def test_not_finite_numbers_travel():
     trace = make_trace()
     trace.loss[3] = np.nan
     trace.l2[2] = np.inf
-    _, arrays = unpack(pack(trace, None, words(trace)))
+    head, arrays = unpack(pack(trace, None, words(trace)))
     assert np.isnan(arrays["loss"][3])
-    assert np.isinf(arrays["l2"][2])
+    assert head["sizes"][2][1] == "not finite"
 
 
 def test_disagreement_is_refused_in_one_sentence():

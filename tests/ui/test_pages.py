@@ -1,17 +1,25 @@
 """Every page runs without a browser: its first view, its controls, its refusals."""
 
+import dataclasses
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from explorer.attacks import ATTACKS, BLACK_BOX, GROUPS
+from explorer.core import NORMS
+from explorer.core.ball import WHOLE
+from explorer.data.pictures import to_png
 from explorer.defenses import GROUPS as RECIPE_GROUPS
 from explorer.defenses import RECIPES
-from explorer.engine import Future
+from explorer.engine import AttackRequest, Future
 from explorer.models import zoo
-from explorer.ui import controls
+from explorer.ui.attack import pace
+from explorer.ui.inputs.choices import families, model_labels, model_titles
+from explorer.ui.text.choosers import attack_order, model_label
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
@@ -47,6 +55,11 @@ def test_the_page_opens_with_an_attack_already_played(played):
     assert played.query_params["model"] == played.session_state["model"]
 
 
+def test_a_look_at_a_running_walk_sends_little_but_its_new_frames(played):
+    sent = [element.proto for element in played.get("bidi_component") if "trace_player" in element.proto.component_name]
+    assert len(sent) == 1 and sent[0].ByteSize() < 6_000  # neither the player's script nor its style
+
+
 def end_work(app):
     """Cancel what a page has begun: all tests share one session, and it may not have many runs at once."""
     futures = [value for value in app.session_state._state.filtered_state.values() if isinstance(value, Future)]
@@ -61,7 +74,7 @@ def test_every_page_runs(page):
     app.session_state["wanted page"] = page
     app.run()
     assert not app.exception
-    assert app.subheader or app.title  # it says something
+    assert app.header or app.title  # it says something
     end_work(app)
 
 
@@ -76,18 +89,21 @@ def test_what_somebody_is_choosing_is_not_taken_back(page):
     app.run()
     controls = [node for node in app._tree if hasattr(getattr(node, "proto", None), "set_value")]
     assert controls or page == "models"
-    assert [node.key for node in controls if node.proto.set_value] == []
+    assert [node.key for node in controls if node.proto.set_value and not node.proto.disabled] == []
 
 
-@pytest.mark.parametrize(("attack", "norm"), [(entry.key, norm) for entry in ATTACKS for norm in entry.cls.norms])
-def test_every_attack_plays_in_every_norm_it_has(attack, norm):
+@pytest.mark.parametrize(
+    ("attack", "norm"),
+    [(entry.key, entry.cls.threats[0]) for entry in ATTACKS] + [("fmn", norm) for norm in NORMS[::-1] if norm != "l2"],
+)
+def test_every_attack_plays_and_every_norm(attack, norm):
     query = {
         "data": "cifar10",
         "image": "2",
         "model": zoo.cards()[0].name,
         "attack": attack,
         "norm": norm,
-        "eps": "0.1",
+        "eps": "3" if norm in WHOLE else "0.1",
     }
     weak = ",".join(f"{name}:{value}" for name, value in ATTACKS[attack].presets["weak"].items())
     app = finished(open_app(query | ({"with": weak} if weak else {})))
@@ -103,25 +119,53 @@ def test_every_attack_plays_in_every_norm_it_has(attack, norm):
 
 def test_choosing_an_attack_offers_its_norms_only(played):
     app = finished(open_app())
-    assert app.selectbox(key="norm").options == ["Linf", "L2"]
+    assert app.selectbox(key="norm").options == ["L∞", "L2"]
     app.selectbox(key="attack").set_value("cw").run()
     assert not app.exception and app.selectbox(key="norm").options == ["L2"]
     app.selectbox(key="attack").set_value("pgd").run()
-    assert not app.exception and app.selectbox(key="norm").options == ["Linf", "L2"]
+    assert not app.exception and app.selectbox(key="norm").options == ["L∞", "L2"]
 
 
-def test_the_chooser_names_the_groups_in_their_order(played):
-    shown = [option.rpartition(" · ")[2] for option in played.selectbox(key="attack").options]
-    assert shown == sorted(shown, key=GROUPS.index) and {entry.group for entry in ATTACKS} == set(shown)
+def test_the_attack_chooser_begins_with_the_basics_and_is_searched_by_what_an_attack_is(played):
+    offered = played.selectbox(key="attack").options
+    assert [option.split(" · ")[0] for option in offered[:4]] == ["FGSM", "PGD", "C&W", "DeepFool"]
+    groups = [ATTACKS.entry(key).group for key in attack_order()[4:]]
+    assert groups == sorted(groups, key=GROUPS.index) and len(offered) == len(list(ATTACKS))
+    for wish, title in (
+        ("black-box", "Square"),
+        ("smallest change", "FAB"),
+        ("transfer", "MI-FGSM"),
+        ("noise", "Uniform noise"),
+    ):
+        found = [option.split(" · ")[0] for option in offered if wish in option]
+        assert title in found and "PGD" not in found
 
 
-def test_the_models_stand_in_their_families(played):
-    cards = {card.title: card for card in zoo.cards() if card.dataset == "cifar10"}
-    offered = [cards[title] for title in played.selectbox(key="model").options]
+def test_the_models_stand_in_their_families_and_are_searched_by_what_was_measured(played):
+    cards = {model_label(card): card for card in zoo.cards() if card.dataset == "cifar10"}
+    options = played.selectbox(key="model").options
+    offered = [cards[label] for label in options]
     groups = [RECIPES.entry(card.recipe).group for card in offered]
     assert len(offered) == len(cards) and groups == sorted(groups, key=RECIPE_GROUPS.index)
     assert groups[0] == "no defence" and len(set(groups)) > 3
-    assert [card.name for card in controls.families() if card.dataset == "cifar10"] == [card.name for card in offered]
+    assert [card.name for card in families() if card.dataset == "cifar10"] == [card.name for card in offered]
+    found = {
+        wish: [cards[o].name for o in options if wish in o]
+        for wish in ("robust to", "certified at", "random", "baseline")
+    }
+    assert "cifar10/pgd-linf" in found["robust to"] and "cifar10/baseline" not in found["robust to"]
+    assert found["baseline"][0] == "cifar10/baseline" and "cifar10/smoothed-0.5" in found["certified at"]
+    assert {"cifar10/lwta", "cifar10/rat", "cifar10/lenet-rat"} <= set(found["random"])
+
+
+def test_models_that_are_called_alike_are_told_apart_by_their_names(monkeypatch):
+    """A recipe trained twice. Streamlit finds a choice again by its label: the other one would be chosen by itself."""
+    twin = dataclasses.replace(zoo.card("cifar10/lenet"), name="cifar10/lenet-again")
+    monkeypatch.setattr(zoo, "cards", lambda real=zoo.cards: [*real(), twin])
+    monkeypatch.setitem(st.session_state, "dataset", "cifar10")
+    for labels in (model_labels(), model_titles()):
+        assert len(set(labels.values())) == len(labels) and labels[twin.name].endswith("· cifar10/lenet-again")
+        assert "cifar10/baseline" not in labels["cifar10/baseline"]
 
 
 def test_changed_settings_are_announced_and_played_on_the_button(played):
@@ -203,3 +247,116 @@ def test_cancel_stops_within_a_second():
     app.button(key="cancel").click().run()
     assert future.wait(10) and time.monotonic() - asked < 5
     assert future.state == "cancelled"
+
+
+def test_a_picture_is_shown_at_once_and_attacked_at_once_where_that_is_quick(monkeypatch):
+    app = finished(open_app())
+    monkeypatch.setattr(pace, "is_quick", lambda request: False)
+    app.session_state["image"] = 318
+    app = finished(app.run())
+    snapshot = app.session_state["future"].latest
+    assert len(snapshot.trace) == 1 and snapshot.result is None and "Not attacked yet" in texts(app)
+    assert "settings have changed" not in texts(app) and app.query_params["image"] == "318"
+    monkeypatch.setattr(pace, "is_quick", lambda request: True)
+    monkeypatch.setattr(pace, "is_free", lambda mine: True)
+    app.session_state["image"] = 319
+    app = finished(app.run())
+    assert app.session_state["future"].latest.result is not None and app.query_params["image"] == "319"
+
+
+def test_another_attack_leaves_the_old_result_dimmed_where_it_may_take_long(monkeypatch):
+    app = finished(open_app())
+    monkeypatch.setattr(pace, "is_quick", lambda request: False)
+    app.selectbox(key="attack").set_value("mifgsm").run()
+    assert "Below stands the old result" in texts(app) and app.query_params["attack"] == "pgd"
+
+
+def test_a_walk_of_this_kind_must_have_been_quick_here():
+    request = AttackRequest("cifar10", 2, zoo.cards()[0].name, "pgd", {"steps": 37}).checked()
+    assert not pace.is_quick(request)
+    pace.took(request, 0.4)
+    assert pace.is_quick(dataclasses.replace(request, image=3)) and not pace.is_quick(
+        dataclasses.replace(request, hyper={"steps": 38})
+    )
+    pace.took(request, 1.4)
+    assert not pace.is_quick(request)
+
+
+def test_a_link_may_name_an_attack_alone():
+    app = finished(open_app({"attack": "fgsm"}))
+    assert app.query_params["attack"] == "fgsm" and app.query_params["model"] == app.session_state["model"]
+    assert not app.warning
+
+
+def test_what_a_lecture_hides_is_not_there_and_the_attack_is():
+    app = finished(open_app({"hide": "settings,gallery,verdict,explain"}))
+    assert not app.exception and app.session_state["future"].latest.result is not None
+    assert not app.number_input and "Fooled." not in texts(app)
+    assert [s.value for s in app.header] == ["Look further"]
+    assert "hide may name" in texts(open_app({"hide": "everything"}))
+
+
+def test_what_does_nothing_is_not_asked_for():
+    app = finished(open_app({"attack": "fgsm", "model": "cifar10/baseline"}))
+    assert not {"draws per step", "seed"} & {n.label for n in app.number_input}
+    app = finished(open_app({"attack": "fgsm", "model": "cifar10/lwta"}))
+    assert {"draws per step", "seed"} <= {n.label for n in app.number_input}
+
+
+def test_a_verdict_asks_what_next_and_the_button_goes_there():
+    app = finished(open_app({"attack": "pgd", "model": "cifar10/baseline", "image": "317"}))
+    assert "What next?" in texts(app)
+    app.button(key="next step").click().run()
+    app = finished(app)
+    assert app.query_params["model"] == "cifar10/pgd-linf" and app.session_state["model"] == "cifar10/pgd-linf"
+
+
+def test_a_picture_is_found_that_the_model_withstands():
+    query = {
+        "data": "cifar10",
+        "image": "317",
+        "model": "cifar10/pgd-linf",
+        "attack": "fgsm",
+        "norm": "linf",
+        "eps": "1/255",
+    }
+    app = finished(open_app(query))
+    next(b for b in app.button if b.label == "One this model withstands").click().run()
+    assert not app.exception and app.session_state["image"] != 317
+    app.button(key="begin").click().run()
+    assert "Holds." in texts(finished(app))
+
+
+def png(value: int) -> bytes:
+    return to_png(np.full((3, 32, 32), value, np.uint8))
+
+
+def test_several_own_pictures_stand_in_a_strip_and_are_gone_through():
+    app = finished(open_app({"data": "cifar10", "image": "317", "model": "cifar10/lenet", "attack": "fgsm"}))
+    files = [(f"{value}.png", png(value), "image/png") for value in (10, 120, 230)]
+    app.file_uploader[0].set_value([*files, ("no.png", b"no picture", "image/png")]).run()
+    assert not app.exception and [error.value for error in app.error if "no.png" in error.value]
+    assert app.session_state["image"] == 317  # nothing is chosen for the reader
+    next(b for b in app.button if b.label == "Use this picture").click().run()
+    own = [app.session_state["image"]]
+    for _ in range(3):
+        app.button(key="picture.next").click().run()
+        own.append(app.session_state["image"])
+    assert own[3] == own[0] and len(set(own)) == 3 and all(str(one).startswith("upload:") for one in own)
+    app.button(key="picture.previous").click().run()
+    assert app.session_state["image"] == own[2]
+    assert not app.exception and "no link" in "\n".join(caption.value for caption in app.caption)
+
+
+def test_where_no_picture_is_withstood_that_is_said():
+    query = {
+        "data": "cifar10",
+        "image": "317",
+        "model": "cifar10/baseline",
+        "attack": "pgd",
+        "norm": "linf",
+        "eps": "64/255",  # whatever pictures are drawn
+    }
+    app = finished(open_app(query | {"with": "steps:6"}))
+    next(b for b in app.button if b.label == "One this model withstands").click().run()
+    assert "withstood the attack on none of 8" in texts(app) and app.session_state["image"] == 317

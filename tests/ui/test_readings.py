@@ -9,7 +9,7 @@ from explorer.engine import AttackRequest
 from explorer.engine.slices import Plan, Slice
 from explorer.engine.smallest import Probe, Search
 from explorer.models import zoo
-from explorer.ui import readings
+from explorer.ui.text import attack_tools as readings
 
 
 def asked(**changes):

@@ -86,3 +86,19 @@ def test_a_part_that_looks_again_has_a_place_of_its_own_and_another_name_at_rest
     page.toggle[0].set_value(False).run()
     assert [text.value for text in page.text] == ["looked at", "what follows"]
     assert [options["run_every"] for options in named] == [0.5, None] and named[0]["key"] != named[1]["key"]
+
+
+def test_a_flood_of_one_session_waits_and_nobody_else_does(monkeypatch):
+    slept = []
+    monkeypatch.setattr(session, "exists", lambda: True)
+    monkeypatch.setattr(session.time, "sleep", slept.append)
+    session._limits.clear()
+    for _ in range(30):
+        session.slow_down("page")
+    assert not slept
+    session.slow_down("page")
+    assert len(slept) == 1 and 0 < slept[0] <= session.LONGEST
+    monkeypatch.setattr(session, "session_id", lambda: "another")
+    session.slow_down("page")
+    assert len(slept) == 1
+    session._limits.clear()

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pytest
 import torch
 
 from explorer.engine.batch_request import ManyRequest
@@ -11,11 +10,11 @@ from explorer.engine.batch_result import BatchResult, FoolingRate, Predictions
 from explorer.engine.transfer import KINDS, PerturbationTransfer
 from explorer.evaluation.verdict import Verdict
 from explorer.models import zoo
-from explorer.ui import tallies
+from explorer.ui.text import batch as tallies
 
 N = 10
 ABOUT = {"stochastic": False, "verdict_draws": 1, "stalled_share": 0.0, "forwards": 840, "backwards": 800,
-         "seconds": 1.5, "device": "CPU, 1 thread"}  # fmt: skip
+         "seconds": 1.5, "device": "CPU, 1 thread", "precision": "float32"}  # fmt: skip
 
 
 def request(**changes):
@@ -33,7 +32,8 @@ def made(fooled=3, wrong=2, finished=True, about=None, distance=None, **changes)
     true = torch.ones(attacked, dtype=torch.bool)
     verdict = Verdict(
         reached=torch.from_numpy(hit[right]), reached_8bit=torch.from_numpy(hit[right]), inside=true,
-        predicted=true.long(), predicted_8bit=true.long(), linf=true.double(), l2=true.double(), draws=1, share=true.double(),
+        predicted=true.long(), predicted_8bit=true.long(), linf=true.double(), l2=true.double(),
+        distance=true.double(), draws=1, share=true.double(),
     )  # fmt: skip
     seen = Predictions(nothing.astype(int), nothing, nothing)
     return BatchResult(
@@ -82,7 +82,6 @@ def test_the_smallest_changes_are_told_with_those_not_found():
     words = spaces(tallies.measured(strip))
     assert words.endswith("Their size (L2): median 0.2, mean 0.3. 5 not found, and in neither number.")
     assert "8-bit" not in "\n".join(tallies.details(strip))
-    assert tallies.distance(8 / 255, "linf") == "8/255"
 
 
 def test_the_target_is_named():
@@ -104,6 +103,8 @@ def test_details_name_every_condition():
     ):
         assert part in text
     assert "majority" not in text and "Black-box" in "\n".join(tallies.details(made(attack="square")))
+    assert "bfloat16" not in text
+    assert "computed in bfloat16" in "\n".join(tallies.details(made(about={"precision": "bfloat16"})))
     drawn = "\n".join(tallies.details(made(about={"stochastic": True, "verdict_draws": 20})))
     assert "majority of 20 fresh draws" in drawn
 
@@ -114,15 +115,6 @@ def test_what_lies_outside_does_not_count():
     inside[0] = False
     strip = dataclasses.replace(strip, verdict=dataclasses.replace(strip.verdict, inside=inside))
     assert "1 results lie outside the allowed distance" in "\n".join(tallies.details(strip))
-
-
-@pytest.mark.parametrize(
-    ("share", "n", "text"),
-    [(0.0, 8, "0 %"), (1.0, 8, "100 %"), (0.375, 8, "38 %"), (0.9999, 20_000, "over 99 %"), (0.0001, 20_000, "under 1 %"),
-     (53 / 185, 185, "28.6 %")],
-)  # fmt: skip
-def test_shares_as_fine_as_the_count_allows(share, n, text):
-    assert spaces(tallies.percent(share, n)) == text
 
 
 def applied(given=4, finished=True, hits=(5, 1, 2), m=9, wrong=1):

@@ -12,12 +12,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.defenses import GROUPS, RECIPES
-from explorer.jobs import STATUSES, Guard, Process, Run, Store
+from explorer.jobs import STATUSES, Guard, Process, Run, Spec, Store
 from explorer.jobs.access import PASSWORD
 from explorer.jobs.launch import Local
 from explorer.training.metrics import newest
-from explorer.ui import session, training, training_watch, training_words
-from explorer.ui.training_record import Record, Seen, interval
+from explorer.ui import session
+from explorer.ui.run_record import Record, Seen, interval
+from explorer.ui.text import training as training_words
+from explorer.ui.training import acts, choice, pulse, runs, watch
 
 from .made_up_runs import made_up, record, sights
 
@@ -30,7 +32,7 @@ def store(tmp_path, monkeypatch) -> Store:
     monkeypatch.setenv("EXPLORER_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv(PASSWORD, raising=False)
     session.store.clear()
-    training_watch.records.clear()
+    watch.records.clear()
     yield Store(tmp_path / "runs")
     session.store.clear()
 
@@ -59,7 +61,7 @@ def open_app(**query: str) -> AppTest:
 
 
 def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.subheader)
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.header)
     return "\n".join(element.value for kind in kinds for element in kind)
 
 
@@ -174,11 +176,11 @@ def test_several_runs_are_overlaid_and_compared(store):
 
 
 def test_no_more_runs_are_overlaid_than_can_be_told_apart(store):
-    runs = [made_up(store, "finished", done=0, epochs=1) for _ in range(training.AT_MOST + 1)]
+    runs = [made_up(store, "finished", done=0, epochs=1) for _ in range(acts.AT_MOST + 1)]
     app = open_app(run=",".join(run.id for run in runs[:-1]))
     app.checkbox(key=f"training.show.{runs[-1].id}").set_value(True).run()
     assert not app.exception
-    assert f"At most {training.AT_MOST}" in texts(app) and not app.checkbox(key=f"training.show.{runs[-1].id}").value
+    assert f"At most {acts.AT_MOST}" in texts(app) and not app.checkbox(key=f"training.show.{runs[-1].id}").value
 
 
 def test_a_clone_fills_the_form(store, started):
@@ -210,6 +212,27 @@ def test_cancel_resume_and_delete_reach_the_run(store, started):
         "cancel", "resume", "delete"]  # fmt: skip
 
 
+def test_runs_that_measure_stand_apart_and_can_be_cancelled_resumed_and_opened(store, started):
+    settings = {"model": "cifar10/lenet", "images": 10, "n0": 10, "n": 50, "shuffle": 3}
+    run = store.create(Spec(kind="certify", settings=settings, device="cpu").checked())
+    run.update(status="running", process=here())
+    (run.folder / "heartbeat").write_text(
+        json.dumps({"pictures": 4, "of": 10, "left": 65.0, "message": "Certifies: 4 of 10."})
+    )
+    app = open_app()
+    assert "Nothing has been trained here yet" in texts(app) and f"Certify cifar10/lenet · {run.id[:6]}" in texts(app)
+    assert "Certifies: 4 of 10. About 1 min 5 s left." in texts(app)
+    press(app, f"training.cancel.{run.id}")
+    assert run.stopping
+    run.update(status="cancelled", process=None)
+    press(app.run(), f"training.resume.{run.id}")
+    assert run.state.status == "queued" and started == [run.folder]
+    run.update(status="finished", message="L2 radius 0.00: 40.0 % of 10.", process=None)
+    assert "L2 radius 0.00: 40.0 % of 10." in texts(app.run())
+    press(app, f"training.open.{run.id}")
+    assert not app.exception and app.query_params["view"] == "set" and app.session_state["certify.shuffle"] == 3
+
+
 def test_a_finished_model_is_attacked_on_the_attack_page(store):
     made_up(store, "finished", recipe="baseline", model="cifar10/baseline")
     app = open_app()
@@ -226,7 +249,7 @@ def test_what_a_run_costs_is_timed_when_asked_and_told_with_its_conditions(store
         app.number_input(key=f"train.baseline.{name}").set_value(value).run()
     assert "Not measured yet" in texts(app)
     press(app, "training.cost.ask")
-    assert app.session_state["training.cost"][1].wait(60)
+    assert app.session_state["training.cost"].wait(60)
     app.run()
     assert not app.exception
     said = texts(app)
@@ -244,7 +267,8 @@ def test_what_a_run_costs_is_timed_when_asked_and_told_with_its_conditions(store
 
 def guarded(store, monkeypatch, password: str | None):
     open_to_all = Store(store.root, guard=Guard("0.0.0.0"))
-    monkeypatch.setattr(training, "store", lambda: open_to_all)
+    for part in (acts, choice, pulse, runs):
+        monkeypatch.setattr(part, "store", lambda: open_to_all)
     if password:
         monkeypatch.setenv(PASSWORD, password)
 
@@ -370,17 +394,17 @@ def test_a_change_on_disk_is_seen_and_rest_is_not(store):
     run = made_up(store, "running", done=2, process=here())
     session.store.clear()
     live = [Seen.of(run)]
-    before = training._signs(live, live)
-    assert training._signs(live, live) == before
+    before = pulse._signs(live, live)
+    assert pulse._signs(live, live) == before
     (run.folder / "heartbeat").write_text("{}")
     os.utime(run.folder / "heartbeat")
-    assert training._signs(live, live) == before  # being alive is no news
+    assert pulse._signs(live, live) == before  # being alive is no news
     with open(run.folder / "metrics.jsonl", "a") as file:
         file.write("{}\n")
-    assert training._signs(live, live) != before
-    before = training._signs(live, live)
+    assert pulse._signs(live, live) != before
+    before = pulse._signs(live, live)
     made_up(store, "finished", done=0)
-    assert training._signs(live, live) != before  # somebody else's
+    assert pulse._signs(live, live) != before  # somebody else's
 
 
 @pytest.mark.parametrize(
@@ -392,23 +416,23 @@ def test_until_its_first_record_a_run_has_the_processor_to_itself(store, message
     sights(run, 0, np.random.default_rng(0), 0.0)
     session.store.clear()
     live = [Seen.of(run)]
-    assert training._begins(live[0]) is soon
-    app, before = open_app(), training._signs(live, live)
+    assert pulse.begins(live[0]) is soon
+    app, before = open_app(), pulse._signs(live, live)
     assert not app.exception and message in texts(app)
     assert ("What its loss sees" in texts(app)) is not soon
     with open(run.folder / "log.txt", "a") as log:
         log.write("A line.\n")
-    assert (training._signs(live, live) == before) is soon
+    assert (pulse._signs(live, live) == before) is soon
     record(run, 6, 0.1, 0, robust=False)
-    assert training._signs(live, live) != before and not training._begins(live[0])
+    assert pulse._signs(live, live) != before and not pulse.begins(live[0])
     assert "What its loss sees" in texts(app.run())
 
 
 def test_runs_that_have_ended_are_not_looked_at(store, monkeypatch):
     seen = Seen.of(made_up(store, "finished", recipe="baseline"))
     looked = []
-    monkeypatch.setattr(training, "_sign", lambda path: looked.append(path))
-    training._signs([], [seen])
+    monkeypatch.setattr(pulse, "_sign", lambda path: looked.append(path))
+    pulse._signs([], [seen])
     assert looked == [store.root]
 
 
@@ -510,3 +534,22 @@ def test_only_what_differs_is_compared():
 def test_every_status_of_a_run_has_its_badge():
     assert {*STATUSES, "unreadable"} == training_words.STATUS.keys()
     assert len({icon for _, icon, _ in training_words.STATUS.values()}) == len(training_words.STATUS)
+
+
+def test_a_run_is_a_film_and_a_tape_of_the_held_out_images(store):
+    made_up(store, "finished")
+    app = open_app()
+    assert not app.exception and "Watch it learn" in [one.value for one in app.header]
+    said = "\n".join(one.value for one in app.caption)
+    assert "7 slices through one held-out picture" in said and "eps is 8/255" in said
+    assert "Of 1,000 held-out pictures" in said and "Of 500 that are attacked" in said
+
+
+def test_what_a_recipe_warns_of_stands_over_its_film(store):
+    run = made_up(store, "running")
+    path = run.folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows[-1]["remark"] = "Catastrophic overfitting since epoch 6."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    app = open_app()
+    assert any("Catastrophic overfitting since epoch 6." in one.value for one in app.warning)

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from explorer.core import Trace
+from explorer.data import dataset
 from explorer.engine import AttackRequest, Result
 from explorer.evaluation.verdict import Verdict
 from explorer.models import zoo
-from explorer.ui import verdicts
+from explorer.ui.text import attack as verdicts
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FROG, CAT = 6, 3
@@ -45,8 +46,11 @@ def trace(target=None):
     )
 
 
-def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, degenerate=0.0, best=2, **more):
+def result(
+    sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, degenerate=0.0, best=2, norm="linf", **more
+):
     about = {
+        "ending": "fooled" if reached and inside else "holds",
         "stalled_share": degenerate,
         "forwards": 21,
         "backwards": 20,
@@ -61,6 +65,7 @@ def result(sees=CAT, reached=True, saved=True, inside=True, share=1.0, draws=1, 
         inside=torch.tensor([inside]),
         linf=torch.tensor([8 / 255], dtype=torch.float64),
         l2=torch.tensor([1.25], dtype=torch.float64),
+        distance=torch.tensor([8 / 255 if norm == "linf" else 1.25], dtype=torch.float64),
         draws=draws,
         share=torch.tensor([share], dtype=torch.float64),
     )
@@ -74,15 +79,15 @@ def test_a_fooled_model_is_named_with_both_classes_and_the_distance(request_):
 
 
 def test_class_names_stand_in_a_sentence_as_in_the_player(request_):
-    clothes = tuple(name.capitalize() for name in CLASSES)  # as Fashion-MNIST writes them
+    clothes = dataset("fashion_mnist").classes  # "Dress", "Shirt": as that dataset writes them
     _, sentence = verdicts.headline(dataclasses.replace(trace(), classes=clothes), result(), request_)
-    assert "a cat instead of a frog" in sentence
+    assert "a dress instead of a shirt" in sentence
 
 
 def test_a_picture_that_was_wrong_before_is_no_success_of_the_attack(request_):
     walk = trace()
     before = dataclasses.replace(walk, reached=np.ones(3, bool), logits=np.eye(3, 10, k=5, dtype=np.float32))
-    _, sentence = verdicts.headline(before, result(), request_)
+    _, sentence = verdicts.headline(before, result(ending="wrong before"), request_)
     assert "Wrong from the start" in sentence and "this frog for a dog" in sentence
 
 
@@ -93,7 +98,9 @@ def test_a_model_that_holds_is_not_called_robust(request_):
 
 
 def test_a_missed_target_says_what_is_seen_instead(request_):
-    reached, sentence = verdicts.headline(trace(target=CAT), result(sees=5, reached=False), request_)
+    reached, sentence = verdicts.headline(
+        trace(target=CAT), result(sees=5, reached=False, ending="target missed"), request_
+    )
     assert not reached
     assert "sees a dog, not a cat" in sentence
 
@@ -106,10 +113,10 @@ def test_a_result_outside_the_ball_does_not_count(request_):
 def test_the_smallest_change_is_told_in_its_norm():
     found = dataclasses.replace(trace(), reached=np.array([False, False, True]), minimal=True)
     for norm, words in (("l2", "has length 1.25 (L2)"), ("linf", "moves no pixel by more than 8/255 (L∞)")):
-        reached, sentence = verdicts.headline(found, result(), asked(attack="deepfool", norm=norm))
+        reached, sentence = verdicts.headline(found, result(norm=norm), asked(attack="deepfool", norm=norm))
         assert reached and f"The smallest change found {words}." in sentence and "a cat instead of a frog" in sentence
     lost = verdicts.headline(found, result(sees=FROG, reached=False), asked(attack="deepfool"))
-    assert lost[0] is False and "Does not hold" in lost[1]
+    assert lost[0] is False and "Not confirmed" in lost[1]
 
 
 def test_a_search_that_found_nothing_says_so():
@@ -136,7 +143,7 @@ def test_rounding_that_undoes_the_attack_is_said(request_):
 
 def test_costs_seed_and_zero_gradients_are_told(request_):
     text = "\n".join(verdicts.details(trace(), result(degenerate=0.25), request_, stochastic=False))
-    for part in ("21 forward", "20 backward", "seed 5", "25%", "White-box", "8/255", "1.250"):
+    for part in ("21 forward", "20 backward", "seed 5", "25%", "White-box", "8/255", "(L2): 1.25."):
         assert part in text
 
 
@@ -180,3 +187,9 @@ def test_which_picture_of_the_walk_is_judged_is_said_where_it_is_not_the_last(be
     assert said == ([] if words is None else [sentence])
     long = dataclasses.replace(trace(), frames=np.zeros((9, 3, 32, 32), np.float32))
     assert "the picture after step 1," in verdicts.details(long, result(best=2), request_, stochastic=False)[0]
+
+
+def test_of_a_random_model_that_is_mostly_wrong_nothing_false_is_said(request_):
+    right_on_average = dataclasses.replace(trace(), logits=np.eye(3, 10, k=FROG, dtype=np.float32))
+    _, sentence = verdicts.headline(right_on_average, result(ending="wrong before"), request_)
+    assert "Wrong from the start" in sentence and "for a frog" not in sentence

@@ -1,0 +1,1 @@
+"""What pages say, in sentences and tables: words only, no widgets."""

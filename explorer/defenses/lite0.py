@@ -30,7 +30,7 @@ class Lite0Scratch(AdversarialRecipe, epochs=6, lr=0.02, warmup=0.15, label_smoo
     differs: one noisy step instead of PGD; few epochs, the same for both twins.
     """
 
-    smoke = {"epochs": 1, "unstrided": 0, "selection_steps": 2}
+    smoke = {"epochs": 1, "unstrided": 0, "selection_steps": 2, "lr": 0.005}
     formula: ClassVar[str] = PgdLinf.formula
     explanation: ClassVar[str] = (
         r"The training of *Adversarial training, Linf*, on a network made for photographs of 224 x 224 (EfficientNet-Lite0). A picture "

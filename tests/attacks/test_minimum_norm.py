@@ -19,7 +19,7 @@ def test_two_classes_are_as_far_apart_as_they_are(linear, key, norm, bias):
     model = linear(weight, bias=offset)
     y = model(x).argmax(1)
     found, least = smallest(ATTACKS[key](), model, x, Goal.untargeted(y), norm), optimum(model, x, y, norm)
-    assert found.success.all() and (found.distance >= least * (1 - 1e-5)).all()
+    assert found.success.all() and (found.distance >= least * (1 - 1e-5) - 1e-6).all()  # float32 decides
     assert (found.distance <= (least + 1 if norm == "l0" else 1.02 * least)).all()
 
 

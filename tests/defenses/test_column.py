@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from explorer.certify.columns import certified, touched, votes
 from explorer.core import InvalidValue, seeded
 from explorer.defenses import RECIPES
-from explorer.models.column_resnet import ColumnResNet, MeanOfLooks
+from explorer.models.column_resnet import ColumnResNet, MeanOfLooks, _Convolution
 from explorer.training.state import build
 
 CPU = torch.device("cpu")
@@ -147,9 +147,17 @@ def test_columns_must_fit_into_the_image():
     assert touched(40, 4, 32) == 32
 
 
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0)])
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_a_convolution_of_few_columns_is_the_usual_one(width, kernel, padding):
+    ours = _Convolution(5, 6, kernel, 2, padding, bias=False)
+    x = torch.rand(4, 5, 9, width, generator=seeded(0))
+    torch.testing.assert_close(ours(x), F.conv2d(x, ours.weight, None, 2, padding))
+
+
 @pytest.mark.parametrize("columns", [1, 2, 4])
 def test_gradients_in_bfloat16_are_those_of_float32(columns):
-    """Where the processor computes in bfloat16, a stride of 2 across one column leaves gradients unwritten (torch 2.14.1)."""
+    """Where the processor computes in bfloat16, a stride of 2 to one column leaves outputs and gradients unwritten (torch 2.14.1)."""
     model = ColumnResNet((0.5,) * 3, (0.25,) * 3, width=8, columns=columns).train()
     x, first = torch.rand(32, 3, 32, 32, generator=seeded(0)), torch.arange(32)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from explorer.certify.params import CertifyParams
 from explorer.core import InvalidValue
 
+KEPT = 10_000  # radii that are not computed again: a class draws the same curves thirty times at once
 HALVINGS = 60  # of the interval that holds an anytime bound
 
 
@@ -58,6 +60,7 @@ def log_capital(q: float, k: int, n: int) -> float:
     return float(special.betaln(k + 1, n - k + 1) + math.log(above) - k * math.log(q) - (n - k + 1) * math.log1p(-q))
 
 
+@lru_cache(KEPT)
 def certified_radius(p_lower: float, sigma: float) -> float | None:
     """R = sigma * Phi^-1(p_lower), L2 in pixel units (arXiv:1902.02918, Algorithm 1); None below 1/2: abstain."""
     from scipy import stats  # takes seconds to import: only who asks waits
@@ -65,6 +68,7 @@ def certified_radius(p_lower: float, sigma: float) -> float | None:
     return None if p_lower < 0.5 else float(sigma * stats.norm.ppf(p_lower))
 
 
+@lru_cache(KEPT)
 def largest_radius(sigma: float, n: int, alpha: float) -> float:
     """The radius when all n draws agree, which no certificate can exceed: sigma * Phi^-1(alpha^(1/n)).
 

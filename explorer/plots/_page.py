@@ -35,13 +35,14 @@ def inks(dark: bool) -> Inks:
 
 
 def quiet_layout(figure: go.Figure, dark: bool, **more: object) -> go.Figure:
-    """The page's own background and text, no title, narrow margins, room for a legend below.
+    """The page's own background and text, no title, narrow margins, room for a legend below; `more` of plotly's layout is
+    merged into that.
 
     All at once: plotly's `update_layout` and `update_xaxes` take ten times as long, at every look of a page.
     """
     ink = inks(dark)
     given = figure.layout.to_plotly_json()
-    quiet = {
+    quiet: dict[str, Any] = {
         "template": "none",
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -52,8 +53,9 @@ def quiet_layout(figure: go.Figure, dark: bool, **more: object) -> go.Figure:
     }
     title = {"standoff": 8, "font": {"size": FONT}}
     axis = {"gridcolor": ink.grid, "linecolor": ink.quiet, "zeroline": False, "title": title}
-    axes = {"xaxis", "yaxis"} | {name for name in given if name.startswith(("xaxis", "yaxis"))}
-    figure.layout = _merged(_merged(given, quiet | more), dict.fromkeys(sorted(axes), axis))
+    layout = _merged(_merged(given, quiet), more)
+    axes = {"xaxis", "yaxis"} | {name for name in layout if name.startswith(("xaxis", "yaxis"))}
+    figure.layout = _merged(layout, dict.fromkeys(sorted(axes), axis))
     return figure
 
 

@@ -90,11 +90,13 @@ def votes(
             marker={"symbol": "line-ns", "size": 26, "line": {"width": 3, "color": ink.text}},
             hovertemplate=f"{bound_name}: {down(100 * p_lower, 2)} %<extra></extra>",
         )
-    figure.add_vline(x=50, line={"color": ink.quiet, "width": 1.5, "dash": "dash"})
-    figure.update_xaxes(title="% of the votes; the dashed line is one half", range=[0, 103])
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, barmode="overlay")
-    return figure.update_layout(margin={"l": 88}, legend={"y": -0.2})
+    half = {"type": "line", "x0": 50, "x1": 50, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain",
+            "line": {"color": ink.quiet, "width": 1.5, "dash": "dash"}}  # fmt: skip
+    return quiet_layout(
+        figure, dark, height=HEIGHT + 20, dragmode=False, barmode="overlay", margin={"l": 88}, legend={"y": -0.2}, shapes=[half],
+        xaxis={"title": {"text": "% of the votes; the dashed line is one half"}, "range": [0, 103]},
+        yaxis={"autorange": "reversed", "showgrid": False},
+    )  # fmt: skip
 
 
 def course(
@@ -140,13 +142,12 @@ def course(
             text=note, xref="paper", x=0.5, yref="paper", y=0.5, showarrow=False, font={"color": ink.text, "size": 15}
         )
     top = 1.08 * max([*np.asarray(cap, float), certified or 0.0, 1e-9])
-    figure.update_xaxes(
-        title="noisy copies that have voted", type="log", range=[np.log10(min(steps)), np.log10(1.15 * n)], **TENS
-    )
-    figure.update_yaxes(title="radius (L2)", range=[0, top])
-    return quiet_layout(figure, dark, height=HEIGHT + 20, dragmode=False, hovermode="closest").update_layout(
-        legend={"y": -0.2}
-    )
+    across = [np.log10(min(steps)), np.log10(1.15 * n)]
+    return quiet_layout(
+        figure, dark, height=HEIGHT + 20, dragmode=False, hovermode="closest", legend={"y": -0.2},
+        xaxis={"title": {"text": "noisy copies that have voted"}, "type": "log", "range": across, **TENS},
+        yaxis={"title": {"text": "radius (L2)"}, "range": [0, top]},
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,11 @@ def radius_by_share(
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": inks(dark).text}},
             hovertemplate=f"this picture: p at least {down(bound, 2)} %, radius {down(radius, 4)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="lower bound p on the class's share of the votes, %", range=[50, 100.4])
-    figure.update_yaxes(title="radius (L2)", rangemode="tozero")
-    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(
-        legend={"y": -0.22}
-    )
+    return quiet_layout(
+        figure, dark, height=HEIGHT, dragmode=False, hovermode="closest", legend={"y": -0.22},
+        xaxis={"title": {"text": "lower bound p on the class's share of the votes, %"}, "range": [50, 100.4]},
+        yaxis={"title": {"text": "radius (L2)"}, "rangemode": "tozero"},
+    )  # fmt: skip
 
 
 def radius_by_draws(
@@ -211,11 +212,11 @@ def radius_by_draws(
             marker={"symbol": "star", "size": 15, "color": PROVEN, "line": {"width": 1, "color": ink.text}},
             hovertemplate=f"this picture: {down(radius, 4)}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="n, the noisy copies that vote", type="log", **TENS)
-    figure.update_yaxes(title="largest radius there can be (L2)", rangemode="tozero")
-    return quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest").update_layout(
-        legend={"y": -0.22}
-    )
+    return quiet_layout(
+        figure, dark, height=HEIGHT, dragmode=False, hovermode="closest", legend={"y": -0.22},
+        xaxis={"title": {"text": "n, the noisy copies that vote"}, "type": "log", **TENS},
+        yaxis={"title": {"text": "largest radius there can be (L2)"}, "rangemode": "tozero"},
+    )  # fmt: skip
 
 
 def attack_axis(

@@ -36,6 +36,7 @@ Request = TypeVar("Request")
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Work = Callable[[], Iterable[Item | None]]  # what an engine is given
+CROWDED = 5.0  # seconds of patience at most where others wait, too: a look costs them more than waiting does
 TRAVEL = 0.001  # seconds for a recorded image to reach a browser, on a busy machine
 
 
@@ -347,7 +348,7 @@ class PageRun(Task[Item], ABC, Generic[Request, Item]):
 
     def _stage(self, future: Future[Item], request: Request, polling: bool) -> None:
         leave_if_wanted()
-        future.wait_for(self.worth_drawing, self.patience)
+        future.wait_for(self.worth_drawing, min(self.patience * max(engine().sessions, 1), CROWDED))
         finished, item = future.finished, future.latest  # in this order: what has ended is whole
         if item is not None:
             self.draw(item, request, finished)

@@ -35,7 +35,7 @@ PAGES = {  # what the student of this number opens, and what stands on a page th
     ),
     "certify": (lambda at: {"data": "cifar10", "image": at, "model": "cifar10/gaussian-0.25"}, b"Not attacked yet"),
 }
-FIRST = {"certify": (b"radius at least", b"Certified:")}  # what a page may show before it is done
+FIRST = {"certify": (b"radius at least", b"No radius yet", b"Certified:")}  # what a page may show before it is done
 LIMIT = 300.0  # seconds
 REFUSED = b"could not be followed"  # a page that says so of its link has answered another question
 

@@ -293,18 +293,21 @@ def test_radii_are_rounded_down():
 
 
 def test_the_figures_of_a_running_certificate_follow_in_steps(monkeypatch):
-    state = {}
-    monkeypatch.setattr("explorer.ui.certify.picture.st.session_state", state)
+    inks = []
+    monkeypatch.setattr(picture.st, "session_state", {})
+    monkeypatch.setattr(picture, "dark", lambda: bool(inks))
+    monkeypatch.setattr(picture, "_votes", lambda now: (now.progress.done, now.request))
+    monkeypatch.setattr(picture, "_course", lambda now: None)
 
-    def at(done, certificate=None, request="a"):
-        return SimpleNamespace(request=request, progress=SimpleNamespace(done=done), certificate=certificate)
+    def shown(done, certificate=None, request="a"):
+        now = SimpleNamespace(request=request, progress=SimpleNamespace(done=done), certificate=certificate)
+        return picture._newest_figures(now)[0]
 
-    seen = [picture._worth_drawing(at(done)).progress.done for done in (0, 100, 110, 119, 121, 130)]
-    assert seen == [0, 100, 100, 100, 121, 121]
-    assert picture._worth_drawing(at(131, certificate="made")).progress.done == 131  # the last is always drawn
-    assert (
-        picture._worth_drawing(at(5)).progress.done == 5 and picture._worth_drawing(at(5, request="b")).request == "b"
-    )
+    assert [shown(done)[0] for done in (0, 100, 110, 119, 121, 130)] == [0, 100, 100, 100, 121, 121]
+    assert shown(131, certificate="made")[0] == 131  # the last is always drawn
+    assert shown(5) == (5, "a") and shown(5, request="b") == (5, "b")
+    inks.append("dark")
+    assert shown(5.5, request="b") == (5.5, "b")  # in the page's new inks
 
 
 def test_a_radius_is_put_into_terms_that_can_be_imagined():

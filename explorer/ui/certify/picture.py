@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -27,7 +28,7 @@ from explorer.ui.text import certificate as words
 STRIDE = 1.2  # how much more draws make a running certificate's figures worth drawing anew
 COPIES = 8  # noisy copies that are shown
 FIELDS = ("model", "sigma", "n0", "n", "alpha", "precision", "sound")  # a link alone says in which precision
-MADE, FIGURED = "certify.made", "certify.figured"  # in st.session_state: certificates by request; what the figures show
+MADE, FIGURED = "certify.made", "certify.figured"  # in st.session_state: certificates by request; the figures of a look
 
 
 class CertificateRun(PageRun[CertifyRequest, Certifying]):
@@ -85,7 +86,7 @@ class CertificateRun(PageRun[CertifyRequest, Certifying]):
         _verdict(item)
         st.progress(*words.progress(item))
         _pictures(item)
-        _figures(_worth_drawing(item))
+        _figures(item)
         if item.certificate is not None:
             st.session_state.setdefault(MADE, {})[item.request] = item.certificate
 
@@ -142,57 +143,67 @@ def _pictures(now: Certifying) -> None:
     )
 
 
-def _worth_drawing(now: Certifying) -> Certifying:
-    """What the figures show: the newest in the end; on the way they follow in steps, for each change makes them blink."""
-    last: Certifying | None = st.session_state.get(FIGURED)
-    if (
-        last is None
-        or last.request != now.request
+def _moved(last: Certifying, now: Certifying) -> bool:
+    """Whether figures of `last` are to be drawn anew: in the end; on the way in steps, for each change makes them blink."""
+    return (
+        last.request != now.request
         or now.certificate is not None
         or not _done(last) <= _done(now) < STRIDE * _done(last)
-    ):
-        st.session_state[FIGURED] = last = now
-    return last
+    )
 
 
 def _done(now: Certifying) -> int:
     return 0 if now.progress is None else now.progress.done
 
 
+def _newest_figures(now: Certifying) -> tuple[Any, Any]:
+    """Votes and course: those of a look before, or drawn anew."""
+    kept = st.session_state.get(FIGURED)  # the answer, the page's inks, its figures
+    if kept is None or kept[1] != dark() or _moved(kept[0], now):
+        st.session_state[FIGURED] = kept = now, dark(), (_votes(now), _course(now))
+    figures: tuple[Any, Any] = kept[2]
+    return figures
+
+
 def _figures(now: Certifying) -> None:
-    request, c, t = now.request, now.certificate, now.progress
+    votes, course = _newest_figures(now)
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**The votes**")
-        none = np.zeros(len(request.classes), int)
-        source = c if c is not None else t
-        figure = plots.votes(
-            none if source is None else np.array(source.selection),
-            none if source is None else np.array(source.estimation),
-            request.classes,
-            None if source is None else source.selected,
-            None if source is None else source.p_lower,
-            "lower bound" if c is not None else "bound so far",
-            dark=dark(),
-        )
-        chart(figure, "certify.votes")
+        chart(votes, "certify.votes")
         st.caption("Bars: the votes that count. Diamonds: the separate draws that chose which class to measure.")
     with right:
         st.markdown("**The radius firms up**")
-        steps = curves.draws(request.n, request.alpha)
-        cap = curves.largest_radii(steps, request.params.sigma, request.alpha)
-        empty = np.zeros(0)
-        figure = plots.course(
-            now.course.get("n_drawn", empty),
-            now.course.get("radius", empty),
-            steps,
-            cap,
-            request.n,
-            c.radius if c is not None and c.label is not None else None,
-            "no radius: it abstains" if c is not None and c.label is None else "",
-            dark=dark(),
-        )
-        chart(figure, "certify.course")
+        chart(course, "certify.course")
         st.caption(
             "While it runs, a bound that holds at every look; the star is the certificate, from all draws and one look."
         )
+
+
+def _votes(now: Certifying) -> Any:
+    classes, c = now.request.classes, now.certificate
+    source, none = c if c is not None else now.progress, np.zeros(len(now.request.classes), int)
+    return plots.votes(
+        none if source is None else np.array(source.selection),
+        none if source is None else np.array(source.estimation),
+        classes,
+        None if source is None else source.selected,
+        None if source is None else source.p_lower,
+        "lower bound" if c is not None else "bound so far",
+        dark=dark(),
+    )
+
+
+def _course(now: Certifying) -> Any:
+    request, c = now.request, now.certificate
+    steps, empty = curves.draws(request.n, request.alpha), np.zeros(0)
+    return plots.course(
+        now.course.get("n_drawn", empty),
+        now.course.get("radius", empty),
+        steps,
+        curves.largest_radii(steps, request.params.sigma, request.alpha),
+        request.n,
+        c.radius if c is not None and c.label is not None else None,
+        "no radius: it abstains" if c is not None and c.label is None else "",
+        dark=dark(),
+    )

@@ -1,15 +1,16 @@
-"""Lab: many pictures: accuracy over eps, gradient masking, random models, transfer, the board of all models, and papers repeated."""
+"""Lab: many pictures: accuracy over eps, gradient masking, random models, transfer, ROC curves, the board, and papers repeated."""
 
 import streamlit as st
 
 from explorer.ui import frame
-from explorer.ui.lab import board, curves, draws, papers, real, transfer, views
+from explorer.ui.lab import board, curves, draws, papers, real, roc, transfer, views
 
 PARTS = {
     views.CURVES: curves,
     views.REAL: real,
     views.DRAWS: draws,
     views.TRANSFER: transfer,
+    views.ROC: roc,
     views.BOARD: board,
     views.PAPERS: papers,
 }

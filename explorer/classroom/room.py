@@ -21,7 +21,7 @@ from explorer.core import ExplorerError, InvalidValue
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # 32 signs that nobody mistakes for one another
 LETTERS = 6  # of a code: 30 bits, at most 60 wrong guesses a minute
-MOST_ROOMS, MOST_MEMBERS, MOST_BALLOTS = 8, 200, 200
+MOST_ROOMS, MOST_MEMBERS, MOST_BALLOTS, MOST_WALKS = 8, 200, 200, 40
 LONGEST_NAME, LONGEST_LINK, MOST_OPTIONS = 30, 2_000, 200
 HERE_S = 15.0  # a member who was not heard of for so long is not counted as here
 IDLE_S = 4 * 3600.0  # a room that nobody leads for so long is gone
@@ -58,6 +58,16 @@ class _Ballot:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """What was on all screens to its end: a finished run, where it stands, and the question that was asked before it."""
+
+    title: str
+    link: str
+    item: Any
+    ballot: str = ""  # "": nothing was asked
+
+
+@dataclass(frozen=True)
 class Tally:
     """Answers of all: how many gave each option."""
 
@@ -78,6 +88,7 @@ class Room:
         self._lock = threading.RLock()
         self._members: dict[str, _Member] = {}
         self._ballots: dict[str, _Ballot] = {}
+        self._watched: dict[str, Watched] = {}  # by link, in the order they were first watched
         self._showing = Showing()
         self._version = 0
         self.opened = self.led = clock()  # when it was opened, and when its lecturer was last heard of
@@ -146,8 +157,23 @@ class Room:
             self.ended = True
             self._members.clear()
             self._ballots.clear()
+            self._watched.clear()
             self._showing = Showing()
             self._version += 1
+
+    def watch(self, key: str | None, one: Watched) -> None:
+        """Keep what all have watched, the newest run of each link; of more than MOST_WALKS the first go. Raises Refused."""
+        self._check(key)
+        with self._lock:
+            self._watched[one.link] = one
+            for link in list(self._watched)[:-MOST_WALKS]:
+                del self._watched[link]
+
+    def watched(self, key: str | None) -> tuple[Watched, ...]:
+        """What all have watched, for the lecturer to take home. Raises Refused."""
+        self._check(key)
+        with self._lock:
+            return tuple(self._watched.values())
 
     def export(self, key: str | None) -> dict[str, Any]:
         """Counts of every question, without names: what the lecturer may take home. Raises Refused."""

@@ -5,7 +5,7 @@ A cell of ours is a card's measure under exactly the conditions asked for (`repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from explorer.models import zoo
 from explorer.models.zoo import Card
 
 FEW = 2000  # test images
+
+Here = Callable[[Ask], Mapping[str, Any] | None]  # a measure of this computer's own, with the fields of a card's
 
 
 def settings_measures(
@@ -79,8 +81,12 @@ def _asked(ask: Ask) -> str:
     return f"{'+'.join(key for key, _ in ask.attacks) or ask.kind}{_ball(ask.where)}"
 
 
-def result(cards: Sequence[Card]) -> list[dict[str, Any]]:
-    """Every table as plain values: what was published, and each of our cells with its conditions (None: not measured)."""
+def result(cards: Sequence[Card], here: Here | None = None) -> list[dict[str, Any]]:
+    """Every table as plain values: what was published, and each of our cells with its conditions (None: not measured).
+
+    `here`: what was measured of a cell on this computer without being put into a card; it goes before the card's measure, is
+    marked by `here`, and `card` is the card's number beside it (None: it has none).
+    """
     by_name = {card.name: card for card in cards}
     return [
         {
@@ -96,13 +102,19 @@ def result(cards: Sequence[Card]) -> list[dict[str, Any]]:
                     "what": row.what,
                     "published": row.theirs,
                     "fair": row.fair,
-                    "ours": [_cell(ask, row, ask.find(by_name)) for ask in row.asks],
+                    "ours": [_newest(ask, row, ask.find(by_name), here and here(ask)) for ask in row.asks],
                 }
                 for row in table.rows
             ],
         }
         for table in tables()
     ]
+
+
+def _newest(ask: Ask, row: Row, card: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> dict[str, Any]:
+    if here is None:
+        return _cell(ask, row, card)
+    return _cell(ask, row, here) | {"here": True, "card": None if card is None else _number(ask, card)[0]}
 
 
 def _cell(ask: Ask, row: Row, m: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from explorer.data import dataset
 from explorer.defenses import RECIPES
 from explorer.evaluation import published, reports
+from explorer.evaluation.boundary import VANILLA
 from explorer.evaluation.published import Source
+from explorer.evaluation.report_tables import Ask, tables
+from explorer.evaluation.reports import Here
 from explorer.evaluation.tables import headline_measure
 from explorer.models.zoo import Card
 
@@ -44,11 +48,15 @@ class Cell:
     reason: str
     command: str = ""  # what measures it, or the page that draws it
     link: tuple[str, str] = ("", "")  # the page that draws ours, and its parameters
+    ask: Ask | None = field(default=None, compare=False)  # which measure of a card it is, of a table's cell
 
 
-def cells(cards: Sequence[Card]) -> list[Cell]:
-    """All of them, paper by paper."""
-    found = [cell for table in reports.result(cards) for cell in _of_table(table)]
+def cells(cards: Sequence[Card], here: Here | None = None) -> list[Cell]:
+    """All of them, paper by paper; `here` as of `reports.result`."""
+    asks = [[row.asks for row in table.rows] for table in tables()]
+    found = [
+        cell for table, own in zip(reports.result(cards, here), asks, strict=True) for cell in _of_table(table, own)
+    ]
     known = {card.name: card for card in cards}
     found += [*_figures(known), _spectral(known), *_abstracts(known)]
     order = list(dict.fromkeys(cell.paper for cell in found))
@@ -61,9 +69,9 @@ def counts(found: Sequence[Cell]) -> dict[str, int]:
     return {state: seen[state] for state in STATES}
 
 
-def _of_table(table: Mapping[str, Any]) -> list[Cell]:
+def _of_table(table: Mapping[str, Any], asks: Sequence[Sequence[Ask]]) -> list[Cell]:
     found = []
-    for row in table["rows"]:
+    for row, own in zip(table["rows"], asks, strict=True):
         told = {"paper": table["what"], "table": table["title"], "what": row["what"], "published": row["published"]}
         if not row["ours"]:
             found.append(
@@ -76,13 +84,18 @@ def _of_table(table: Mapping[str, Any]) -> list[Cell]:
                     reason="No model here was trained or attacked so.",
                 )
             )
-        found += [Cell(**told, **_ours(row, cell, table["key"])) for cell in row["ours"]]
+        found += [
+            Cell(**told, **_ours(row, cell, table["key"], ask), ask=ask)
+            for cell, ask in zip(row["ours"], own, strict=True)
+        ]
     return found
 
 
-def _ours(row: Mapping[str, Any], cell: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _ours(row: Mapping[str, Any], cell: Mapping[str, Any], key: str, ask: Ask) -> dict[str, Any]:
     template = PREDICT if key == "predict" else CERTIFY if key.startswith(("certified", "curves")) else MEASURE
     told = {"model": cell["model"], "command": template.format(model=cell["model"])}
+    if ask.kind == "class AUC":
+        told["link"] = _roc(ask.model, ask.where["source_model"])
     if cell["value"] is None:
         return told | {
             "ours": "",
@@ -93,19 +106,31 @@ def _ours(row: Mapping[str, Any], cell: Mapping[str, Any], key: str) -> dict[str
     digits = 1 if cell["measure"]["kind"] not in ("rho_2", "class AUC") else 4
     value, low, high = (f"{cell[name]:.{digits}f}" for name in ("value", "low", "high"))
     told |= {"ours": f"{value} [{low}, {high}]", "n": cell["n"]}
+    here = _here(cell, digits)
     if not row["published"]:
-        return told | {"state": CANNOT_BE, "reason": "The paper prints no number beside ours."}
+        return told | {"state": CANNOT_BE, "reason": f"The paper prints no number beside ours.{here}"}
     if not row["fair"]:
         return told | {
             "state": CANNOT_BE,
             "reason": "Measured otherwise, or not what it is called: the note of the table says why.",
         }
+    how = f"{cell['how']}.{here}"
     if cell["stands"] == "within the interval":
-        return told | {"state": SAME, "reason": f"The published number lies within our 95 % interval; {cell['how']}."}
+        return told | {"state": SAME, "reason": f"The published number lies within our 95 % interval; {how}"}
     return told | {
         "state": OTHER,
-        "reason": f"Ours stands {cell['stands']}; another network, training and images; {cell['how']}.",
+        "reason": f"Ours stands {cell['stands']}; another network, training and images; {how}",
     }
+
+
+def _here(cell: Mapping[str, Any], digits: int) -> str:
+    """That a number was measured here and stands in no card; "": it is the card's."""
+    if not cell.get("here"):
+        return ""
+    seed = cell["measure"]["seed"]
+    drawn = f"seed {seed}" if seed >= 0 else "each picture's own seed"
+    beside = "" if cell["card"] is None else f", which says {cell['card']:.{digits}f}"
+    return f" Measured here, n {cell['n']:,}, {drawn}; not in the card{beside}."
 
 
 def _item(
@@ -118,6 +143,12 @@ _FASHION_CURVES = (  # around the eps of reference of the shipped networks, 0.06
     "data=fashion_mnist&models=fashion_mnist/fashion-mlp,fashion_mnist/fashion-deepfool,fashion_mnist/deep-defense&attacks=fgsm"
     "&norm=linf&eps=0,0.01,0.02,0.03,0.04,0.05,0.06,0.08,0.1&n=1000"
 )
+
+
+def _roc(model: str, source: str | None) -> tuple[str, str]:
+    """The view that draws these curves, on all test images."""
+    made_on = f"&source={source}" if source not in (None, model) else ""
+    return "lab", f"view=roc&model={model}{made_on}&images={dataset('fashion_mnist').rows['test']}"
 
 
 def _pretrained(cards: Mapping[str, Card]) -> Cell:
@@ -167,9 +198,14 @@ def _figures(cards: Mapping[str, Card]) -> list[Cell]:
                            "Models: the history of a card (training loss, held-out accuracy)"))  # fmt: skip
     for number, images in ((1, "the original pictures"), (2, "DeepFool's pictures"), (3, "FGSM's pictures")):
         found.append(_item(fashion, "Figures", f"Figure 3.{number}: {images}", CANNOT_BE, drawn, "Many pictures"))
-    for number, net in ((7, "vanilla"), (8, "DeepFool images"), (9, "Deep Defense")):
-        found.append(_item(fashion, "Figures", f"Figure 3.{number}: ROC curves of classes 2 and 3, {net}", CANNOT_BE,
-                           "Cards hold the areas under these curves, which stand above, not the curves."))  # fmt: skip
+    for number, net, model in (
+        (7, "vanilla", "fashion-mlp"),
+        (8, "DeepFool images", "fashion-deepfool"),
+        (9, "Deep Defense", "deep-defense"),
+    ):
+        found.append(_item(fashion, "Figures", f"Figure 3.{number}: ROC curves of classes 2 and 3, {net}", CANNOT_BE, unread,
+                           "Lab: ROC curves on the vanilla network's DeepFool images",
+                           link=_roc(f"fashion_mnist/{model}", VANILLA)))  # fmt: skip
     return found
 
 

@@ -1,5 +1,5 @@
 """Kinds of runs: a training (`explorer.jobs.train`), or a measurement, cell by cell: of one model (certify, evaluate, masking,
-adaptive) or of several (transfer, tournament).
+adaptive, roc) or of several (transfer, tournament).
 
 A measurement is a list of questions; each question has cells (pictures, or batches of them), whose plain values follow from
 the question's conditions and the cell's index alone. So a cell that is finished is never measured again.
@@ -29,6 +29,7 @@ MEASURING = (
     "transfer",
     "tournament",
     "adaptive",
+    "roc",
 )  # each a module of explorer.jobs with `KIND`
 KINDS = (TRAIN, *MEASURING)
 CODE = "code"  # of a question's conditions: the versions that it was measured with

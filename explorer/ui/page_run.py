@@ -26,7 +26,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from explorer.core import ExplorerError
 from explorer.engine import Future
 from explorer.engine.same_run import same_run
-from explorer.ui import gate
+from explorer.ui import gate, room
 from explorer.ui.frame import STAYS, asked, came_by_link, in_lesson, leave_if_wanted
 from explorer.ui.inputs import attack as controls
 from explorer.ui.notices import draw_anew, notice, noticed, say_notice
@@ -334,6 +334,8 @@ class PageRun(Task[Item], ABC, Generic[Request, Item]):
         elif self.future is not None and self.shown is not None:
             set_link(self.link(self.shown))
             gate.tell((self.prefix, self.run), self.future.latest, self.future.state == "done")
+            if self.future.state == "done":
+                room.keep_page(self.link(self.shown), self.future.latest)
             with st.container(key=self.stage_key):
                 self.look(
                     self._stage, self.future, self.shown, every=self.every(self.shown), name=f"{self.prefix}stage"

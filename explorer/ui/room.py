@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.classroom.room import LONGEST_NAME, Refused, Room, Rooms, Showing
+from explorer.classroom.room import LONGEST_NAME, Refused, Room, Rooms, Showing, Watched
+from explorer.engine import Snapshot
+from explorer.engine.compare import Comparison
 from explorer.ui import permission
 from explorer.ui.components import desk
-from explorer.ui.frame import PAGE, ROOM, asked, go_to, leave_if_wanted
+from explorer.ui.frame import PAGE, ROOM, asked, go_to, in_lesson, leave_if_wanted
 from explorer.ui.notices import notice, noticed
 from explorer.ui.session import look_again, session_id, store
 
@@ -257,6 +261,22 @@ def _turn() -> None:
 def is_notes() -> bool:
     """Whether this tab is the lecturer's notes: it is no screen of the class."""
     return asked().get("view") == "notes"
+
+
+def keep(title: str, link: str, item: object, ballot: str = "") -> None:
+    """A walk that has ended on the screen of who leads a room, where all see it: theirs to take home (`lessons/takehome.py`)."""
+    place = mine()
+    walked = isinstance(item, (Snapshot, Comparison))
+    if walked and place is not None and place.leads and st.session_state[LEADS] and not is_notes():
+        with noticed():
+            place.room.watch(place.key, Watched(title, link, item, ballot))
+
+
+def keep_page(query: Mapping[str, str], item: object) -> None:
+    """As `keep`, of a page; a lesson's scenes keep their own."""
+    name = st.session_state.get(PAGE)
+    if name and mine() is not None and not in_lesson():
+        keep(name.capitalize(), f"/{name}?{urlencode(query, safe='/:,')}", item)
 
 
 def lead(above: DeltaGenerator) -> None:

@@ -8,7 +8,17 @@ import threading
 import pytest
 
 from explorer.classroom.limits import RateLimit
-from explorer.classroom.room import ALPHABET, LETTERS, MOST_MEMBERS, MOST_ROOMS, Refused, Room, Rooms
+from explorer.classroom.room import (
+    ALPHABET,
+    LETTERS,
+    MOST_MEMBERS,
+    MOST_ROOMS,
+    MOST_WALKS,
+    Refused,
+    Room,
+    Rooms,
+    Watched,
+)
 from explorer.core import InvalidValue
 
 PRIVILEGED = {
@@ -18,6 +28,8 @@ PRIVILEGED = {
     "reveal": ("a",),
     "settle": ("a", 0),
     "end": (),
+    "watch": (Watched("Attack", "/attack", "walk"),),
+    "watched": (),
     "export": (),
 }
 
@@ -64,6 +76,16 @@ def test_answers_are_counted_once_and_seen_after_the_reveal(opened):
     with pytest.raises(Refused, match="too late"):
         room.vote(room.join(), "a", 0, 90)
     assert room.export(key)["questions"][0]["answers"] == {"yes": 1, "no": 1} and "Ada" not in str(room.export(key))
+
+
+def test_what_all_have_watched_is_kept_once_a_link_until_the_room_ends(opened):
+    room, key = opened
+    for k in [*range(MOST_WALKS + 2), 5]:
+        room.watch(key, Watched("Attack", f"/attack?image={k}", k))
+    kept = room.watched(key)
+    assert [one.item for one in kept] == [*range(2, MOST_WALKS + 2)] and kept[3].link.endswith("=5")
+    room.end(key)
+    assert not room._watched
 
 
 @pytest.mark.parametrize(("option", "sure"), [(2, 90), (-1, 90), (0, 91), (0, 1000)])

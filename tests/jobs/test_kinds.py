@@ -261,7 +261,7 @@ def test_more_pictures_than_there_are(store, monkeypatch):
     [
         (
             {"kind": "duel", "settings": {}},
-            "kind must be one of train, certify, evaluate, masking, transfer, tournament, adaptive; got 'duel'.",
+            "kind must be one of train, certify, evaluate, masking, transfer, tournament, adaptive, roc; got 'duel'.",
         ),
         ({"kind": "train"}, "must be an object that names a recipe"),
         ({"recipe": "baseline", "kind": "certify"}, "recipe must be named by a training"),

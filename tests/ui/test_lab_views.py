@@ -1,15 +1,17 @@
 """The Lab's other views without a browser: the report card for masking, the transfer matrix, the board, and papers repeated."""
 
+from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import pytest
 
 from explorer.engine.accuracy_over_eps import AccuracyOverEps
-from explorer.evaluation import sheets
+from explorer.evaluation import published, sheets
 from explorer.evaluation.masking import CHECKS
-from explorer.jobs import Spec, runner
+from explorer.jobs import Spec, report_cells, runner
+from explorer.jobs.measuring import result
+from explorer.ui.lab import papers, views
 from explorer.ui.lab import result as lab_result
-from explorer.ui.lab import views
 from tests.ui.test_lab import NET, open_app, store, texts  # noqa: F401  # the fixture
 
 MASKING = {"view": "real", "model": NET}
@@ -110,6 +112,38 @@ def test_papers_tell_every_cell_with_its_state(store):  # noqa: F811
     assert "cells" in texts(app)
 
 
+def ticked(monkeypatch, wanted):
+    """The sheet's table shows what it is given, with the row of this cell ticked."""
+    shown = []
+
+    def table(rows, **_):
+        shown[:] = rows
+        at = [k for k, row in enumerate(rows) if (row["Cell"], row["Model"]) == wanted]
+        return SimpleNamespace(selection=SimpleNamespace(rows=at))
+
+    monkeypatch.setattr(papers.st, "dataframe", table)
+    return shown
+
+
+def test_a_cell_is_measured_from_its_sheet_and_says_where_its_number_stands(store, monkeypatch):  # noqa: F811
+    wanted = ("AT: PGD, L2 0.5", "cifar10/lenet-at")
+    monkeypatch.setattr(papers, "cells", lambda cards, here: sheets.cells([], here))
+    monkeypatch.setattr(report_cells, "ATTACKED", 10)
+    shown = ticked(monkeypatch, wanted)
+    app = opened(view="papers")
+    app.selectbox(key="lab.p.paper").set_value(published.LENET.what).run()
+    assert "not measured" in texts(app) and "not into the model's card" in texts(app) and not store.root.exists()
+    app.button(key="lab.evaluate.measure").click().run()
+    run = of_run(app, "evaluate", store)
+    app.run()
+    (row,) = [one for one in shown if (one["Cell"], one["Model"]) == wanted]
+    (found,) = result(run)["rows"]
+    assert not app.exception and row["n"] == 10 and row["Ours [95 %]"].startswith(f"{100 * found['accuracy']:.1f} [")
+    assert row["State"] in ("same", "other") and "Measured here, n 10, seed 0; not in the card" in row["Why"]
+    ticked(monkeypatch, ("PGD: natural", "cifar10/nothing"))
+    assert not [one for one in app.run().button if one.key == "lab.evaluate.measure"]
+
+
 def test_figure_3_5_is_one_click(store):  # noqa: F811
     (cell,) = [cell for cell in sheets.cells([]) if "Figure 3.5" in cell.what]
     page, query = cell.link
@@ -117,6 +151,28 @@ def test_figure_3_5_is_one_click(store):  # noqa: F811
     assert page == "lab" and "0 of 27 numbers" in texts(app)
     asked = AccuracyOverEps.from_query(dict(parse_qsl(query)))
     assert [*lab_result.reference_lines(asked)] == ["0.2 eps_ref", "0.5 eps_ref", "1 eps_ref"]
+
+
+def test_figures_3_7_to_3_9_are_one_click_and_draw_every_class_asked_for(store):  # noqa: F811
+    cells = [cell for cell in sheets.cells([]) if "ROC curves" in cell.what]
+    assert [dict(parse_qsl(cell.link[1])).get("source") for cell in cells] == [None, *["fashion_mnist/fashion-mlp"] * 2]
+    app = opened(**dict(parse_qsl(cells[2].link[1])))
+    assert (
+        app.selectbox(key="lab.roc.source").value == "fashion_mnist/fashion-mlp"
+        and app.number_input(key="lab.roc.n").value == 10_000
+    )
+    app.number_input(key="lab.roc.n").set_value(60).run()
+    app.button(key="lab.roc.measure").click().run()
+    run = of_run(app, "roc", store)
+    app.run()
+    assert not app.exception and app.button(key="lab.roc.measure").disabled and "60 test pictures" in texts(app)
+    (areas,) = [html.proto.body for html in app.get("html") if "Pullover" in html.proto.body]
+    for row in result(run)["rows"]:
+        assert row["title"] in areas and f"{row['curves'][2]['auc']:.4f}" in areas
+    (picked,) = [one for one in app.multiselect if one.label == "Classes"]
+    assert picked.value == ["Pullover", "Dress"]
+    app.text_input(key="lab.roc.eps.fashion_mnist").set_value("much").run()
+    assert "must be a number" in texts(app)
 
 
 @pytest.mark.parametrize("view", views.VIEWS)

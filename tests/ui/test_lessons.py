@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.classroom import lessons
 from explorer.classroom.room import Tally
 from explorer.classroom.running import last_item
+from explorer.core import ExplorerError
 from explorer.engine import Engine
 from explorer.jobs import Guard
 from explorer.jobs.access import PASSWORD
@@ -216,6 +217,33 @@ def test_the_lesson_goes_home_as_one_file_that_asks_for_nothing():
     assert page.count("<iframe") == 1 + 4 and "You said yes, 70 % sure." in page and "default-src 'none'" in page
     assert all(scene.title in page for scene in lesson.scenes) and lesson.scenes[1].after not in page  # not watched
     assert 'src="http' not in page and "src='http" not in page
+
+
+def test_the_lecturer_takes_home_what_all_have_watched_and_nobody_s_name(together):
+    lecturer, student = together
+    place = lecturer.session_state[room.MINE]
+
+    def button(app):
+        (found,) = [one for one in app.get("download_button") if one.proto.label == "Export (HTML)"]
+        return found
+
+    assert button(lecturer) and "Nothing was watched" in takehome.room_page(place).decode()
+    assert not [one for one in student.get("download_button") if one.proto.label == "Export (HTML)"]
+    answer(student, "no")
+    press(lecturer, "lesson-next")
+    ended(lecturer)
+    (one,) = place.room.watched(place.key)
+    page = takehome.room_page(place).decode()
+    assert one.title in page and "1 answer. " in page and "no: 1" in page and "Ada" not in page
+    assert page.count("<iframe") == 1 and "default-src 'none'" in page and 'src="http' not in page
+    lecturer.session_state["wanted page"] = "attack"
+    lecturer.query_params["image"] = "3"
+    ended(lecturer.run())
+    lecturer.run()
+    assert takehome.room_page(place).decode().count("<iframe") == 2
+    stranger = room.Place(place.room, token=place.room.join())
+    with pytest.raises(ExplorerError, match="Only who opened"):
+        takehome.room_page(stranger)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,11 @@ from explorer.ui.run_record import Seen
 from explorer.ui.session import look_again, store
 from explorer.ui.text import training as words
 
-CURVES, REAL, DRAWS, TRANSFER, BOARD, PAPERS = "curves", "real", "draws", "transfer", "board", "papers"
+CURVES, REAL, DRAWS, TRANSFER, ROC, BOARD, PAPERS = "curves", "real", "draws", "transfer", "roc", "board", "papers"
 VIEWS = {
     CURVES: ":material/ssid_chart: Accuracy over eps", REAL: ":material/troubleshoot: Is it real?",
-    DRAWS: ":material/casino: Random models", TRANSFER: ":material/grid_on: Transfer", BOARD: ":material/leaderboard: Board",
+    DRAWS: ":material/casino: Random models", TRANSFER: ":material/grid_on: Transfer", ROC: ":material/area_chart: ROC",
+    BOARD: ":material/leaderboard: Board",
     PAPERS: ":material/article: Papers",
 }  # fmt: skip
 VIEW, IN_LINK = "lab.view", "view"  # in st.session_state, and in a link
@@ -48,9 +50,14 @@ def chosen() -> str:
 class Answer:
     """What the store holds for one question of a kind."""
 
-    row: Mapping[str, Any] | None = None  # the first of the run's table, as far as it is measured
+    rows: Sequence[Mapping[str, Any]] = ()  # the run's table, as far as it is measured
     run: Seen | None = None  # the newest that asks exactly this
     wrong: str = ""  # a sentence about a file that cannot be read
+
+    @property
+    def row(self) -> Mapping[str, Any] | None:
+        """The first of the table, which has no other where one model is asked one question."""
+        return self.rows[0] if self.rows else None
 
     @property
     def live(self) -> bool:
@@ -63,19 +70,32 @@ class Answer:
 
 def find(kind: str, settings: Mapping[str, Any]) -> Answer:
     """Reads the store's runs, and looks after those that are live; computes nothing. A finished run before one that is not."""
-    same = [
-        seen
-        for seen in map(Seen.of, store().tend())
-        if seen.spec is not None and seen.spec.kind == kind and seen.spec.settings == settings
-    ]
+    return finder()(kind, settings)
+
+
+def finder() -> Callable[[str, Mapping[str, Any]], Answer]:
+    """`find` for many questions: the store's runs are looked for once."""
+    runs: dict[str, list[Seen]] = {}
+    for seen in map(Seen.of, store().tend()):
+        if seen.spec is not None:
+            runs.setdefault(_key(seen.spec.kind, seen.spec.settings), []).append(seen)
+    return lambda kind, settings: _answer(runs.get(_key(kind, settings), []))
+
+
+def _key(kind: str, settings: Mapping[str, Any]) -> str:
+    """Equal for equal questions, whatever their settings' order."""
+    return json.dumps([kind, settings], sort_keys=True)
+
+
+def _answer(same: Sequence[Seen]) -> Answer:
     if not same:
         return Answer()
     seen = next((one for one in reversed(same) if one.state.status == "finished"), same[-1])
     try:
         rows = (result(seen.run) or {})["rows"]
     except ExplorerError as error:
-        return Answer(None, seen, str(error))
-    return Answer(rows[0] if rows else None, seen)
+        return Answer((), seen, str(error))
+    return Answer(rows, seen)
 
 
 def beside(kind: str, settings: Mapping[str, Any], apart: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -122,12 +142,13 @@ def button(place: DeltaGenerator, answer: Answer, kind: str, settings: Mapping[s
 
 
 def ask(
-    place: DeltaGenerator, kind: str, settings: Callable[[], dict[str, Any]], about: str, link: tuple[str, str],
+    place: DeltaGenerator, kind: str, settings: Callable[[], dict[str, Any]], about: str, link: tuple[str, ...],
     stage: Callable[[dict[str, Any], bool], None],
 ) -> None:  # fmt: skip
     """What the controls ask, its button in this place, the address, and the stage, looked at while its run goes on.
 
-    `settings` raises where nothing fit is asked, which is said. `link`: the view, and the parameter that names the models.
+    `settings` raises where nothing fit is asked, which is said. `link`: the view, the parameter that names the models, and
+    further settings that the address holds under their own names.
     """
     try:
         asked = settings()
@@ -142,8 +163,8 @@ def ask(
     with frame.notes():
         if not say_notice():
             st.markdown(about)
-    view, models = link
-    set_link({IN_LINK: view, models: asked["model"]})
+    view, models, *more = link
+    set_link({IN_LINK: view, models: asked["model"]} | {name: str(asked[name]) for name in more if asked[name]})
     look_again(stage, asked, answer.live, every=POLL if answer.live else None, key=f"lab.{view}.stage")
 
 

@@ -12,7 +12,7 @@ from explorer.classroom.lesson import where
 from explorer.ui import room
 from explorer.ui.components import desk
 from explorer.ui.frame import ROOM, asked
-from explorer.ui.lessons import foretold, joining
+from explorer.ui.lessons import foretold, joining, takehome
 from explorer.ui.notices import noticed
 from explorer.ui.session import look_again
 
@@ -101,6 +101,7 @@ def _contents(lesson: Lesson, at: int, go: Go) -> None:
     )
     if place is not None and place.leads:
         joining.small(place.room)
+        takehome.room_button(place)
         st.button("End the room", icon=":material/logout:", key="room.end", on_click=room.leave, width="stretch")
     elif place is not None:
         st.button("Leave the room", icon=":material/logout:", key="room.end", on_click=room.leave, width="stretch")

@@ -61,7 +61,9 @@ def _together() -> None:
     if place is not None:
         if place.leads:
             joining.large(place.room)
-            st.button("End the room", icon=":material/logout:", key="room.end", on_click=room.leave)
+            with st.container(horizontal=True):
+                takehome.room_button(place, "content")
+                st.button("End the room", icon=":material/logout:", key="room.end", on_click=room.leave)
         return
     with st.expander("In a class: join a room, or open one", icon=":material/groups:"):
         left, right = st.columns(2, gap="large")

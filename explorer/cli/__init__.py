@@ -21,6 +21,7 @@ COMMANDS = {
     "jobs": "runs in the background: submit, list, show, follow, cancel, resume, delete",
     "models": "list the trained models, or show one model's card",
     "data": "list the datasets, or download one",
+    "proxy": "synthetic images: fit a generator, draw from it, measure how near to real ones it comes",
     "tournament": "all networks of a class on one board, on the same pictures",
     "lesson": "lessons for a class: list them, check a file of one's own",
     "features": "compute the UMAP maps of models' features ahead of time",

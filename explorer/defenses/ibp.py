@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import Classifier, InvalidValue, param
+from explorer.core import Classifier, param
 from explorer.defenses import RECIPES
+from explorer.defenses._plain_conv import convolutions
 from explorer.defenses.recipe import Each, OptimizerName, Recipe, accuracy
 from explorer.models.intervals import around, margins
 
@@ -62,10 +63,7 @@ class IntervalBounds(Recipe, epochs=60, lr=1e-3, warmup=0.05, weight_decay=0.0, 
     hidden: int = param(128, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
-        channels = self.channels.split("-")
-        if not all(n.isdecimal() and 1 <= int(n) <= 1024 for n in channels):
-            raise InvalidValue(f'channels must be numbers in [1, 1024] such as "16-32"; got {self.channels!r}.')
-        return "plain-conv", {"convolutions": [[int(n), 4, 2] for n in channels], "hidden": [self.hidden]}
+        return "plain-conv", {"convolutions": convolutions(self.channels), "hidden": [self.hidden]}
 
     def moved(self, epoch: int) -> float:
         """How far eps and kappa have come in this 0-based epoch, from 0 to 1."""

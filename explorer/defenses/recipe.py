@@ -64,6 +64,15 @@ class Recipe(Hyper):
         """The same recipe, from random weights."""
         return replace(self, start="")
 
+    @property
+    def limit(self) -> int | None:
+        """How many training images a run uses where nobody says; None: all."""
+        return None
+
+    def made_of(self) -> dict[str, Any]:
+        """What else than training images its weights follow from, for the card: names and hashes."""
+        return {}
+
     # One update.
 
     def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:

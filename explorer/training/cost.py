@@ -53,6 +53,7 @@ def estimate(
     """
     device = torch.device(device)
     recipe = recipe.from_scratch()  # other weights cost the same
+    limit = recipe.limit if limit is None else limit
     trainer = Trainer(recipe, _random_images(recipe, device), device, bf16, should_stop=should_stop)
     passes = [recipe.passes(epoch) for epoch in range(recipe.epochs)]
     kinds = sorted(set(passes), key=passes.index)

@@ -114,6 +114,7 @@ def _card(result: Result, recipe: Recipe, key: str, name: str) -> dict[str, Any]
         training["ended_after"] = len(result.history)
     if result.warning:
         training["remark"] = result.warning
+    training |= recipe.made_of()
     if recipe.start:
         training["start"] = {"name": recipe.start, "sha256": zoo.card(recipe.start).sha256}
     return {

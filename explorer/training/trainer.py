@@ -55,7 +55,9 @@ def train(
     on_full: Callable[[OSError], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Result:
-    """Train in `folder`, going on from its checkpoint if there is one. `limit`: use only that many training images.
+    """Train in `folder`, going on from its checkpoint if there is one.
+
+    `limit`: use only that many training images; by default as many as the recipe says.
 
     A checkpoint is written every `every` seconds, also in the middle of an epoch, and at the end of each. On the CPU,
     with as many threads, a run that goes on is bit for bit the run that was not stopped.
@@ -77,6 +79,7 @@ def train(
         if ranks.world > 1 and device.type == "cuda":
             device = torch.device("cuda", ranks.local_rank)
         with as_needed(recipe.dataset, "train") as (pixels, labels):
+            limit = recipe.limit if limit is None else limit
             images = split(pixels, labels, limit, device, recipe.augment, dataset(recipe.dataset).flips)
             trainer = Trainer(recipe, images, device, bf16, ranks, should_stop)
             log = RunLog(Path(folder), on_full, say or (lambda sentence: None), writes=ranks.is_first)
@@ -389,6 +392,7 @@ class TrainingRun:
         return {
             "recipe": type(self.recipe).__name__,
             **self.recipe.to_dict(),
+            **self.recipe.made_of(),
             "images": len(self.trainer.images.labels),
             "precision": "bfloat16" if self.trainer.bf16 else "float32",
         }

@@ -12,7 +12,7 @@ VERBS = [(name, verb) for name in WITH_VERBS for verb in importlib.import_module
 
 
 def test_the_commands_that_have_verbs():
-    assert WITH_VERBS == ["jobs", "models", "data", "tournament", "lesson", "bench"] and len(VERBS) >= 15
+    assert WITH_VERBS == ["jobs", "models", "data", "proxy", "tournament", "lesson", "bench"] and len(VERBS) >= 15
 
 
 @pytest.mark.parametrize(("name", "verb"), VERBS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
@@ -25,6 +26,10 @@ LEAST = 1e-300  # of a slope of the probabilities, else it is flat
 class Goal:
     """Untargeted: leave class `labels`. Targeted: reach class `labels`. `labels` is (N,) int64.
 
+    `also` (N,) int64, untargeted: a second class of each image that is to be left, too, the same as in `labels` where there is none:
+    the label of a photograph that the model takes for something like it first, and among its first five for what it is. The
+    "true class" below is then the likelier of both, and cross-entropy that of the two together.
+
     Examples:
         >>> import torch
         >>> from explorer.core import Goal
@@ -38,14 +43,15 @@ class Goal:
     labels: Tensor
     is_targeted: bool = False
     clean: Tensor | None = None  # (N,K) logits of the untouched images, for "kl"
+    also: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
             raise InvalidValue(f"goal labels must be (N,) int64; got {tuple(self.labels.shape)} {self.labels.dtype}.")
 
     @classmethod
-    def untargeted(cls, labels: Tensor) -> Goal:
-        return cls(labels, False)
+    def untargeted(cls, labels: Tensor, also: Tensor | None = None) -> Goal:
+        return cls(labels, False, also=also)
 
     @classmethod
     def targeted(cls, labels: Tensor) -> Goal:
@@ -73,6 +79,8 @@ class Goal:
             return self.margin(logits)
         if kind == "dlr":
             return self.margin(logits) / spread(logits, self.is_targeted)[0]
+        if self.also is not None:
+            return logits.logsumexp(1) - self._left(logits).logsumexp(1)
         cross_entropy = F.cross_entropy(logits, self.labels, reduction="none")
         return -cross_entropy if self.is_targeted else cross_entropy
 
@@ -87,7 +95,7 @@ class Goal:
             return self.margin(logits.softmax(1))
         centred = logits - logits.mean(1, keepdim=True)
         sharp = (JITTER * centred / centred.abs().amax(1, keepdim=True).clamp(min=TINY)).softmax(1)
-        corner = F.one_hot(self.labels, logits.shape[1]).to(sharp)
+        corner = F.one_hot(self._own(logits)[1][:, 0], logits.shape[1]).to(sharp)
         far: Tensor = torch.linalg.vector_norm(sharp - corner, dim=1)
         return -far if self.is_targeted else far
 
@@ -103,9 +111,9 @@ class Goal:
 
     def _slope_of_probabilities(self, logits: Tensor) -> Tensor:
         """(N,K) the derivative of the margin p_j - p_y of the probabilities, without differences of nearly equal numbers."""
-        p, labels = (logits.double() if logits.device.type != "mps" else logits).softmax(1), self.labels[:, None]
+        p, labels = (logits.double() if logits.device.type != "mps" else logits).softmax(1), self._own(logits)[1]
         others = p.scatter(1, labels, 0.0)
-        own, rival = p.gather(1, labels), others.argmax(1, keepdim=True)
+        own, rival = p.gather(1, labels), self._others(p).argmax(1, keepdim=True)
         best = p.gather(1, rival)
         slope = (p * (own - best)).scatter(1, labels, -own * (best + others.sum(1, keepdim=True)))
         slope = slope.scatter(1, rival, best * (own + p.scatter(1, rival, 0.0).sum(1, keepdim=True)))
@@ -113,10 +121,29 @@ class Goal:
 
     def margin(self, logits: Tensor) -> Tensor:
         """(N,) largest other logit minus the true one (target: the reverse). Positive means reached (CW f, sign flipped)."""
-        labels = self.labels[:, None]
-        own = logits.gather(1, labels)[:, 0]
-        other = logits.scatter(1, labels, -math.inf).amax(1)
+        own, other = self._own(logits)[0], self._others(logits).amax(1)
         return own - other if self.is_targeted else other - own
+
+    def _own(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The logit (N,) and the number (N,1) of the class that is left or reached: of two the likelier."""
+        labels = self.labels[:, None]
+        if self.also is not None:
+            both = torch.stack((self.labels, self.also), 1)
+            labels = both.gather(1, logits.gather(1, both).argmax(1, keepdim=True))
+        return logits.gather(1, labels)[:, 0], labels
+
+    def _others(self, logits: Tensor) -> Tensor:
+        """(N,K) the logits, -inf at `labels` and `also`."""
+        others = logits.scatter(1, self.labels[:, None], -math.inf)
+        return others if self.also is None else others.scatter(1, self.also[:, None], -math.inf)
+
+    def _left(self, logits: Tensor) -> Tensor:
+        """(N,K) the logits at `labels` and `also`, -inf at all others."""
+        return torch.where(self._others(logits) == -math.inf, logits, -math.inf)
+
+    def _slope_of_two(self, logits: Tensor) -> Tensor:
+        """(N,K) the derivative of cross-entropy of two classes together, divided by the probability of all others."""
+        return self._others(logits).softmax(1) - self._left(logits).softmax(1)
 
     def reached(self, logits: Tensor) -> Tensor:
         """(N,) bool. A tie is not reached, and neither is NaN."""
@@ -124,6 +151,8 @@ class Goal:
 
     def rivals(self, logits: Tensor, count: int) -> Tensor:
         """(N,R) int64: the `count` classes, or all if there are fewer, of the largest logits among all but `labels`."""
+        if self.also is not None:
+            return self._others(logits).topk(min(count, logits.shape[1] - 2), dim=1).indices
         others = torch.arange(logits.shape[1] - 1, device=logits.device)
         others = others + (others >= self.labels[:, None])  # (N,K-1); a mask of -inf could tie with a logit of -inf
         return others.gather(1, logits.gather(1, others).topk(min(count, others.shape[1]), dim=1).indices)
@@ -138,13 +167,15 @@ class Goal:
         if kind in SOFT:
             slope = self._soft_slope(logits, kind)
             return (slope / slope.abs().amax(1, keepdim=True).clamp(min=LEAST)).to(logits)
-        labels = self.labels[:, None]
-        others = logits.scatter(1, labels, -math.inf)
+        if kind == "ce" and self.also is not None:
+            grad = self._slope_of_two(logits)
+            return grad / grad.abs().amax(1, keepdim=True)
+        others = self._others(logits)
         if kind == "ce":
             grad = torch.softmax(others, dim=1)  # 0 at the label, the others sum to 1
         else:
             grad = torch.zeros_like(logits).scatter_(1, others.argmax(1, keepdim=True), 1.0)
-        grad = grad.scatter_(1, labels, -1.0)
+        grad = grad.scatter_(1, self._own(logits)[1], -1.0)
         grad = -grad if self.is_targeted else grad
         return dlr_logit_grad(grad, self.margin(logits), logits, self.is_targeted)[0] if kind == "dlr" else grad
 
@@ -156,16 +187,20 @@ class Goal:
             return self._soft_slope(logits, kind).abs().amax(1).log().to(logits)
         if kind == "dlr":
             return dlr_logit_grad(self.logit_grad(logits, "margin"), self.margin(logits), logits, self.is_targeted)[1]
-        return torch.log_softmax(logits, 1).scatter(1, self.labels[:, None], -math.inf).logsumexp(1)  # 1 - p(label)
+        rest = self._others(torch.log_softmax(logits, 1)).logsumexp(1)  # 1 - p(label)
+        return rest if self.also is None else rest + self._slope_of_two(logits).abs().amax(1).log()
 
     def rows(self, keep: Tensor) -> Goal:
         """The goal of a subset of the images (index or mask)."""
-        return Goal(self.labels[keep], self.is_targeted, None if self.clean is None else self.clean[keep])
+        return self._each(lambda values: values[keep])
 
     def repeated(self, times: int) -> Goal:
         """Each label `times` times in a row: for averaging over a stochastic model's draws."""
-        clean = None if self.clean is None else self.clean.repeat_interleave(times, dim=0)
-        return Goal(self.labels.repeat_interleave(times), self.is_targeted, clean)
+        return self._each(lambda values: values.repeat_interleave(times, dim=0))
+
+    def _each(self, of: Callable[[Tensor], Tensor]) -> Goal:
+        clean, also = (None if values is None else of(values) for values in (self.clean, self.also))
+        return Goal(of(self.labels), self.is_targeted, clean, also)
 
     def beside(self, clean: Tensor) -> Goal:
         """With the logits (N,K) of the untouched images."""

@@ -67,10 +67,15 @@ class Trace:
 
     @property
     def margin(self) -> np.ndarray:
-        """(T,) logit of the true class minus the largest other one: below zero the image is misclassified."""
-        others = np.delete(self.logits, self.label, axis=1).max(axis=1)
-        margin: np.ndarray = self.logits[:, self.label] - others
+        """(T,) logit of the true class (of two the likelier) minus the largest other one: below zero the image is misclassified."""
+        own = [self.label, self.also]
+        margin: np.ndarray = self.logits[:, own].max(axis=1) - np.delete(self.logits, own, axis=1).max(axis=1)
         return margin
+
+    @property
+    def also(self) -> int:
+        """A second class that is right, too (`Goal.also`); `label` where there is none."""
+        return int(self.conditions.get("true_label", self.label))
 
     @property
     def distance(self) -> np.ndarray:

@@ -21,7 +21,7 @@ from explorer.core.rng import derived_seed
 from explorer.data import raw
 from explorer.engine.batch_request import ManyRequest
 from explorer.engine.batch_result import into
-from explorer.engine.labels import settled_rows
+from explorer.engine.labels import leaving, settled_rows
 from explorer.engine.rows import Rows
 from explorer.engine.tracing import FIRST_LOOK, LAST_WORD, described, made_on
 from explorer.evaluation.batch_attack import ANYWHERE
@@ -49,15 +49,16 @@ class BatchWalk:
             request.one.frames
         )  # after each step, best so far: "margin", "distance", "reached", each (A,)
 
-    def begin(self, x0: Tensor, labels: Tensor, clean: Verdict) -> None:
-        """x0 (N,C,H,W) on the model's device, labels (N,) and the verdict on the untouched pictures on the CPU."""
+    def begin(self, x0: Tensor, labels: Tensor, true: Tensor, clean: Verdict) -> None:
+        """x0 (N,C,H,W) on the model's device; labels (N,), settled and true ones, and the verdict on the untouched pictures on the
+        CPU."""
         self.x0, self.before = x0, clean.predicted.numpy()  # (N,) class
-        self.right = classified_right(clean, labels).numpy()  # (N,) bool: those that are attacked
+        self.right = classified_right(clean, labels, true).numpy()  # (N,) bool: those that are attacked
         self.attacked = np.flatnonzero(self.right)  # (A,)
         keep = torch.from_numpy(self.attacked)
         self._own_x0, self._labels = x0[keep.to(x0.device)], labels[keep]
         target, y = self.request.target, self._labels.to(x0.device)
-        self._truth = Goal.untargeted(y)
+        self._truth = leaving(y, true[keep])
         self.goal = self._truth if target is None else Goal.targeted(torch.full_like(y, target))
 
     def walk(self) -> Iterator[Step]:
@@ -90,7 +91,7 @@ class BatchWalk:
         found = self.best.outcome()
         threat = self.request.one.threat
         verdict = yield from verdicts(self.model, found.x, self._own_x0, self.goal, threat, rng, found.theta)
-        return verdict, fooling(verdict, self._labels, self.request.target).numpy()
+        return verdict, fooling(verdict, self._labels, self.request.target, self._truth.also).numpy()
 
     def whole(self, x: Tensor) -> Tensor:
         """(N,C,H,W): the attacked pictures at x (A,C,H,W), the others as they were."""

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.core import FeaturePath, Goal, InvalidValue, LossName, Trace, seeded, use_generator
+from explorer.core import FeaturePath, InvalidValue, LossName, Trace, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine.engine import Engine
+from explorer.engine.labels import goal_of
 from explorer.engine.request import PAGE, Amount, AttackRequest, Budget, Request
 from explorer.engine.tracing import FIRST_LOOK, LAST_WORD, Result, Snapshot, attack_work, picture
 from explorer.evaluation.outcome import Ending, ending, first_answer, reached_in_most
@@ -283,7 +284,7 @@ class _TransferLane:
         began = time.perf_counter()
         end = 1 if self._seen == 0 else min(self._seen + self._frames_per_pass, len(trace))
         x = torch.from_numpy(trace.frames[self._seen : end].copy()).to(self.device)  # (F,C,H,W)
-        goal, first = _goal(trace, self.device), self._seen == 0
+        goal, first = goal_of(trace.label, trace.also, trace.target, self.device), self._seen == 0
         rng = seeded(derived_seed(self.request.seed, FIRST_LOOK)) if first else self._rng
         draws = verdict_draws(self.model) if first else self._draws
         with torch.no_grad(), use_generator(rng):
@@ -316,7 +317,8 @@ class _TransferLane:
         x = torch.from_numpy(trace.frames[best : best + 1].copy()).to(self.device)
         rng = seeded(derived_seed(self.request.seed, LAST_WORD))
         theta = None if trace.theta is None else torch.from_numpy(trace.theta[best : best + 1]).to(self.device)
-        verdict = verify(self.model, x, self._x0, _goal(trace, self.device), self.request.threat, rng, theta=theta)
+        goal = goal_of(trace.label, trace.also, trace.target, self.device)
+        verdict = verify(self.model, x, self._x0, goal, self.request.threat, rng, theta=theta)
         self._seconds += time.perf_counter() - began
         walk = self._walk(trace)
         conditions = self._conditions(of_source.conditions) | {
@@ -390,10 +392,3 @@ def _mean(values: Tensor, draws: int) -> Tensor:
 def _draws(request: AttackRequest) -> int:
     """How many passes a look at one frame takes: one of a model that always answers alike."""
     return request.draws if zoo.card(request.model).stochastic else 1
-
-
-def _goal(trace: Trace, device: torch.device) -> Goal:
-    """What the source's attack wanted, for one image."""
-    if trace.target is None:
-        return Goal.untargeted(torch.tensor([trace.label], device=device))
-    return Goal.targeted(torch.tensor([trace.target], device=device))

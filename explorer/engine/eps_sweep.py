@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import Best, Goal, InvalidValue, Step, seeded
+from explorer.core import Best, InvalidValue, Step, seeded
 from explorer.core.ball import THREAT_EPS, THREAT_LIMIT, WHOLE, least_eps
 from explorer.core.rng import derived_seed
 from explorer.engine.batch import mean_logits, verdicts
@@ -22,7 +22,7 @@ from explorer.engine.batch_request import MANY
 from explorer.engine.batch_result import Predictions
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
-from explorer.engine.labels import settled
+from explorer.engine.labels import goal_of, settled
 from explorer.engine.request import AttackRequest, Budget
 from explorer.engine.tracing import FIRST_LOOK, LAST_WORD, described, made_on, picture, recorder_of
 from explorer.evaluation.outcome import Ending, endings, first_answer
@@ -97,7 +97,7 @@ def _batch(engine: Engine, request: AttackRequest, clock: Clock) -> Generator[Ep
         raise InvalidValue(f"target must differ from what the model sees; got {request.classes[label]!r}.")
     eps = torch.tensor(sizes(request), dtype=torch.float64)
     copies, threat = x0.repeat(len(eps), 1, 1, 1), request.method.threat_model(request.norm, eps)
-    goal = _goal(label, request.target, copies)
+    goal = goal_of(label, request.label, request.target, x0.device, len(eps))
     before = first_answer(looks[:, 0], None if request.label is None else label)
     now = _untouched(request, label, x0, looks.mean(0), clock)
     yield now
@@ -115,7 +115,7 @@ def _batch(engine: Engine, request: AttackRequest, clock: Clock) -> Generator[Ep
         now,
         answers=Predictions.of(means, labels.numpy(), verdict.predicted.numpy()),
         reached=(verdict.reached & verdict.inside).numpy(),
-        endings=tuple(endings(verdict, labels, request.target, wrong)),
+        endings=tuple(endings(verdict, labels, request.target, wrong, goal.also)),
         verdict=verdict,
         planned=now.done,
         seconds=clock.seconds,
@@ -179,11 +179,6 @@ def _smallest(engine: Engine, request: AttackRequest, clock: Clock) -> Generator
 
 def _not_yet(request: AttackRequest) -> Ending:
     return Ending.HOLDS if request.target is None else Ending.TARGET_MISSED
-
-
-def _goal(label: int, target: int | None, x: Tensor) -> Goal:
-    aim = torch.full((len(x),), label if target is None else target, device=x.device)
-    return Goal(aim, is_targeted=target is not None)
 
 
 def _conditions(engine: Engine, request: AttackRequest, now: EpsSweep, before: Mapping[str, Any]) -> dict[str, Any]:

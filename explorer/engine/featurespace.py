@@ -23,7 +23,7 @@ from explorer.engine.clock import Clock, timed
 from explorer.engine.cloud_measures import Measured, measure
 from explorer.engine.engine import Engine
 from explorer.engine.feature_frames import FeatureFrames
-from explorer.engine.labels import settled_rows
+from explorer.engine.labels import settled_rows, true_labels
 from explorer.engine.parsing import as_text, from_link
 from explorer.engine.request import Amount, Budget, Request
 from explorer.evaluation.verdict import Verdict
@@ -233,7 +233,7 @@ class _CloudWalk:
         """The cloud before anything is changed. rows, x0 (N,C,H,W), labels (N,) and the verdict on the clean images."""
         self.labels = labels.numpy()
         batch = self.batch = BatchWalk(self.model, self.request)
-        batch.begin(x0, labels, clean)
+        batch.begin(x0, labels, true_labels(self.request.dataset, rows), clean)
         places = {int(row): k for k, row in enumerate(self.maps.reference.rows.tolist())}
         self.own_rows = np.array([places.get(row, -1) for row in rows])
         steps = self.request.one.frames - 1 if len(batch.attacked) else 0

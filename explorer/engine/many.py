@@ -17,7 +17,7 @@ from explorer.engine.batch_request import MANY, ManyRequest
 from explorer.engine.batch_result import BatchResult, Predictions
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
-from explorer.engine.labels import settled_rows
+from explorer.engine.labels import settled_rows, true_labels
 from explorer.engine.request import Budget
 from explorer.engine.tracing import FIRST_LOOK
 
@@ -37,7 +37,7 @@ def _work(engine: Engine, request: ManyRequest, clock: Clock) -> Generator[Batch
     labels = settled_rows(model, request.dataset, rows, x0, request.seed)
     logits = yield from mean_logits(model, x0, seeded(derived_seed(request.seed, FIRST_LOOK)))
     batch = BatchWalk(model, request, climbing_precision(request.precision, request.one.method, request.count, model))
-    batch.begin(x0, torch.from_numpy(labels), clean)
+    batch.begin(x0, torch.from_numpy(labels), true_labels(request.dataset, rows), clean)
     before = Predictions.of(logits, labels, batch.before)
     originals = x0.cpu().numpy()
     now = BatchResult(

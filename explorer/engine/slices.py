@@ -15,6 +15,7 @@ from explorer.core import Classifier, Goal, InvalidValue, seeded, use_generator
 from explorer.core.rng import derived_seed
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
+from explorer.engine.labels import goal_of
 from explorer.engine.request import AttackRequest
 from explorer.engine.tracing import picture
 from explorer.models import zoo
@@ -161,8 +162,7 @@ def _work(
 ) -> Generator[Slice]:
     limit = SHARE * engine.deadline
     model = engine.model(request.model)
-    aim = label if request.target is None else request.target
-    goal = Goal(torch.tensor([aim]), is_targeted=request.target is not None)
+    goal = goal_of(label, request.label, request.target, torch.device("cpu"))
     norm = _norm_of(request)
     is_eps = not request.is_minimal and norm == request.norm
     eps = request.eps if is_eps else _size(along, norm)
@@ -234,8 +234,8 @@ def _look(model: Classifier, x: Tensor, goal: Goal, plan: Plan, seed: int) -> di
         raise FloatingPointError("the model's logits are not finite")
     chances = torch.log_softmax(logits, 2).logsumexp(1) - math.log(plan.draws)  # (n,K) log of the mean probability
     best, predicted = chances.max(1)
-    aims = Goal(goal.labels.expand(len(x)).contiguous(), goal.is_targeted)
-    each = Goal(aims.labels.repeat_interleave(plan.draws), goal.is_targeted)
+    aims = goal.repeated(len(x))
+    each = aims.repeated(plan.draws)
     return {
         "predicted": predicted.numpy(),
         "probability": best.exp().numpy(),

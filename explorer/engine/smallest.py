@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from explorer.attacks import ATTACKS
-from explorer.core import Goal, InvalidValue, Trace, seeded
+from explorer.core import InvalidValue, Trace, seeded
 from explorer.core.ball import THREAT_LIMIT, WHOLE, least_eps
 from explorer.core.rng import derived_seed
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
+from explorer.engine.labels import goal_of
 from explorer.engine.request import PAGE, AttackRequest, Budget
 from explorer.engine.tracing import FIRST_LOOK, Recorder, recorder_of
 from explorer.evaluation.batch_attack import ANYWHERE
@@ -210,8 +210,7 @@ def _with_probe(search: Search, recorder: Recorder, device: str) -> Search:
 
 def _judged_clean(recorder: Recorder) -> Verdict:
     trace, x0, request = recorder.trace, recorder.x0, recorder.request
-    aim = torch.tensor([trace.label if trace.target is None else trace.target], device=x0.device)
-    goal = Goal(aim, is_targeted=trace.target is not None)
+    goal = goal_of(trace.label, trace.also, trace.target, x0.device)
     rng = seeded(derived_seed(request.seed, FIRST_LOOK))  # the very looks that the walk begins with
     return verify(recorder.model, x0, x0, goal, ANYWHERE, rng)
 

@@ -22,6 +22,7 @@ from explorer.data import dataset
 from explorer.engine.batch_result import BatchResult
 from explorer.engine.certifying_set import CertifiedSet
 from explorer.engine.compare import Comparison, ModelLane
+from explorer.engine.labels import true_labels
 from explorer.engine.proving import ProvenPictures
 from explorer.evaluation.outcome import Ending, endings
 from explorer.evaluation.tables import HEADLINES, headline_measure
@@ -91,7 +92,8 @@ def _batch_endings(result: BatchResult) -> list[Ending]:
     attacked = np.flatnonzero(result.right)
     if result.verdict is not None:
         labels, target = torch.from_numpy(result.labels[attacked]), result.request.target
-        judged = endings(result.verdict, labels, target, torch.zeros(len(attacked), dtype=torch.bool))
+        also = true_labels(result.request.dataset, result.rows[attacked].tolist())
+        judged = endings(result.verdict, labels, target, torch.zeros(len(attacked), dtype=torch.bool), also)
         for k, word in zip(attacked, judged, strict=True):
             words[k] = word
     return words

@@ -22,7 +22,7 @@ from explorer.core.steps import Domains
 from explorer.data import dataset, raw
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
-from explorer.engine.labels import settled
+from explorer.engine.labels import goal_of, settled
 from explorer.engine.request import PAGE, AttackRequest, Budget, eps_text
 from explorer.engine.rows import Rows
 from explorer.evaluation.outcome import Ending, ending, first_answer, reached_in_most
@@ -218,8 +218,7 @@ class Recorder:
         label = settled(request, mean)
         if request.target == label:
             raise InvalidValue(f"target must differ from what the model sees; got {request.classes[label]!r}.")
-        aim = torch.tensor([label if request.target is None else request.target], device=self.x0.device)
-        goal = self._goal = Goal.untargeted(aim) if request.target is None else Goal.targeted(aim)
+        goal = self._goal = goal_of(label, request.label, request.target, self.x0.device)
         loss = goal.repeated(draws).loss(logits, request.method.loss).mean()
         known = request.label is not None
         conditions = self._conditions | described(request) | {"label": label, "label_known": known}
@@ -227,8 +226,8 @@ class Recorder:
             conditions |= {"true_label": request.label, "right": f"top {dataset(request.dataset).top}"}
         conditions |= first_answer(logits, label if known else None)
         record = _Record(self.x0, goal, label, request, conditions)
-        before = reached_in_most(logits[:, None], goal), torch.zeros_like(aim, dtype=torch.bool)
-        row = _fetched(self.x0, mean, features, loss, *before, passes=torch.zeros_like(aim))
+        before = reached_in_most(logits[:, None], goal), torch.zeros_like(goal.labels, dtype=torch.bool)
+        row = _fetched(self.x0, mean, features, loss, *before, passes=torch.zeros_like(goal.labels))
         record.add(row | self._proven(self.x0) | self._parameters(request.threat.around(self.x0).origin))
         return record
 

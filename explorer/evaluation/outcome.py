@@ -21,13 +21,16 @@ class Ending(StrEnum):
     TARGET_MISSED = "target missed"  # whatever else the model sees, it is not the class that was asked for
 
 
-def endings(verdict: Verdict, y: Tensor, target: int | None, wrong_before: Tensor) -> list[Ending]:
+def endings(
+    verdict: Verdict, y: Tensor, target: int | None, wrong_before: Tensor, also: Tensor | None = None
+) -> list[Ending]:
     """What came of N images of classes y (N,), by the verdict on the attacked ones; `wrong_before` (N,) bool of the untouched.
+    `also` (N,): a second class that is right, too (`Goal.also`).
 
     An image that is wrong but outside the allowed change fools nobody. Without a target, a tied vote
     is no right answer (`classified_right`).
     """
-    fooled = fooling(verdict, y, target)
+    fooled = fooling(verdict, y, target, also)
     missed = Ending.HOLDS if target is None else Ending.TARGET_MISSED
     return [
         Ending.WRONG_BEFORE if before else Ending.FOOLED if hit else missed
@@ -35,14 +38,18 @@ def endings(verdict: Verdict, y: Tensor, target: int | None, wrong_before: Tenso
     ]
 
 
-def classified_right(verdict: Verdict, y: Tensor) -> Tensor:
-    """(N,) bool: the true class has most votes, and is not outvoted by all others together. Ties help nobody."""
-    return (verdict.predicted == y.cpu()) & ~verdict.reached
+def classified_right(verdict: Verdict, y: Tensor, also: Tensor | None = None) -> Tensor:
+    """(N,) bool: the true class, or the second one that is right, has most votes, and is not outvoted by all others together.
+    Ties help nobody."""
+    right = verdict.predicted == y.cpu()
+    if also is not None:
+        right |= verdict.predicted == also.cpu()
+    return right & ~verdict.reached
 
 
-def fooling(verdict: Verdict, y: Tensor, target: int | None) -> Tensor:
+def fooling(verdict: Verdict, y: Tensor, target: int | None, also: Tensor | None = None) -> Tensor:
     """(N,) bool, of images that the model had right before: the goal is reached, inside of what may change."""
-    won = verdict.reached if target is not None else ~classified_right(verdict, y)
+    won = verdict.reached if target is not None else ~classified_right(verdict, y, also)
     return won & verdict.inside
 
 
@@ -83,11 +90,8 @@ def first_answer(logits: Tensor, label: int | None) -> dict[str, Any]:
 
 def ending(trace: Trace, verdict: Verdict, found: bool = True) -> Ending:
     """What came of the walk by the verdict on the image that counts; `found`: its attack, too, took it for a success."""
-    before, y = torch.tensor([trace.wrong_before]), torch.tensor([trace.label])
-    (word,) = endings(verdict, y, trace.target, before)
-    right = int(verdict.predicted[0]) == trace.conditions.get(
-        "true_label"
-    )  # another answer than before, and a better one
-    if word == Ending.FOOLED and (right or not found):
+    before, y, also = torch.tensor([trace.wrong_before]), torch.tensor([trace.label]), torch.tensor([trace.also])
+    (word,) = endings(verdict, y, trace.target, before, also)
+    if word == Ending.FOOLED and not found:
         return Ending.HOLDS if trace.target is None else Ending.TARGET_MISSED
     return word

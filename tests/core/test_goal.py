@@ -12,11 +12,16 @@ def goals():
     return [Goal.untargeted(LABELS), Goal.targeted(LABELS)]
 
 
+TWO = Goal.untargeted(LABELS, also=torch.tensor([1, 3, 2, 4]))  # the third has no second class
+
+
 def ids(goal):
+    if goal.also is not None:
+        return "two classes"
     return "targeted" if goal.is_targeted else "untargeted"
 
 
-@pytest.mark.parametrize("goal", goals(), ids=ids)
+@pytest.mark.parametrize("goal", [*goals(), TWO], ids=ids)
 @pytest.mark.parametrize("kind", (*LOSSES, "kl"))
 def test_the_pull_is_the_gradient_of_the_loss_up_to_a_positive_factor_per_image(goal, kind):
     logits = torch.randn(4, 5, generator=seeded(0)).requires_grad_(True)
@@ -45,7 +50,7 @@ def test_the_pull_of_a_very_confident_network_does_not_vanish(goal):
     assert torch.equal(grad.abs().amax(1), torch.ones(4)) and torch.allclose(grad.sum(1), torch.zeros(4))
 
 
-@pytest.mark.parametrize("goal", goals(), ids=ids)
+@pytest.mark.parametrize("goal", [*goals(), TWO], ids=ids)
 @pytest.mark.parametrize("shift", [-1000.0, -20.0, 20.0, 1000.0])
 def test_a_shift_of_all_logits_changes_nothing(goal, shift):
     """All-negative logits must not lose to a masked-out zero."""
@@ -79,7 +84,20 @@ def test_two_classes_leave_no_choice(goal, kind):
     assert grad.tolist() == [[-sign, sign], [sign, -sign]]
 
 
+def test_a_second_class_that_is_right_is_left_too():
+    logits = torch.tensor([[3.0, 4.0, 2.0], [1.0, 0.0, 2.5], [2.0, 3.0, 0.0]])
+    goal = Goal.untargeted(torch.tensor([0, 0, 0]), also=torch.tensor([1, 1, 0]))
+    assert goal.margin(logits).tolist() == [-2.0, 1.5, 1.0] and goal.reached(logits).tolist() == [False, True, True]
+    p = logits.softmax(1)
+    assert torch.allclose(goal.loss(logits)[:2], -(p[:2, 0] + p[:2, 1]).log())
+    assert goal.rivals(logits, 5)[:2].tolist() == [[2], [2]]
+    alone = Goal.untargeted(torch.tensor([0]))
+    assert torch.allclose(goal.loss(logits)[2:], alone.loss(logits[2:]))
+    assert torch.equal(goal.logit_grad(logits)[2:], alone.logit_grad(logits[2:]))
+
+
 def test_rows_and_repetition():
+    assert TWO.rows(torch.tensor([1, 3])).also.tolist() == [3, 4] and TWO.repeated(2).also.tolist()[:4] == [1, 1, 3, 3]
     goal = Goal.targeted(LABELS)
     assert goal.rows(torch.tensor([True, False, False, True])).labels.tolist() == [0, 3]
     assert goal.repeated(2).labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and goal.repeated(2).is_targeted

@@ -335,7 +335,8 @@ def begun(model, asked, x0, labels):
     """A batch whose pictures are all taken for right."""
     yes, no = torch.ones(len(x0), dtype=torch.bool), torch.zeros(len(x0), dtype=torch.bool)
     batch = BatchWalk(model, asked)
-    batch.begin(x0, labels, Verdict(no, no, labels, labels, yes, no.double(), no.double(), no.double(), 1, no.double()))
+    verdict = Verdict(no, no, labels, labels, yes, no.double(), no.double(), no.double(), 1, no.double())
+    batch.begin(x0, labels, labels, verdict)
     return batch
 
 

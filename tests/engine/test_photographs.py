@@ -12,6 +12,7 @@ from explorer.data import dataset, load, photos
 from explorer.engine import AttackRequest, Engine, attack_work, captions
 from explorer.engine.batch_request import ManyRequest
 from explorer.engine.labels import settled_rows
+from explorer.engine.many import many_work
 from explorer.evaluation import clean_accuracy
 from explorer.evaluation.outcome import Ending, accepted
 from explorer.features import Maps, reference
@@ -76,7 +77,7 @@ def test_an_answer_that_counts_as_right_is_what_an_attack_is_to_change():
 
 
 def attacked(engine, **asked):
-    request = AttackRequest(dataset="photos", model=NAME, hyper={"steps": 1}, **asked).checked()
+    request = AttackRequest(dataset="photos", model=NAME, **{"hyper": {"steps": 1}} | asked).checked()
     for snapshot in attack_work(engine, request)():
         if snapshot is not None and snapshot.result is not None:
             return snapshot.trace, snapshot.result
@@ -90,8 +91,20 @@ def test_a_photograph_is_attacked_and_its_true_class_among_the_first_five_is_sai
     assert "has tiger cat among its top 5, which counts as right" in said
     assert result.conditions["true_label"] == 282 and result.conditions["right"] == "top 5"
     assert trace.label == trace.classes.index("Egyptian cat") and not trace.wrong_before
-    turned_right = int(result.verdict.predicted[0]) == 282
-    assert (result.ending is Ending.HOLDS) == (turned_right or not bool(result.verdict.reached[0]))
+
+
+def test_a_photograph_that_becomes_its_true_class_fools_nobody(engine):
+    """From the first answer, Egyptian cat, it is nearest to tiger cat, its label: the attack has to go on to another class."""
+    trace, result = attacked(engine, image=CAT, eps=2 / 255, hyper={"steps": 6})
+    right = {trace.classes.index("Egyptian cat"), 282}
+    wrong = np.array([k not in right for k in trace.predicted])
+    assert result.ending is Ending.FOOLED and int(result.verdict.predicted[0]) not in right
+    assert (
+        trace.also == 282 and (trace.reached == wrong).all() and (trace.margin[1:] < 0).tolist() == wrong[1:].tolist()
+    )
+    batch = ManyRequest("photos", NAME, hyper={"steps": 6}, eps=2 / 255, pick="hand", rows=(CAT, SQUIRREL)).checked()
+    found = [now for now in many_work(engine, batch)() if now is not None][-1]
+    assert found.right.all() and found.fooled.all() and int(found.after.predicted[0]) not in right
 
 
 def test_labels_of_many_photographs_follow_the_same_rule(network):

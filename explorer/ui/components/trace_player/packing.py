@@ -129,6 +129,7 @@ def _scene(trace: Trace, feature_path: FeaturePath | None) -> bytes:
         "colors": [class_color(k) for k in range(len(trace.classes))],
         "shapes": [class_shape(k) for k in range(len(trace.classes))],
         "label": int(trace.label),
+        "also": trace.also,  # right, too; else the label
         "label_known": bool(trace.conditions.get("label_known", True)),  # false: it is the model's own first guess
         "target": None if trace.target is None else int(trace.target),
     }

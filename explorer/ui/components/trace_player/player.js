@@ -114,7 +114,7 @@ function stepWords(walk, t) {
 }
 
 function verdict(walk, t) {
-  const wrong = walk.predicted[t] !== walk.label;
+  const wrong = ![walk.label, walk.also].includes(walk.predicted[t]);
   const how = walk.transfer && t > 0 ? " (transfer)" : ""; // the image was made on another model
   if (walk.wrong_before && (t === 0 || walk.reached[t])) return ["wrong", "wrong before"]; // nobody had to be fooled
   if (walk.reached[t] && t > 0) return ["fooled", `fooled${how}`];
@@ -612,20 +612,21 @@ class Player {
   /** Let a bar stand for a class. */
   giveBar(bar, k) {
     if (bar.k === k) return;
-    const { classes, colors, shapes, label, target } = this.walk;
+    const { classes, colors, shapes, label, also, target } = this.walk;
     bar.k = k;
     bar.row.firstChild.replaceWith(glyph(shapes[k], colors[k]));
     bar.title.textContent = bar.title.title = classes[k];
     bar.fill.style.background = colors[k];
-    bar.fixed = [k === label ? this.own : "", k === target ? "◎ target" : ""].filter(Boolean);
+    const right = also === label || k === also ? this.own : "✓ right, too"; // the first answer, among whose first five the true one is
+    bar.fixed = [k === label || k === also ? right : "", k === target ? "◎ target" : ""].filter(Boolean);
   }
 
   /** Of more classes than can be listed those whose bars stand there at this frame: the likeliest, the true one and the target. */
   chooseBars() {
-    const { classes, logits, label, target } = this.walk;
+    const { classes, logits, label, also, target } = this.walk;
     const now = logits.subarray(this.t * classes.length, (this.t + 1) * classes.length);
     const order = [...classes.keys()].sort((a, b) => now[b] - now[a] || a - b);
-    const wanted = new Set([label, ...(target === null ? [] : [target])]);
+    const wanted = new Set([label, also, ...(target === null ? [] : [target])]);
     for (const k of order) if (wanted.size < this.bars.length) wanted.add(k);
     order.filter((k) => wanted.has(k)).forEach((k, i) => this.giveBar(this.bars[i], k));
   }

@@ -111,7 +111,9 @@ class Matrix:
     shares: Mapping[tuple[str, str], Share]  # by attack and model; absent: not measured
     refused: Mapping[tuple[str, str], str]  # why an attack could not be run to its end on a model
     outside: Mapping[tuple[str, str], int]  # pictures that left the ball or [0,1], which fool nobody
-    flags: Mapping[str, tuple[int, tuple[str, ...]]]  # by model: how many checks were asked, titles of those raised
+    flags: Mapping[
+        str, tuple[int, tuple[str, ...]]
+    ]  # by model that could be asked: how many checks, titles of those raised
 
 
 def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
@@ -127,7 +129,8 @@ def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
         about, model = row["conditions"], row["conditions"]["model"]
         if about["test"] == MASKING:
             asked = [one for one in row["checks"] if one["raised"] is not None]
-            flags[model] = len(asked), tuple(TITLES[one["check"]] for one in asked if one["raised"])
+            raised = tuple(TITLES[one["check"]] for one in asked if one["raised"])
+            flags |= {model: (len(asked), raised)} if asked else {}
         elif about["test"] in AGAINST or about["test"] == CLASS:
             place = about["attack"] if about["test"] == CLASS else TESTS[about["test"]].title, model
             bits[place] = row["each"]

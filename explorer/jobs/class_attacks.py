@@ -17,7 +17,7 @@ from explorer.core import Ball, Cancelled, ExplorerError, Goal, InvalidValue
 from explorer.evaluation.batch_attack import ANYWHERE, stop_if_asked
 from explorer.evaluation.outcome import classified_right
 from explorer.evaluation.robustness import batch_of
-from explorer.evaluation.tournament import CLASS, LINF, MASKING
+from explorer.evaluation.tournament import CLASS, LINF, MASKING, TESTS, TOGETHER
 from explorer.evaluation.verdict import verify
 from explorer.jobs import masking
 from explorer.jobs.kinds import Cell, Question, ShouldStop
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from explorer.data import Images
 
 MOST, LONGEST, LARGEST = 30, 60, 256 << 10  # attacks, letters of a name, bytes of a file
+FILE = "attack.py"  # what each is called where it runs: its own name might be a module's
 BATCH = 250  # images at once: each batch has a process of its own
 
 
@@ -42,6 +43,8 @@ def checked_attacks(values: Any) -> list[dict[str, str]]:
         name, source = one.get("name"), one.get("source")
         if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= LONGEST:
             raise InvalidValue(f"an attack's name must have 1 to {LONGEST} printable characters; got {name!r:.80}.")
+        if name in {TOGETHER, *(test.title for test in TESTS.values())}:
+            raise InvalidValue(f"{name!r} is a line of the matrix already: give the attack another name.")
         if not isinstance(source, str) or not 1 <= len(source.encode()) <= LARGEST:
             raise InvalidValue(f"{name} must be a Python file of at most {LARGEST >> 10} kB.")
         found.append({"name": name, "source": source, "sha256": hashlib.sha256(source.encode()).hexdigest()})
@@ -99,7 +102,7 @@ def _unless_refused(
         except Cancelled:
             raise
         except (ExplorerError, FloatingPointError) as refusal:
-            return {"at": index * batch, **empty, "refused": str(refusal)[:300]}
+            return {"at": index * batch, **empty, "refused": str(refusal).removeprefix(f"{FILE}: ")[:300]}
 
     return cell
 
@@ -111,7 +114,7 @@ def _attacked(source: str, conditions: Mapping[str, Any], images: Images, device
     goal = Goal.untargeted(y)
     right = classified_right(verify(model, x, x, goal, ANYWHERE, rng), y)
     with tempfile.TemporaryDirectory() as room:
-        file = Path(room) / "attack.py"
+        file = Path(room) / FILE
         file.write_text(source, "utf-8")
         with own_attack(file, conditions["model"]) as attack:
             end = attack.walk(x, y, ball.norm, conditions["eps"], conditions["seed"]).end

@@ -11,7 +11,7 @@ from explorer.plots._page import inks, quiet_layout
 from explorer.plots.certify import BROKEN
 from explorer.plots.theme import STATE_COLORS
 
-ROOM, ROW = 150, 42  # pixels: around the cells, and of each row
+ROOM, ROW = 100, 42  # pixels: around the cells, and of each row
 
 
 def attacks_by_networks(
@@ -39,5 +39,5 @@ def attacks_by_networks(
             )  # fmt: skip
     figure.update_xaxes(side="top", showgrid=False, automargin=True)
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
-    margin = {"l": 12, "r": 12, "t": 90, "b": 12}
+    margin = {"l": 12, "r": 12, "t": 40, "b": 12}
     return quiet_layout(figure, dark, height=ROOM + ROW * len(attacks), dragmode=False, margin=margin)

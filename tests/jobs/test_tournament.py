@@ -182,6 +182,7 @@ def test_attacks_are_checked_without_being_read_and_decide_about_the_pictures():
     for wrong, sentence in (
         ([of("a", "x"), of("a", "y")], "the same name"),
         ([of("", "x")], "name must have"),
+        ([of(TOGETHER, "x")], "is a line of the matrix"),
         ([of("a\n", "x")], "name must have"),
         ([of("a", "")], "must be a Python file"),
         ([of("a", "x" * (257 << 10))], "at most 256 kB"),
@@ -218,4 +219,4 @@ def test_the_networks_are_asked_whether_they_are_real_and_a_hostile_one_only_los
     assert first["checks"][0]["check"] == CHECKS[0].key and "said" not in first
     monkeypatch.setattr(zoo, "load", lambda *_: (_ for _ in ()).throw(BadCheckpoint("it eats all memory.")))
     refused = kind.KIND.row(asked[1].conditions, [asked[1].make(0)])
-    assert refused["refused"] == "it eats all memory." and matrix([refused]).flags == {ENTRIES[1]: (0, ())}
+    assert refused["refused"] == "it eats all memory." and matrix([refused]).flags == {}

@@ -72,8 +72,9 @@ def show(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], key: st
         "that fails there says little; no frame does not show that a network is robust."
     )
     st.caption(about)
-    for (attack, model), why in found.refused.items():
-        st.warning(f"{attack} on {names.get(model, model)}: {why}", icon=":material/block:")
+    for attack, why in dict.fromkeys((attack, why) for (attack, _), why in found.refused.items()):
+        on = [names[model] for (one, model), said in found.refused.items() if (one, said) == (attack, why)]
+        st.warning(f"{attack} on {', '.join(on)}: {why}", icon=":material/block:")
     for model, (asked_, raised) in found.flags.items():
         if raised:
             st.markdown(

@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.api.recording import BatchRecorder
 from explorer.attacks.gradient import Recorder, forward
 from explorer.attacks.pgd import PGD
-from explorer.core import Ball, Goal, Region, Trace, seeded
+from explorer.core import Ball, Goal, Trace, seeded
 from explorer.core.ball import Norm
 from explorer.data import dataset
 from explorer.engine.adding import CODE_KB, File, check_file, check_pages
@@ -24,9 +24,7 @@ from explorer.evaluation.outcome import Ending, classified_right, endings
 from explorer.evaluation.verdict import Verdict
 from explorer.models import zoo
 from explorer.testing.clinic import Fault, examine
-from explorer.testing.own_attack import Walked, own_attack
-
-ROUNDING = 2e-7  # of a pixel: what float32 loses in x - eps and back; clip(x_adv, x - eps, x + eps) is no fault
+from explorer.testing.own_attack import Walked, own_attack, unrounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,7 @@ def attack_file(
         walked = attack.walk(x, y, norm, eps, seed)
         name = attack.name
     goal, rng, region = Goal.untargeted(y), seeded(seed), ball.around(x)
-    points = [_unrounded(point, region) for point in (*walked.frames, walked.end) if bool(torch.isfinite(point).all())]
+    points = [unrounded(point, region) for point in (*walked.frames, walked.end) if bool(torch.isfinite(point).all())]
     steps, watched = Recorder(PGD(), goal, region, len(points) - 1), BatchRecorder(net, x, y, goal, PGD(), ball, seed)
     for point in points:
         watched.add(steps.step(point, forward(net, point, goal, "ce", 1, rng)))
@@ -71,7 +69,7 @@ def attack_file(
         "seed": seed, "precision": "float32",
     }  # fmt: skip
     traces = watched.traces(dataset(zoo.card(model).dataset).classes, about)
-    verdict = verify(net, _unrounded(walked.end.nan_to_num(0.0), region), x, goal, ball, rng)
+    verdict = verify(net, unrounded(walked.end.nan_to_num(0.0), region), x, goal, ball, rng)
     wrong_before = ~classified_right(verify(net, x, x, goal, ball, rng), y)
     came_of = tuple(endings(verdict, y, None, wrong_before))
     return OwnResult(walked, verdict, traces, came_of, inside.index(False) if False in inside else None)
@@ -111,9 +109,3 @@ def own_attack_work(
             aside.give(OwnRun(result, net.stochastic, tuple(examine(place, norm, name))))
 
     return work
-
-
-def _unrounded(point: Tensor, region: Region) -> Tensor:
-    """The images, those that lie outside by a rounding error alone moved back inside, exactly."""
-    back = region.project(point)
-    return torch.where((back - point).abs().amax((1, 2, 3), keepdim=True) <= ROUNDING, back, point)

@@ -13,6 +13,7 @@ from explorer.data import raw
 from explorer.evaluation.adaptive import DRAWS, QUERIES
 from explorer.jobs import Run, Spec, Store
 from explorer.jobs.adaptive import usual_twin
+from explorer.jobs.roc import usual_eps
 from explorer.jobs.slurm import Options
 from explorer.models import zoo
 
@@ -88,12 +89,14 @@ def certify_in_background(options: argparse.Namespace, console: Console) -> dict
 def evaluate_in_background(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """`evaluate`: clean accuracy and the attacks named, or --adaptive, as a run."""
     refuse_together(options, "standard", "corruptions", "detection", "retrieval", "inference", "reports_settings", "reports", "course",
-                    "craft_on", "write")  # fmt: skip
+                    *(() if options.roc else ("craft_on",)), "write")  # fmt: skip
+    if options.roc and options.name is not None:
+        return _roc(options, console)
     if options.adaptive and options.name is not None:
         return _adaptive(options, console)
     refuse_together(options, "twin")
     if not (options.clean or options.attack) or options.name is None:
-        raise InvalidValue("--background needs a model's name, and --attack, --clean or --adaptive.")
+        raise InvalidValue("--background needs a model's name, and --attack, --clean, --adaptive or --roc.")
     names = options.attack.split(",") if options.attack else []
     if options.set and len(names) != 1:
         raise InvalidValue(f"--set is about one attack; got {len(names)} with --background.")
@@ -123,6 +126,20 @@ def _adaptive(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "seed": options.seed,
     }
     return submit("adaptive", asked | {"shuffle": -1}, options, console)
+
+
+def _roc(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    refuse_together(options, "set", "norm", "twin", use="--roc")
+    card = zoo.card(options.name)
+    eps = usual_eps(card) if options.eps is None else eps_of("linf", options.eps)
+    asked = {
+        "model": card.name,
+        "source": options.craft_on or "",
+        "eps": eps,
+        "seed": options.seed,
+        "images": options.n or 1000,
+    }
+    return submit("roc", asked, options, console)
 
 
 def refuse_together(options: argparse.Namespace, *names: str, use: str = "--background") -> None:

@@ -8,6 +8,7 @@
   python -m explorer evaluate cifar10/lwta --adaptive --twin cifar10/relu-twin --n 200
   python -m explorer evaluate cifar10/pgd-linf --masking
   python -m explorer evaluate cifar10/tla --detection
+  python -m explorer evaluate fashion_mnist/deep-defense --roc --craft-on fashion_mnist/fashion-mlp --background
   python -m explorer evaluate fashion_mnist/metric-robust --retrieval --eps 0.05
   python -m explorer evaluate fashion_mnist/pursuit --inference 0,2,4,8 --twin fashion_mnist/pursuit-feedforward
   python -m explorer evaluate cifar10/trades --corruptions --n 500
@@ -98,6 +99,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="are an embedding's nearest neighbours still of the class, under attack?",
     )
+    what.add_argument(
+        "--roc", action="store_true", help="with --background: ROC curves of the classes, clean and attacked"
+    )
     what.add_argument("--inference", metavar="STEPS", help="a pursuit network with so many inference steps: 0,4,8")
     what.add_argument(
         "--corruptions", action="store_true", help="the 15 common corruptions of CIFAR-10-C at 5 severities, as a table"
@@ -126,7 +130,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyper-parameter of the attack"
     )
-    parser.add_argument("--craft-on", metavar="MODEL", help="with --attack: make the images on that model (transfer)")
+    parser.add_argument(
+        "--craft-on", metavar="MODEL", help="with --attack or --roc: make the images on that model (transfer)"
+    )
     parser.add_argument(
         "--twin", action="append", default=[], metavar="MODEL",
         help="with --adaptive, --inference or --masking: also make the images on this deterministic model (repeatable)",
@@ -154,6 +160,8 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     if options.background:
         return evaluate_in_background(options, console)
     check_foreground(options)
+    if options.roc:
+        raise InvalidValue("--roc is a run in the background: say --background, too.")
     if options.reports:
         return _reports(options, console)
     if options.samples is not None and not options.course:

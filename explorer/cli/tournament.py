@@ -2,11 +2,12 @@
 
   python -m explorer tournament start submissions.zip --data cifar10 --word "banana" --baseline cifar10/lenet
   python -m explorer tournament start cifar10/group-a cifar10/group-b --word "banana" --baseline cifar10/lenet
+  python -m explorer tournament start cifar10/group-a --attacks a.py b.py --checks 40 --word "banana" --baseline cifar10/lenet
   python -m explorer tournament board k3v9
 
 `start` adds the submissions of a zip (as `models add --zip` does; what is refused is named) and submits one run in the background.
 The pictures are drawn by the hash of all entries and the word, which is said in class once all are in. `board` prints the board of
-a run, also while it goes.
+a run, also while it goes. With --attacks or --checks the class's attacks against all entries stand below it, as a matrix.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from explorer.cli._console import Console, interval, whole
 from explorer.cli._parser import Verb
 from explorer.core import InvalidValue
 from explorer.evaluation.submissions import add_zip
-from explorer.evaluation.tournament import RANKED, TESTS, Entry, Share, board
-from explorer.jobs import Spec, Store
+from explorer.evaluation.tournament import RANKED, TESTS, Entry, Share, board, matrix
+from explorer.jobs import Run, Spec, Store
 from explorer.jobs.measuring import result
 from explorer.models import zoo
 
@@ -30,6 +31,16 @@ def _arguments_of_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="cifar10", help="the dataset of a zip's submissions (default: %(default)s)")
     parser.add_argument("--word", required=True, help="said in class once all entries are in")
     parser.add_argument("--baseline", required=True, metavar="MODEL", help="whom every entry is paired with")
+    parser.add_argument(
+        "--attacks",
+        nargs="+",
+        default=[],
+        metavar="FILE.py",
+        help="attacks of the class: attack(model, x, y, eps); confined",
+    )
+    parser.add_argument(
+        "--checks", default="0", metavar="N", help="pictures of the checks for gradient masking (default: none)"
+    )
     parser.add_argument("--images", default="500", metavar="N", help="test images (default: %(default)s)")
 
 
@@ -53,10 +64,19 @@ def _start(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "model": options.baseline,
         "word": options.word,
         "images": whole("images", options.images, 10, 2000),
+        "checks": whole("checks", options.checks, 0, 500),
+        "attacks": [_attack(Path(name)) for name in options.attacks],
     }
     made = Store().submit(Spec(kind="tournament", settings=settings, device=options.device))
     console.say(f"{len(names)} entries; `python -m explorer tournament board {made.id}` shows the board as it grows.")
     return {"run": made.id, "entries": names, "refused": refused}
+
+
+def _attack(file: Path) -> dict[str, str]:
+    try:
+        return {"name": file.stem, "source": file.read_text("utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidValue(f"the attack {str(file)!r} cannot be read: {error}.") from error
 
 
 def _arguments_of_board(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +100,28 @@ def _board(options: argparse.Namespace, console: Console) -> list[dict[str, Any]
         f"{settings['images']} pictures drawn by all entries and the word {settings['word']!r}; in brackets 95 % intervals; p: McNemar's "
         f"exact test against {settings['model']}, adjusted by Holm. Places by {', then '.join(RANKED)}."
     )
+    _matrix(one, console)
     return [
         {"model": e.model, "refused": e.refused, **{test: vars(share) for test, share in e.shares.items()}}
         for e in entries
     ]
+
+
+def _matrix(one: Run, console: Console) -> None:
+    """The class's attacks against all entries, where the run asks them."""
+    if not (one.spec.settings.get("attacks") or one.spec.settings.get("checks")):
+        return
+    found = matrix((result(one) or {"rows": []})["rows"])
+    console.table(
+        ["attack", *found.models],
+        [[a, *(_cell(found.shares.get((a, m))) for m in found.models)] for a in found.attacks],
+    )
+    for (attack, model), why in found.refused.items():
+        console.say(f"{attack} on {model}: {why}")
+    for model, (asked, raised) in found.flags.items():
+        console.say(
+            f"{model}: {len(raised)} of {asked} checks for gradient masking raised a flag{': ' * bool(raised)}{'; '.join(raised)}."
+        )
 
 
 def _line(place: int, entry: Entry, shown: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from explorer.core import USUAL_EPS, Ball, InvalidValue, wilson
 from explorer.core.statistics import holm, mcnemar
+from explorer.evaluation.masking import CHECKS
 
 PGD = {"steps": 50, "rel_step": 0.1}
 DRAWN = {"steps": 20, "rel_step": 0.125, "draws": 20}
@@ -40,6 +41,10 @@ TESTS = {
     "platform": Test("natural, on training images", train=True),
     "platform-linf": Test("PGD-50, L∞ 8/255, on training images", LINF, random=("pgd", PGD), train=True),
 }
+CLASS, MASKING = "class", "masking"  # what else a tournament asks: an attack of the class; gradient masking
+AGAINST = ("natural", "linf", "adaptive")  # in the same ball as the class's attacks
+TOGETHER = "all of these"
+TITLES = {check.key: check.title for check in CHECKS}
 RANKED = ("adaptive", "linf", "l2", "natural")  # what decides about places, in this order
 
 
@@ -83,6 +88,8 @@ def board(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Entry]:
     bits: dict[str, dict[str, str]] = {}
     refused: dict[str, str] = {}
     for row in rows:
+        if row["conditions"]["test"] not in TESTS:
+            continue  # of the matrix
         model = row["conditions"]["model"]
         bits.setdefault(model, {})[row["conditions"]["test"]] = row["each"]
         if row["refused"]:
@@ -93,6 +100,54 @@ def board(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[Entry]:
         shares = {test: _share(found[test], p[test].get(model)) for test in TESTS if _n(found.get(test, ""))}
         entries.append(Entry(model, shares, refused.get(model, "")))
     return sorted(entries, key=_place)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Attacks (rows) against networks: pictures that stay right, the project's own attacks first, then the class's."""
+
+    attacks: tuple[str, ...]
+    models: tuple[str, ...]
+    shares: Mapping[tuple[str, str], Share]  # by attack and model; absent: not measured
+    refused: Mapping[tuple[str, str], str]  # why an attack could not be run to its end on a model
+    outside: Mapping[tuple[str, str], int]  # pictures that left the ball or [0,1], which fool nobody
+    flags: Mapping[
+        str, tuple[int, tuple[str, ...]]
+    ]  # by model that could be asked: how many checks, titles of those raised
+
+
+def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
+    """Of a tournament's rows; the last line, `TOGETHER`, counts a picture that stays right under all of the others.
+
+    An attack fools at most whom it fools: a high share under the class's attacks is no robustness.
+    """
+    bits: dict[tuple[str, str], str] = {}
+    refused: dict[tuple[str, str], str] = {}
+    outside: dict[tuple[str, str], int] = {}
+    flags: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for row in rows:
+        about, model = row["conditions"], row["conditions"]["model"]
+        if about["test"] == MASKING:
+            asked = [one for one in row["checks"] if one["raised"] is not None]
+            raised = tuple(TITLES[one["check"]] for one in asked if one["raised"])
+            flags |= {model: (len(asked), raised)} if asked else {}
+        elif about["test"] in AGAINST or about["test"] == CLASS:
+            place = about["attack"] if about["test"] == CLASS else TESTS[about["test"]].title, model
+            bits[place] = row["each"]
+            refused |= {place: row["refused"]} if row["refused"] else {}
+            outside |= {place: row["outside"]} if row.get("outside") else {}
+    names, models = (list(dict.fromkeys(place[k] for place in bits)) for k in (0, 1))
+    for model in models:
+        whole = [bits[name, model] for name in names if _n(bits.get((name, model), ""))]
+        if len(whole) > 1:
+            bits[TOGETHER, model] = "".join(map(_worst, zip(*whole, strict=False)))
+    shares = {place: _share(each, None) for place, each in bits.items() if _n(each)}
+    return Matrix((*names, TOGETHER), tuple(models), shares, refused, outside, flags)
+
+
+def _worst(each: tuple[str, ...]) -> str:
+    """Of one picture under several attacks: "." where one is missing."""
+    return "." if "." in each else min(each)
 
 
 def _n(each: str) -> int:

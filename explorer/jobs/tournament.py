@@ -14,8 +14,9 @@ from explorer.evaluation.course import first_training_images
 from explorer.evaluation.measure import count
 from explorer.evaluation.outcome import classified_right
 from explorer.evaluation.robustness import batch_of
-from explorer.evaluation.tournament import TESTS, Test, seed_of
+from explorer.evaluation.tournament import MASKING, TESTS, Test, seed_of
 from explorer.evaluation.verdict import STOCHASTIC_DRAWS, verify
+from explorer.jobs.class_attacks import attack_question, checked_attacks, masking_question, masking_row
 from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures
 from explorer.models import zoo
 
@@ -30,13 +31,14 @@ BATCH = 100  # images at once
 
 @dataclass(frozen=True)
 class TournamentSettings(Hyper):
-    """What a tournament asks; the entries and their weights stand beside it."""
+    """What a tournament asks; the entries, their weights and the class's attacks stand beside it."""
 
     model: str = param("", "baseline", help="The entry that all others are paired with.")
     word: str = param(
         "", "word", help="Said in class once all entries are in: with them it decides about the pictures."
     )
     images: int = param(500, "test images", lo=10, hi=2000)
+    checks: int = param(0, "pictures of the checks for gradient masking", lo=0, hi=500, help="0: they are not asked.")
     precision: str = param("float32", "precision", choices=("float32",))
 
 
@@ -55,15 +57,17 @@ class Tournament:
         now = {card.name: card.identity for card in cards}
         if settings.get("weights") not in (None, now):
             raise InvalidValue("An entry has changed since this tournament began: begin a new one.")
-        rest = {key: value for key, value in settings.items() if key not in ("models", "weights")}
+        attacks = checked_attacks(settings.get("attacks", []))
+        rest = {key: value for key, value in settings.items() if key not in ("models", "weights", "attacks")}
         found = TournamentSettings.from_dict(rest)
         if found.model not in now:
             raise InvalidValue(f"the baseline must be one of the entries; got {found.model!r}.")
-        pictures(cards[0].dataset, found.images, seed_of(now.values(), found.word))
-        return found.to_dict() | {"models": sorted(now), "weights": now}
+        all_in = found.to_dict() | {"models": sorted(now), "weights": now, "attacks": attacks}
+        pictures(cards[0].dataset, found.images, _seed(all_in))
+        return all_in
 
     def questions(self, settings: Mapping[str, Any], device: torch.device, should_stop: ShouldStop) -> list[Question]:
-        seed = seed_of(settings["weights"].values(), settings["word"])
+        seed = _seed(settings)
         name, n = zoo.card(settings["model"]).dataset, settings["images"]
         images, chosen = pictures(name, n, seed)
         sets = {False: (images, facts_of(images, chosen, device))}
@@ -79,14 +83,24 @@ class Tournament:
                 for model in settings["models"]:
                     entry = {"model": model, "weights": settings["weights"][model], "seed": seed, "batch": BATCH}
                     found.append(_question(key, test, entry | facts, own, device, should_stop))
+        images, facts = sets[False]
+        for model in settings["models"]:
+            entry = {"model": model, "weights": settings["weights"][model], "seed": seed} | facts
+            entry["verdict_draws"] = STOCHASTIC_DRAWS if zoo.card(model).stochastic else 1
+            found += [attack_question(one, entry, images, device, should_stop) for one in settings.get("attacks", [])]
+            if settings.get("checks"):
+                found.append(masking_question(model, settings["checks"], device, should_stop))
         return found
 
     def row(self, conditions: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
-        each = _joined(cells)
-        title = f"{conditions['model']}: {TESTS[conditions['test']].title}"
+        if conditions["test"] == MASKING:
+            return masking_row(conditions, cells)
+        each, test = _joined(cells), TESTS.get(conditions["test"])
+        title = f"{conditions['model']}: {conditions['attack'] if test is None else test.title}"
         refused = next((cell["refused"] for cell in cells if cell["refused"]), "")
         right, n = each.count("1"), each.count("1") + each.count("0")
         about = {"title": title, "conditions": dict(conditions), "done": n, "each": each, "refused": refused}
+        about["outside"] = sum(cell.get("outside", 0) for cell in cells)
         if not n:
             return about | {"shares": []}
         facts = count(right, n)
@@ -94,6 +108,13 @@ class Tournament:
 
 
 KIND = Tournament()
+
+
+def _seed(settings: Mapping[str, Any]) -> int:
+    """Of the pictures: by all that was handed in, networks and attacks, and the word."""
+    return seed_of(
+        [*settings["weights"].values(), *(one["sha256"] for one in settings.get("attacks", []))], settings["word"]
+    )
 
 
 def _joined(cells: Sequence[Cell]) -> str:

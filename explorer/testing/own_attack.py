@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.core import InvalidValue
+from explorer.core import InvalidValue, Region
 from explorer.core.confinement import IMAGE_SECONDS, START_SECONDS, Confined, Ended, Told
 from explorer.models import confined, own_code, zoo
 from explorer.models.external import has_own_code
 
 PROGRAM = Path(__file__).with_name("attack_program.py")
+ROUNDING = 2e-7  # of a pixel: what float32 loses in x - eps and back; clip(x_adv, x - eps, x + eps) is no fault
 WALK_SECONDS = 120.0  # and IMAGE_SECONDS for each image
 
 
@@ -35,6 +36,12 @@ class Walked:
     forwards: int  # passes, all images together
     backwards: int
     left: tuple[str, ...]  # in words, what it did not leave as it was
+
+
+def unrounded(point: Tensor, region: Region) -> Tensor:
+    """The images, those that lie outside by a rounding error alone moved back inside, exactly."""
+    back = region.project(point)
+    return torch.where((back - point).abs().amax((1, 2, 3), keepdim=True) <= ROUNDING, back, point)
 
 
 class OwnAttack:

@@ -86,6 +86,16 @@ def test_an_evaluation_in_the_background_is_that_of_the_terminal(cli, tiny, stor
     assert rows[2]["correct"] == due["measures"][0]["correct"] and rows[2]["low"] == due["measures"][0]["low"]
 
 
+def test_roc_curves_are_a_run_that_says_its_areas(cli, tiny, store):
+    id = json.loads(
+        cli("evaluate", "cifar10/tiny", "--roc", "--eps", "4/255", "--n", "20", "--background", "--json", "-").out
+    )["id"]
+    compute(store, id)
+    rows = json.loads(cli("jobs", "show", id, "--json", "-").out)["result"]["rows"]
+    assert [row["conditions"]["eps"] for row in rows] == [None, 4 / 255, None] and len(rows[1]["curves"]) == 10
+    assert rows[1]["said"] in cli("jobs", "show", id).out and "20 pictures: mean AUC" in rows[1]["said"]
+
+
 def test_progress_is_told_in_pictures(cli, tiny, store):
     id = json.loads(cli(*CERTIFY, "--background", "--json", "-").out)["id"]
     run = store.run(id)
@@ -112,12 +122,14 @@ def test_progress_is_told_in_pictures(cli, tiny, store):
         ([*EVALUATE, "--background", "--adaptive"], "not allowed with argument"),
         (
             ["evaluate", "cifar10/tiny", "--background"],
-            "--background needs a model's name, and --attack, --clean or --adaptive.",
+            "--background needs a model's name, and --attack, --clean, --adaptive or --roc.",
         ),
         (["evaluate", "cifar10/tiny", "--background", "--adaptive"], "model must be stochastic"),
         ([*EVALUATE, "--background", "--set", "steps=3"], "--set is about one attack; got 2 with --background."),
         ([*EVALUATE, "--background", "--craft-on", "cifar10/tiny"], "--craft-on is not for --background"),
         (["evaluate", "cifar10/tiny", "--background", "--attack", "pdg"], "Did you mean 'pgd'?"),
+        (["evaluate", "cifar10/tiny", "--roc"], "--roc is a run in the background: say --background, too."),
+        (["evaluate", "cifar10/tiny", "--roc", "--background", "--norm", "l2"], "--norm is not for --roc"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_sentence(words, part, cli, tiny, store):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from scipy.stats import binomtest
 
+from explorer.attacks import ATTACKS
 from explorer.core import BadCheckpoint, InvalidValue
-from explorer.evaluation.tournament import TESTS, board, seed_of
+from explorer.evaluation import robust_accuracy
+from explorer.evaluation.masking import CHECKS
+from explorer.evaluation.tournament import CLASS, LINF, MASKING, TESTS, TITLES, TOGETHER, board, matrix, seed_of
 from explorer.jobs import Spec
 from explorer.jobs import tournament as kind
+from explorer.jobs.kinds import pictures
 from explorer.models import zoo
+from tests.confining import confining
 
 ENTRIES = ["cifar10/lenet", "cifar10/lenet-at"]
 SETTINGS = {"models": ENTRIES, "model": ENTRIES[0], "word": "banana", "images": 12}
@@ -110,3 +117,106 @@ def test_cells_of_several_processes_keep_their_places():
 
 def test_random_networks_are_attacked_over_draws():
     assert TESTS["adaptive"].attack(True)[1]["draws"] == 20 and TESTS["adaptive"].attack(False)[0] == "apgd-ce"
+
+
+# The class's attacks
+
+RIGHT = """
+import torch.nn.functional as F
+
+
+def attack(model, x, y, eps):
+    x = x.clone().requires_grad_(True)
+    F.cross_entropy(model(x), y).backward()
+    return (x + eps * x.grad.sign()).clamp(0, 1).detach()
+"""
+FAR = "def attack(model, x, y, eps):\n    return (x + 3 * eps).clamp(0, 1)\n"
+BROKEN = "def attack(model, x, y, eps):\n    raise RuntimeError('no such layer')\n"
+
+
+def of(name, source):
+    return {"name": name, "source": source}
+
+
+def class_rows(settings, model):
+    """Of the class's attacks on one entry: each starts a process."""
+    found = []
+    for question in kind.KIND.questions(settings, torch.device("cpu"), lambda: False):
+        if (question.conditions["test"], question.conditions["model"]) == (CLASS, model):
+            found.append(kind.KIND.row(question.conditions, [question.make(k) for k in range(len(question.pictures))]))
+    return found
+
+
+@confining
+def test_an_attack_of_the_class_is_judged_by_the_true_network_and_a_broken_one_loses_its_place_alone():
+    attacks = [of("group a", RIGHT), of("group b", FAR), of("group c", BROKEN)]
+    settings = kind.KIND.checked({**SETTINGS, "attacks": attacks})
+    rows = class_rows(settings, ENTRIES[0])
+    found = matrix(rows)
+    model, fgsm = zoo.load(ENTRIES[0]), ATTACKS["fgsm"]()
+    (question,) = [
+        one for one in kind.KIND.questions(settings, torch.device("cpu"), lambda: False)
+        if (one.conditions["test"], one.conditions["model"]) == ("natural", ENTRIES[0])
+    ]  # fmt: skip
+    natural = question.make(0)["each"].count("1")
+    images, _ = pictures("cifar10", 12, question.conditions["seed"])
+    due = robust_accuracy(model, images, fgsm, LINF).correct
+    assert found.shares["group a", ENTRIES[0]].right == due < natural
+    assert (
+        found.outside["group b", ENTRIES[0]] == 12 and found.shares["group b", ENTRIES[0]].right == natural
+    )  # outside: fools nobody
+    assert "no such layer" in found.refused["group c", ENTRIES[0]] and ("group c", ENTRIES[0]) not in found.shares
+    (entry,) = board([*rows, row(ENTRIES[0], "natural", "111")], ENTRIES[0])
+    assert entry.refused == "" and [*entry.shares] == ["natural"]  # no network pays for an attack's fault
+
+
+def test_attacks_are_checked_without_being_read_and_decide_about_the_pictures():
+    asked = {**SETTINGS, "attacks": [of("a", "raise SystemExit")]}
+    settings = kind.KIND.checked(asked)
+    assert settings["attacks"][0]["sha256"] == hashlib.sha256(b"raise SystemExit").hexdigest()
+    assert (
+        kind._seed(settings)
+        != kind._seed(kind.KIND.checked(SETTINGS))
+        == seed_of(settings["weights"].values(), "banana")
+    )
+    for wrong, sentence in (
+        ([of("a", "x"), of("a", "y")], "the same name"),
+        ([of("", "x")], "name must have"),
+        ([of(TOGETHER, "x")], "is a line of the matrix"),
+        ([of("a\n", "x")], "name must have"),
+        ([of("a", "")], "must be a Python file"),
+        ([of("a", "x" * (257 << 10))], "at most 256 kB"),
+        (["a"], "list of at most 30"),
+        ("a", "list of at most 30"),
+    ):
+        with pytest.raises(InvalidValue, match=sentence):
+            kind.KIND.checked({**SETTINGS, "attacks": wrong})
+
+
+def test_the_matrix_counts_what_stays_right_under_all_and_names_flags():
+    mine = {"conditions": {"model": "m", "test": CLASS, "attack": "a"}, "each": "1100", "refused": "", "outside": 1}
+    checks = [
+        {"check": "zero", "raised": True},
+        {"check": "transfer", "raised": False},
+        {"check": "unbounded", "raised": None},
+    ]
+    told = {"conditions": {"model": "m", "test": MASKING}, "checks": checks, "refused": ""}
+    found = matrix([row("m", "natural", "1111"), row("m", "linf", "101."), row("m", "platform", "0000"), mine, told])
+    assert found.attacks == (TESTS["natural"].title, TESTS["linf"].title, "a", TOGETHER)
+    assert (found.shares[TOGETHER, "m"].right, found.shares[TOGETHER, "m"].n) == (1, 3)
+    assert found.flags == {"m": (2, (TITLES["zero"],))} and found.outside == {("a", "m"): 1}
+
+
+def test_the_networks_are_asked_whether_they_are_real_and_a_hostile_one_only_loses_its_flags(monkeypatch):
+    settings = kind.KIND.checked({**SETTINGS, "checks": 10})
+    asked = [
+        one
+        for one in kind.KIND.questions(settings, torch.device("cpu"), lambda: False)
+        if one.conditions["test"] == MASKING
+    ]
+    assert [one.conditions["model"] for one in asked] == ENTRIES
+    first = kind.KIND.row(asked[0].conditions, [asked[0].make(0)])
+    assert first["checks"][0]["check"] == CHECKS[0].key and "said" not in first
+    monkeypatch.setattr(zoo, "load", lambda *_: (_ for _ in ()).throw(BadCheckpoint("it eats all memory.")))
+    refused = kind.KIND.row(asked[1].conditions, [asked[1].make(0)])
+    assert refused["refused"] == "it eats all memory." and matrix([refused]).flags == {}

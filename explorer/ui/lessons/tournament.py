@@ -14,6 +14,7 @@ from explorer.jobs.measuring import result
 from explorer.models import zoo
 from explorer.ui import permission
 from explorer.ui.components.save import save_place
+from explorer.ui.lessons import class_matrix
 from explorer.ui.notices import told
 from explorer.ui.session import look_again, store
 
@@ -53,13 +54,14 @@ def _form() -> None:
     )
     said = word.text_input("The word", max_chars=100, key="tournament.word", autocomplete="off")
     images = number.number_input("Pictures", 10, 2000, 500, step=50, key="tournament.images")
+    class_matrix.form()
     asked = {"models": list(dict.fromkeys([*entries, base])), "model": base, "word": said, "images": images}
     st.button("Begin the tournament", type="primary", icon=":material/emoji_events:", on_click=_begin, args=(asked,))
 
 
 def _begin(settings: dict[str, Any]) -> None:
     with told():
-        store().submit(Spec(kind=KIND, settings=settings), permission.permit())
+        store().submit(Spec(kind=KIND, settings=settings | class_matrix.asked()), permission.permit())
 
 
 def _board(run: Run, going: bool, polling: bool = False) -> None:
@@ -92,6 +94,7 @@ def _board(run: Run, going: bool, polling: bool = False) -> None:
         st.caption("As the course's platform did (on training images): not measured, there are none on this computer.")
     if not going:
         save_place(f"tournament-{run.id}", about=conditions, key="tournament.save")
+    class_matrix.show(rows, settings, run.id, going)
 
 
 def _line(place: int, entry: Entry, shown: list[str]) -> dict[str, Any]:

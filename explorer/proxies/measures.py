@@ -16,6 +16,7 @@ from explorer.data import dataset
 from explorer.defenses.inner_attacks import pgd_images, quick_pgd, robust_mask
 from explorer.defenses.recipe import accuracy, one_cycle
 from explorer.models import ARCHITECTURES
+from explorer.models.untrained import initial_weights
 from explorer.proxies.generator import Real
 from explorer.training.optim import Adam
 
@@ -141,8 +142,7 @@ def arc(
 def discriminator(name: str, x: Tensor, y: Tensor, eps: float, seed: int, how: Discriminators) -> Classifier:
     """A network of two classes, adversarially trained (Madry et al.) in Linf eps on images x (N,C,H,W), y (N,) 0 or 1."""
     spec, rng = dataset(name), seeded(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)  # layer constructors draw from no other generator
+    with initial_weights(seed):
         model = ARCHITECTURES[how.network](spec.mean, spec.std, spec.shape, 2)
     optimizer = Adam([(list(model.parameters()), 0.0)], 0.9)
     model.train()

@@ -80,6 +80,7 @@ def _arguments_of_measure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="3", help="of the discriminators (default: %(default)s)")
     parser.add_argument("--eps", help="grid of Linf radii for ARC, as 0,0.05,0.1 (default: nine up to 0.3)")
     parser.add_argument("--updates", default="250", help="of each discriminator (default: %(default)s)")
+    parser.add_argument("--discriminator", default="plain-conv", help="mlp or plain-conv (default: %(default)s)")
 
 
 def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     n, seeds = whole("n", options.n, 8, 10_000_000), whole("seeds", options.seeds, 1, 100)
     grid = GRID if options.eps is None else tuple(_number(one) for one in options.eps.split(","))
-    how = Discriminators(grid, whole("updates", options.updates, 1, 1_000_000))
+    how = Discriminators(grid, options.discriminator, whole("updates", options.updates, 1, 1_000_000))
     of = zoo.card(options.model).dataset
     proxies = [read_samples(name, of) for name in dict.fromkeys(options.samples)]
     with console.bar((len(proxies) + 1) * seeds * len(grid), "discriminators") as bar:

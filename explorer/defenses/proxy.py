@@ -102,14 +102,16 @@ class Proxy(WithProxy, OnResNet, epochs=12, width=16):
 )
 @dataclass(frozen=True)
 class ProxyFashion(WithProxy, epochs=10, lr=0.05, label_smoothing=0.0, eps=0.1):
-    """Two convolutions and a hidden layer, on plain pictures. differs: as `proxy`."""
+    """Two convolutions and a hidden layer, or an MLP, on plain pictures. differs: as `proxy`."""
 
     dataset: ClassVar[str] = "fashion_mnist"
     augment: ClassVar[bool] = False
     smoke: ClassVar[Mapping[str, Any]] = {"epochs": 1, "eps": 0.01, "selection_steps": 2}
 
-    channels: str = param("16-32", "channels", help='Of each convolution, 4x4 with a stride of 2, as "16-32".')
-    hidden: int = param(100, "hidden units", lo=1, hi=4096, help="Of the linear layer after the convolutions.")
+    channels: str = param("16-32", "channels", help="Of each convolution, 4x4 with a stride of 2; empty: an MLP.")
+    hidden: int = param(100, "hidden units", lo=1, hi=4096, help="Of the linear layer before the last.")
 
     def architecture(self) -> tuple[str, dict[str, Any]]:
+        if not self.channels:
+            return "mlp", {"hidden": [self.hidden]}
         return "plain-conv", {"convolutions": convolutions(self.channels), "hidden": [self.hidden]}

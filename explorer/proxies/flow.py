@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from explorer.core import param
+from explorer.core import InvalidValue, param
 from explorer.core.device import computes_bfloat16
 from explorer.defenses.recipe import one_cycle
+from explorer.models.untrained import initial_weights
 from explorer.models.zoo import fill
 from explorer.proxies import GENERATORS
 from explorer.proxies.fitting import Fit
 from explorer.proxies.generator import Generator, Progress, Real
-from explorer.proxies.unet import UNet
+from explorer.proxies.unet import PATCH, UNet
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # of points (N,C,H,W), times (N,), classes (N,)
 DRAWN = 250  # images drawn at a time
@@ -51,15 +52,21 @@ class Flow(Generator):
     guidance: float = param(1.0, "guidance", lo=0.0, hi=10.0, help="1: the class as learned; more: exaggerated.")
 
     def network(self, channels: int, classes: int) -> UNet:
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(self.seed)  # layer constructors draw from no other generator
+        with initial_weights(self.seed):
             return UNet(channels, classes, self.width)
 
     def fit(self, real: Real, device: torch.device, work: Path, progress: Progress) -> dict[str, Tensor]:
-        """The averaged weights of the network. Goes on from the newest checkpoint in `work`; raises BadCheckpoint."""
+        """The averaged weights of the network. Goes on from the newest checkpoint in `work`.
+
+        Raises BadCheckpoint for one of another fit, InvalidValue for images with an odd number of pixels a side.
+        """
+        if any(side % PATCH for side in real.pixels.shape[2:]):
+            height, width = real.pixels.shape[2:]
+            raise InvalidValue(f"flow needs images with an even number of pixels a side; got {width} x {height}.")
         network = self.network(real.pixels.shape[1], real.classes).to(device).to(memory_format=CHANNELS_LAST)
         pixels, labels = real.pixels.to(device), real.labels.to(device)
-        facts = {"generator": "flow", "dataset": real.dataset, "images": len(real), **self.to_dict()}
+        facts = {"generator": "flow", "dataset": real.dataset, "images": len(real), "device": device.type}
+        facts |= self.to_dict()
         with Fit(network, self.ema, self.seed, work, facts) as fit:
             updates = self.epochs * -(-len(real) // self.batch)
             while fit.done < updates:

@@ -10,12 +10,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from explorer.core import Ball, Classifier, InvalidValue, seeded
+from explorer.core import Ball, Classifier, InvalidValue, UnknownName, seeded
 from explorer.core.rng import derived_seed
 from explorer.data import dataset
 from explorer.defenses.inner_attacks import pgd_images, quick_pgd, robust_mask
 from explorer.defenses.recipe import accuracy, one_cycle
 from explorer.models import ARCHITECTURES
+from explorer.models.untrained import initial_weights
 from explorer.proxies.generator import Real
 from explorer.training.optim import Adam
 
@@ -30,6 +31,7 @@ GRID = (
     0.2,
     0.3,
 )  # Linf, of ARC: fine where discriminators still see something
+NETWORKS = ("mlp", "plain-conv")  # of discriminators: architectures, as they are by default
 BATCH = 500
 MIX, SPLIT, ATTACK = 1, 2, 3  # streams of derived seeds
 
@@ -73,6 +75,7 @@ class Discriminators:
     """How the discriminators of ARC are made: small networks, adversarially trained at each eps of a grid."""
 
     grid: tuple[float, ...] = GRID
+    network: str = "plain-conv"  # one of NETWORKS
     updates: int = 250
     batch: int = 128
     lr: float = 2e-3
@@ -80,6 +83,8 @@ class Discriminators:
     attack_steps: int = 20  # of PGD, on the images held out
 
     def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise UnknownName("discriminator", self.network, NETWORKS)
         rising = all(a < b for a, b in pairwise(self.grid))
         if len(self.grid) < 2 or not rising or self.grid[0] != 0 or not math.isfinite(self.grid[-1]):
             raise InvalidValue(
@@ -111,7 +116,7 @@ def arc(
 
     At each Linf eps a discriminator real/synthetic is trained by PGD on three quarters, and attacked on the last quarter.
     0: nothing tells them apart. `tell` is called after each eps.
-    differs: plain PGD instead of AutoAttack; a small convolutional network. Raises InvalidValue for fewer than 8 images.
+    differs: plain PGD instead of AutoAttack; a small network. Raises InvalidValue for fewer than 8 images.
     """
     n = min(len(real), len(proxy))
     if n < 8:
@@ -137,9 +142,8 @@ def arc(
 def discriminator(name: str, x: Tensor, y: Tensor, eps: float, seed: int, how: Discriminators) -> Classifier:
     """A network of two classes, adversarially trained (Madry et al.) in Linf eps on images x (N,C,H,W), y (N,) 0 or 1."""
     spec, rng = dataset(name), seeded(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)  # layer constructors draw from no other generator
-        model = ARCHITECTURES["plain-conv"](spec.mean, spec.std, spec.shape, 2)
+    with initial_weights(seed):
+        model = ARCHITECTURES[how.network](spec.mean, spec.std, spec.shape, 2)
     optimizer = Adam([(list(model.parameters()), 0.0)], 0.9)
     model.train()
     for update in range(how.updates):

@@ -9,19 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = 8  # of group norm
+PATCH = 2  # pixels a side that are one place of the network
 FREQUENCIES = 32  # pairs of sine and cosine that tell the time
 
 
 class UNet(nn.Module):
     """Pixels (N,C,H,W) around 0, times t (N,) in [0,1] and classes y (N,), K for "no class", to a velocity (N,C,H,W).
 
-    Two levels (width, twice the width) on squares of `patch` x `patch` pixels, one residual block each way, and attention
+    Two levels (width, twice the width) on squares of PATCH x PATCH pixels, one residual block each way, and attention
     at the lower level.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 32, patch: int = 2):
+    def __init__(self, channels: int, classes: int, width: int = 32):
         super().__init__()
-        self.patch, told, inner = patch, 4 * width, channels * patch * patch
+        told, inner = 4 * width, channels * PATCH * PATCH
         self.of_time = nn.Sequential(nn.Linear(2 * FREQUENCIES, told), nn.SiLU(), nn.Linear(told, told))
         self.of_class = nn.Embedding(classes + 1, told)
         self.first = nn.Conv2d(inner, width, 3, padding=1)
@@ -38,11 +39,11 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         told = F.silu(self.of_time(waves(t)) + self.of_class(y))  # (N, 4 width)
-        high = self.down(self.first(F.pixel_unshuffle(x, self.patch)), told)
+        high = self.down(self.first(F.pixel_unshuffle(x, PATCH)), told)
         low = self.middle(self.attend(self.low(self.halve(high), told)), told)
         low = F.interpolate(low, size=high.shape[-2:])
         out = self.up(torch.cat((low, high), 1), told)
-        return F.pixel_shuffle(self.last(F.silu(self.norm(out))), self.patch)
+        return F.pixel_shuffle(self.last(F.silu(self.norm(out))), PATCH)
 
 
 class Block(nn.Module):

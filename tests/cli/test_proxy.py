@@ -32,7 +32,20 @@ def test_fit_draw_measure_and_train(cli, tmp_path):
     assert said.code == 0 and drawn["generator_sha256"] == card["sha256"] and drawn["hyper"]["steps"] == 1
     listed = cli("proxy")
     assert listed.code == 0 and "flow-smoke" in listed.out and "fashion_mnist/few" in listed.out
-    words = ("--model", "fashion_mnist/fashion-mlp", "--n", 40, "--seeds", 2, "--eps", "0,0.1", "--updates", 3)
+    words = (
+        "--model",
+        "fashion_mnist/fashion-mlp",
+        "--n",
+        40,
+        "--seeds",
+        2,
+        "--eps",
+        "0,0.1",
+        "--updates",
+        3,
+        "--discriminator",
+        "mlp",
+    )
     said = cli("proxy", "measure", "fashion_mnist/few", *words, "--json", tmp_path / "m.json")
     assert said.code == 0 and "control" in said.out, said.err
     control, few = json.loads((tmp_path / "m.json").read_text())["measures"]
@@ -63,6 +76,10 @@ def test_fit_draw_measure_and_train(cli, tmp_path):
         (("sample", "fashion_mnist/none", "--n", "0"), "n must be a whole number in [1"),
         (("measure", "fashion_mnist/none", "--model", "fashion_mnist/fashion-mlp"), "Unknown samples"),
         (("measure", "x", "--model", "fashion_mnist/fashion-mlp", "--eps", "0,a"), "eps must be numbers"),
+        (
+            ("measure", "x", "--model", "fashion_mnist/fashion-mlp", "--discriminator", "vit"),
+            "Unknown discriminator 'vit'",
+        ),
         (("experiment", "x", "--recipe", "nfgsm", "--out", "y"), "recipe must train with samples"),
     ],
 )

@@ -98,3 +98,10 @@ def test_a_run_takes_as_few_real_images_as_asked_and_its_card_names_the_proxy(mo
     drawn(level=9)
     with pytest.raises(BadCheckpoint):
         train(one, tmp_path / "run", bf16=False)  # the same name, other images: not the same run
+
+
+def test_the_small_network_has_convolutions_or_none():
+    assert recipe().architecture() == ("plain-conv", {"convolutions": [[4, 4, 2], [4, 4, 2]], "hidden": [8]})
+    assert recipe(channels="").architecture() == ("mlp", {"hidden": [8]})
+    with pytest.raises(InvalidValue, match="channels must be numbers"):
+        recipe(channels="4-x").architecture()

@@ -170,6 +170,9 @@ def test_what_cannot_be_is_said_in_one_sentence():
         store.draw("fashion_mnist/none", 10, 0, CPU)
     with pytest.raises(InvalidValue, match="components must be fewer"):
         fitted("ppca", components=100)
+    odd = Real(torch.zeros(8, 1, 9, 10, dtype=torch.uint8), torch.arange(8), "fashion_mnist")
+    with pytest.raises(InvalidValue, match="even number of pixels a side; got 10 x 9"):
+        Flow().fit(odd, CPU, store.folder(), lambda *_: None)
     card = fitted("ppca", components=2)
     with pytest.raises(InvalidValue, match="already"):
         fitted("ppca", components=2)

@@ -10,7 +10,7 @@ from explorer.data import raw
 from explorer.proxies.generator import Real
 from explorer.proxies.measures import Arc, Discriminators, arc, frechet, over_seeds
 
-QUICK = Discriminators((0.0, 0.05, 0.1), updates=40, batch=32, inner_steps=2, attack_steps=5)
+QUICK = Discriminators((0.0, 0.05, 0.1), "plain-conv", updates=40, batch=32, inner_steps=2, attack_steps=5)
 
 
 def gaussian(mean, root, n=200_000, seed=0):

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from starlette.middleware import Middleware
-from streamlit.starlette import App
+from explorer.core import threads
 
-import explorer.ui
-from explorer.ui.head import Head
-from explorer.ui.uploads import Uploads
+threads.give_way()  # before what follows imports torch
+
+from starlette.middleware import Middleware  # noqa: E402
+from streamlit.starlette import App  # noqa: E402
+
+import explorer.ui  # noqa: E402
+from explorer.ui.head import Head  # noqa: E402
+from explorer.ui.uploads import Uploads  # noqa: E402
 
 app = App(Path(explorer.ui.__file__).with_name("script.py"), middleware=[Middleware(Head), Middleware(Uploads)])

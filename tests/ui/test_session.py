@@ -1,10 +1,17 @@
 """The one engine that all sessions share."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.core import InvalidValue
 from explorer.ui import session
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -102,3 +109,14 @@ def test_a_flood_of_one_session_waits_and_nobody_else_does(monkeypatch):
     session.slow_down("page")
     assert len(slept) == 1
     session._limits.clear()
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_threads_of_the_app_give_way_before_torch_is_imported(given, found):
+    """libgomp reads its environment as torch is imported: afterwards it is too late."""
+    code = "import os, sys; from explorer.core import threads; threads.give_way(); print(os.environ['GOMP_SPINCOUNT'], *sys.modules)"
+    env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    ran = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[0] == found and "torch" not in ran.stdout.split()
+    source = (ROOT / "app.py").read_text("utf-8")
+    assert source.index("threads.give_way()") < source.index("import explorer.ui")

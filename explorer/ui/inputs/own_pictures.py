@@ -61,11 +61,13 @@ def upload_panel(name: str) -> None:
     state, limit = st.session_state, MAX_BYTES // 1_000_000
     files = st.file_uploader(
         f"PNG, JPEG, WebP, GIF, AVIF or HEIC, up to {limit} MB each", [*KINDS, *REFUSED], key=FILES,
-        accept_multiple_files=True, max_upload_size=limit,
+        accept_multiple_files=True, max_upload_size=limit, on_change=_handed_in, args=(name,),
     )  # fmt: skip
     photo = None
     if st.toggle("Use the camera", key="camera.on"):
-        photo = st.camera_input("Photograph something", key=CAMERA, label_visibility="collapsed")
+        photo = st.camera_input(
+            "Photograph something", key=CAMERA, label_visibility="collapsed", on_change=_handed_in, args=(name,)
+        )
     files = [*files, *([photo] if photo is not None else [])]
     for refused in _take(name, files):
         st.error(refused, icon=":material/block:")
@@ -83,6 +85,21 @@ def upload_panel(name: str) -> None:
     if at is None and st.button("Use this picture", type="primary", width="stretch"):
         choose(one)
         st.rerun()
+
+
+def _handed_in(name: str) -> None:
+    """Whoever hands pictures in wants to see them attacked: the first that is new becomes the chosen one."""
+    known = {one.picture for one in own_pictures(name)}
+    _take(name, _files())
+    new = [one for one in own_pictures(name) if one.picture not in known]
+    if new:
+        choose(new[0])
+
+
+def _files() -> list[Any]:
+    """What is handed in at the moment; in a callback."""
+    state = st.session_state
+    return [file for file in [*(state.get(FILES) or []), state.get(CAMERA)] if file is not None]
 
 
 def _show(one: Own, name: str, files: Sequence[Any]) -> None:
@@ -127,8 +144,7 @@ def _look_boxes(one: Own, name: str) -> None:
 def _look_again(name: str, before: Own) -> None:
     """After a control has changed: the picture as it is to be seen now; it stays the chosen one, and what it is said to show."""
     state = st.session_state
-    files = [file for file in [*(state.get(FILES) or []), state.get(CAMERA)] if file is not None]
-    _take(name, files)
+    _take(name, _files())
     now = _read(name).get(before.file)
     if not isinstance(now, Own) or now.picture == before.picture:
         return

@@ -230,7 +230,8 @@ class Player {
   takeUp(next, number) {
     if (number < this.shown || this.abort.signal.aborted) return;
     this.shown = number;
-    const same = this.walk && this.walk.group === next.group && continues(this.walk, next);
+    const anew = next.live && this.walk && !this.walk.live; // what has ended does not go on: the picture was looked at, now it is attacked
+    const same = this.walk && !anew && this.walk.group === next.group && continues(this.walk, next);
     this.join(next.group);
     const turned = this.walk && this.walk.clock !== next.clock;
     this.walk = next;

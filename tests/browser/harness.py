@@ -1,4 +1,4 @@
-"""A Streamlit page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, grey, nomap, proven, lanes."""
+"""A page with nothing but a trace player on a made-up, smooth walk: `?mode=` finished, live, looked, grey, nomap, proven, lanes."""
 
 from __future__ import annotations
 
@@ -133,15 +133,15 @@ def main() -> None:
             st.text_input(label)
     title = "PGD against cifar10/baseline, L∞ 8/255, 20 steps"
 
-    if mode == "live":
-        whole = walk(steps)
+    if mode in ("live", "looked"):  # "looked": the untouched picture alone at first, and that is over
+        whole, alone = walk(steps), 5 if mode == "looked" else 0
 
         @st.fragment(run_every=0.15)
         def running() -> None:
             seen = st.session_state.get("seen", 0) + int(st.query_params.get("stride", 1))
-            st.session_state.seen = min(seen, len(whole))
-            part = first(whole, st.session_state.seen)
-            live = len(part) < len(whole)
+            st.session_state.seen = min(seen, len(whole) + alone)
+            part = first(whole, max(st.session_state.seen - alone, 1))
+            live = alone < st.session_state.seen and len(part) < len(whole)
             trace_player(
                 part, None if live else feature_path(part), captions(part), key="player", live=live, title=title
             )

@@ -449,6 +449,15 @@ def test_a_running_attack_grows_in_place_and_respects_the_user(open_page, url):
     assert player.frame() == 41
 
 
+def test_a_picture_that_was_looked_at_is_watched_as_it_is_attacked(open_page, url):
+    page = open_page(f"{url}/?mode=looked&steps=40", reduced_motion="reduce")
+    player = Player(page)
+    player.root.locator(".running").wait_for(timeout=SLOW)
+    until(page, lambda: player.frame() > 2)
+    player.root.locator(".running").wait_for(state="hidden", timeout=60_000)
+    player.wait_frame(41)
+
+
 def test_an_attack_too_quick_to_watch_is_played_again(open_page, url):
     page = open_page(f"{url}/?mode=live&steps=40&stride=11")
     player = Player(page)

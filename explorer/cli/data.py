@@ -7,8 +7,8 @@
 
 A download goes to EXPLORER_DATA if that is set, else to the user's cache folder. Its checksums are verified. `add` reads
 train/<class>/* and test/<class>/* (ImageFolder), parquet files of Hugging Face's `datasets`, or torchvision's files of CIFAR-100,
-MNIST, SVHN, GTSRB or STL-10, and keeps the pixels beside a card with counts, licence, normalisation and hash. Without a FOLDER
-it looks in EXPLORER_DATA for one of that name.
+MNIST, SVHN, GTSRB or STL-10 (without a test split a fifth of each class becomes one), and keeps the pixels beside a card with
+counts, licence, normalisation and hash. Without a FOLDER it looks in EXPLORER_DATA for one of that name.
 """
 
 from __future__ import annotations

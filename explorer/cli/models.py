@@ -10,6 +10,7 @@
   python -m explorer models add cifar10/ours --architecture package.module:factory --weights ours.safetensors --classes 10
       --mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616
   python -m explorer models add cifar10/rice --architecture robustbench:L2/Rice2020Overfitting
+  python -m explorer models add photos/resnet50 --torchvision resnet50
   python -m explorer models add cifar10/group-a --course FOLDER
   python -m explorer models add cifar10 --zip class.zip
   python -m explorer models convert weights.pth
@@ -21,7 +22,8 @@ package.module:factory, whose code it imports and calls (with num_classes=N if i
 must be safetensors; pickles are not opened. robustbench:NAME (where robustbench is installed) needs nothing else: its file is
 models/DATASET/THREAT/NAME.pt as RobustBench keeps it, or --weights FILE, read in a confined process. What the network is given
 is (pixel - mean) / std, pixels in [0,1]; --range=LOW,HIGH says the same of a network that wants its pixels in that range (0,1 or
--1,1 or 0,255). The model then stands in the folder of runs' models, for all pages and commands.
+-1,1 or 0,255). --torchvision NETWORK stands alone: torchvision's own ImageNet weights are downloaded and verified. The model then
+stands in the folder of runs' models, for all pages and commands.
 """
 
 from __future__ import annotations
@@ -35,13 +37,14 @@ from typing import Any
 
 from safetensors.torch import save as as_safetensors
 
-from explorer.cli._console import Console, check_writable, interval, save, whole
+from explorer.cli._console import Console, advance, check_writable, interval, save, whole
 from explorer.cli._parser import Verb
 from explorer.core import InvalidValue, confinement
 from explorer.data import dataset
 from explorer.evaluation import checking, claim, submissions, tables
 from explorer.evaluation.adding import Addition, add
 from explorer.evaluation.measure import EACH
+from explorer.evaluation.torchvision_weights import LICENCE, OFFERED, add_published
 from explorer.models import confined, robustbench, zoo
 
 
@@ -74,6 +77,9 @@ def _arguments_of_add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--zip", metavar="FILE", help="many submissions, a folder each; NAME is the dataset, or DATASET/PREFIX"
+    )
+    parser.add_argument(
+        "--torchvision", metavar="NETWORK", help=f"download its ImageNet weights, for photos/NAME: {', '.join(OFFERED)}"
     )
     parser.add_argument(
         "--architecture",
@@ -138,6 +144,8 @@ ADDING = ("architecture", "weights", "classes", "mean", "std", "range")
 def _add(options: argparse.Namespace, console: Console) -> Any:
     if options.course is not None or options.zip is not None:
         return _add_submissions(options, console)
+    if options.torchvision is not None:
+        return _add_torchvision(options, console)
     known = (options.architecture or "").startswith("robustbench:")
     missing = [word for word in ("architecture", "weights", "classes") if getattr(options, word) is None]
     if missing and not known:
@@ -164,17 +172,29 @@ def _add(options: argparse.Namespace, console: Console) -> Any:
     return asdict(card)
 
 
-def _add_submissions(options: argparse.Namespace, console: Console) -> Any:
-    said = [word for word in (*ADDING, "course", "zip") if getattr(options, word) is not None]
+def _alone(options: argparse.Namespace, why: str) -> str:
+    """The one option that says where a model comes from; raises InvalidValue where there are others besides."""
+    said = [word for word in (*ADDING, "torchvision", "course", "zip") if getattr(options, word) is not None]
     if len(said) > 1:
-        raise InvalidValue(
-            f"--{said[-1]} stands alone: a submission brings its network and weights, and its pixels are in [0,1]; "
-            f"got --{' and --'.join(said[:-1])} besides."
-        )
+        raise InvalidValue(f"--{said[-1]} stands alone: {why}; got --{' and --'.join(said[:-1])} besides.")
+    return said[0]
+
+
+def _add_torchvision(options: argparse.Namespace, console: Console) -> Any:
+    _alone(options, "torchvision says what its network wants of pixels")
+    console.say(f"{LICENCE[:1].upper()}{LICENCE[1:]}.")
+    with console.bar(0, "B", scale=True) as bar:
+        card = add_published(options.name, options.torchvision, options.title, progress=advance(bar))
+    _tell_added(card, console)
+    return asdict(card)
+
+
+def _add_submissions(options: argparse.Namespace, console: Console) -> Any:
+    word = _alone(options, "a submission brings its network and weights, and its pixels are in [0,1]")
     if warning := confinement.not_prevented():
         console.say(f"{warning[:1].upper()}{warning[1:]}")
     place = Path(options.course or options.zip).expanduser()
-    command = f"python -m explorer models add {options.name} --{said[0]} {shlex.quote(str(place))}"
+    command = f"python -m explorer models add {options.name} --{word} {shlex.quote(str(place))}"
     if options.course is not None:
         card = submissions.add_submission(options.name, place, options.title, command)
         _tell_added(card, console)

@@ -107,7 +107,8 @@ def recognised(folder: Path) -> Source:
         if (found := read(folder)) is not None:
             return found
     raise Unfit(
-        f"{folder} holds no dataset: it needs train/<class>/* and test/<class>/* with pictures, parquet files of Hugging Face's "
+        layouts.unread_parquet(folder)
+        or f"{folder} holds no dataset: it needs train/<class>/* and test/<class>/* with pictures, parquet files of Hugging Face's "
         "`datasets`, or torchvision's files of CIFAR-100, MNIST, SVHN, GTSRB or STL-10."
     )
 

@@ -6,16 +6,15 @@ no other pickle is read. Fashion-MNIST comes as plain arrays (idx files); its si
 
 from __future__ import annotations
 
-import http.client
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from explorer.core import DataUnavailable
+from explorer.data.fetching import fetch
 from explorer.data.folders import STAGE, download_folder, sweep
 from explorer.data.parquet import Corrupt
 from explorer.data.specs import Dataset, dataset
@@ -24,8 +23,7 @@ Progress = Callable[[int, int], None]
 
 FOLDERS = {"cifar10": Path("cifar-10-batches-py"), "fashion_mnist": Path("FashionMNIST/raw")}
 ARCHIVE_BYTES = {"cifar10": 170_498_071, "fashion_mnist": 30_878_645}  # what a progress bar is told to expect
-TIMEOUT = 30.0  # seconds without an answer before a download is given up
-_PIECE = 1 << 18  # bytes read at a time
+REMEDY = "check the internet connection and run the download again, or set EXPLORER_DATA to a folder that holds it"
 
 
 def files(root: Path, name: str) -> tuple[Path, ...]:
@@ -107,10 +105,14 @@ def _intact(root: Path, spec: Dataset) -> bool:
 def _fetch_and_unpack(spec: Dataset, work: Path, progress: Progress) -> None:
     from torchvision.datasets.utils import check_integrity, extract_archive
 
-    done = 0
+    before, total = 0, ARCHIVE_BYTES[spec.name]
     for url, md5 in _archives(spec.name):
         archive = work / url.rpartition("/")[2]
-        done = _fetch(url, archive, done, ARCHIVE_BYTES[spec.name], progress, spec)
+
+        def told(come: int, before: int = before) -> None:
+            progress(before + come, max(before + come, total))
+
+        before += fetch(url, archive, spec.title, REMEDY, told)
         if not check_integrity(archive, md5):
             raise DataUnavailable(f"{spec.title} arrived incomplete or altered from {url}: run the download again.")
         folder = work if archive.suffixes[-2:] == [".tar", ".gz"] else work / FOLDERS[spec.name]
@@ -125,25 +127,3 @@ def _archives(name: str) -> list[tuple[str, str]]:
     if name == "cifar10":
         return [(CIFAR10.url, CIFAR10.tgz_md5)]
     return [(FashionMNIST.mirrors[0] + file, md5) for file, md5 in FashionMNIST.resources]
-
-
-def _fetch(url: str, target: Path, done: int, total: int, progress: Progress, spec: Dataset) -> int:
-    """Stream `url` to `target`; returns the bytes fetched so far, `done` included."""
-    failed = f"{spec.title} could not be downloaded from {url}"
-    remedy = "check the internet connection and run the download again, or set EXPLORER_DATA to a folder that holds it"
-    with target.open("wb") as out:
-        try:
-            response = urllib.request.urlopen(url, timeout=TIMEOUT)
-        except (OSError, http.client.HTTPException) as error:
-            raise DataUnavailable(f"{failed} ({error}): {remedy}.") from error
-        with response:
-            while True:
-                try:
-                    piece = response.read(_PIECE)
-                except (OSError, http.client.HTTPException) as error:
-                    raise DataUnavailable(f"{failed} ({error}): {remedy}.") from error
-                if not piece:
-                    return done
-                out.write(piece)
-                done += len(piece)
-                progress(done, max(done, total))

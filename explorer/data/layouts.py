@@ -6,6 +6,7 @@ Each reader gives a `Source`, whose pictures are decoded one by one, or None whe
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 TEST_NAMES = ("test", "val", "valid", "validation")  # folders or files of a test split, the best first
 HELD_OUT = 5  # where there is no test split, every so many-th picture of a class, drawn with seed 0, is one
+SHARD = re.compile(r"-(\d+)-of-(\d+)")  # which of how many files of a split
 IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label", "labels")
 MAX_PIXELS = 50_000_000  # of one picture of a dataset
 
@@ -71,11 +73,15 @@ def image_folder(folder: Path) -> Source | None:
     classes = _class_folders(start)
     if not classes:
         return None
-    whole = _files_of(start, classes)
+    return _split_here("ImageFolder", classes, _files_of(start, classes))
+
+
+def _split_here(layout: str, classes: tuple[str, ...], whole: Split) -> Source:
+    """A dataset that has no test split, with one; raises Unfit."""
     test_rows = held_out(whole.labels)
     parts = {"train": np.setdiff1d(np.arange(len(whole)), test_rows), "test": test_rows}
     note = f"There was no test split: one picture in {HELD_OUT} of each class, drawn with seed 0, is one now."
-    return Source("ImageFolder", classes, {name: _rows_of(whole, rows) for name, rows in parts.items()}, notes=(note,))
+    return Source(layout, classes, {name: _rows_of(whole, rows) for name, rows in parts.items()}, notes=(note,))
 
 
 def held_out(labels: np.ndarray) -> np.ndarray:
@@ -132,24 +138,48 @@ def opened(source: Path | bytes) -> Image.Image:
 
 
 def hugging_face(folder: Path) -> Source | None:
-    """Parquet files `train-*.parquet` and `test-*.parquet` (or validation), in the folder or in `data`, as `datasets` writes them."""
+    """Parquet files `train-*.parquet` and `test-*.parquet` (or validation), in the folder or in `data`, as `datasets` writes them.
+
+    Without files of a test split, one is made of the training pictures.
+    """
     for place in (folder, folder / "data"):
         train = sorted(place.glob("train*.parquet"))
         test: list[Path] = next(filter(None, (sorted(place.glob(f"{name}*.parquet")) for name in TEST_NAMES)), [])
         if train:
-            if not test:
-                raise Unfit(f"{place} has parquet files of a train split and none of a test split.")
             break
     else:
         return None
-    tables = {"train": [_table(file) for file in train], "test": [_table(file) for file in test]}
+    tables = {name: _shards(files) for name, files in (("train", train), ("test", test)) if files}
     names = next((names for parts in tables.values() for _, _, names in parts if names is not None), None)
     parts = {name: _joined(split) for name, split in tables.items()}
     most = 1 + max(int(split.labels.max(initial=-1)) for split in parts.values())
     classes = names or tuple(f"class {k}" for k in range(most))
     if most > len(classes) or min(int(split.labels.min(initial=0)) for split in parts.values()) < 0:
         raise Unfit(f"The parquet files in {place} have labels outside of their {len(classes)} classes.")
+    if not test:
+        return _split_here("Hugging Face parquet", classes, parts["train"])
     return Source("Hugging Face parquet", classes, parts)
+
+
+def unread_parquet(folder: Path) -> str | None:
+    """Why the parquet files in a folder are in no layout that is known, as a sentence; None where there are none."""
+    found = next(iter(sorted(folder.rglob("*.parquet"))), None)
+    if found is None:
+        return None
+    return (
+        f"{folder} holds parquet files, such as {found.relative_to(folder)}, and none of a training split: they must be called "
+        "train-*.parquet (and test-*.parquet, if there is a test split), in this folder or in its folder data."
+    )
+
+
+def _shards(files: Sequence[Path]) -> list[tuple[pa.Array, np.ndarray, tuple[str, ...] | None]]:
+    """What the files of one split hold; raises Unfit, also where "-00000-of-00003" promises files that are not there."""
+    numbered = [match for file in files if (match := SHARD.search(file.stem))]
+    if numbered:
+        total = int(numbered[0][2])
+        if len(numbered) != len(files) or sorted(int(match[1]) for match in numbered) != list(range(total)):
+            raise Unfit(f"{files[0].parent} holds {len(files)} parquet files where {files[0].name} promises {total:,}.")
+    return [_table(file) for file in files]
 
 
 def _table(file: Path) -> tuple[pa.Array, np.ndarray, tuple[str, ...] | None]:
@@ -161,6 +191,8 @@ def _table(file: Path) -> tuple[pa.Array, np.ndarray, tuple[str, ...] | None]:
         if image is None or label is None:
             raise Unfit(f"{file} needs a column {IMAGE_COLUMNS[0]!r} and a column {LABEL_COLUMNS[0]!r}.")
         blobs = table[image].combine_chunks().field("bytes")
+        if blobs.null_count:
+            raise Unfit(f"{file} names {blobs.null_count:,} of its pictures by a path and does not hold them.")
         return blobs, np.asarray(table[label].to_numpy()).astype(np.int64), class_names(table.schema, label)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise Unfit(f"{file} cannot be read as parquet with pictures and labels.") from error

@@ -18,6 +18,7 @@ from explorer.data import dataset
 from explorer.engine.aside import Aside, Work
 from explorer.evaluation import checking, submissions
 from explorer.evaluation.adding import SUFFIXES, Addition, add, check_name, normalisation
+from explorer.evaluation.torchvision_weights import add_published, check_new, published_weights
 from explorer.models import zoo
 from explorer.models.external import LIBRARIES
 
@@ -101,6 +102,21 @@ def zip_work(name: str, file: File) -> Work[Added]:
             command = f"python -m explorer models add {name} --zip {file.plain}"
             for full, came in submissions.add_zip(name, archive, command, aside.say):
                 aside.give(Added(full, None, came) if isinstance(came, str) else Added(full, came))
+
+    return work
+
+
+def torchvision_work(network: str) -> Work[Added]:
+    """Download torchvision's own weights of a network, and add it. Raises InvalidValue at once for what cannot be."""
+    name = published_weights(network).name
+    check_new(name, network)
+    check_pages()
+
+    def work(aside: Aside[Added]) -> None:
+        def come(done: int, total: int) -> None:
+            aside.say(f"Downloading, {done / 2**20:.0f} of {total / 2**20:.0f} MB", done / total)
+
+        aside.give(_outcome(name, lambda: add_published(name, network, say=aside.say, progress=come)))
 
     return work
 

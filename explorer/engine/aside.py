@@ -26,6 +26,7 @@ class Aside(Generic[T]):
     def __init__(self, about: str, work: Work[T], threads: int = 1) -> None:
         self.about = about
         self.doing = "Starting"
+        self.share: float | None = None  # of what it is doing, in [0,1]; None: not known
         self.error: str | None = None
         self.state = "running"  # then done, failed or cancelled
         self._found: list[T] = []
@@ -59,11 +60,11 @@ class Aside(Generic[T]):
 
     # For the work
 
-    def say(self, doing: str) -> None:
-        """What is being done from here on. Raises Cancelled if nobody wants it any more."""
+    def say(self, doing: str, share: float | None = None) -> None:
+        """What is being done from here on, and how much of it is done. Raises Cancelled if nobody wants it any more."""
         if self._cancelling:
             raise Cancelled("The work was cancelled.")
-        self.doing = doing
+        self.doing, self.share = doing, share
 
     def give(self, item: T) -> None:
         """One more result."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Addition:
     title: str = ""
     command: str = ""
     convert: bool = False  # read the weights in a confined process, whatever their form
+    facts: Mapping[str, str] = field(default_factory=dict)  # what is known of its training, for its card
 
     @property
     def built_as(self) -> zoo.Card | None:
@@ -248,6 +249,7 @@ def _card(
         "sample": found.sentence,
         "findings": list(found.findings),
     } | ({"notes": list(notes)} if notes else {})
+    training |= asked.facts
     training |= {} if code is None else {"code_sha256": code.sha256}
     like, arguments = asked.built_as, {}
     if like is not None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from explorer.core import Classifier, ExplorerError, InvalidValue, seeded, use_generator, wilson
-from explorer.data import Images, load
+from explorer.data import Images, dataset, load
+from explorer.evaluation.outcome import accepted
 
 SAMPLE = 200  # images of the bundled sample that are measured while adding
 FEW = 16  # of them, whose gradients are looked at
@@ -29,20 +30,22 @@ class Probe:
     correct: int
     n: int
     findings: tuple[str, ...]
+    top: int = 1  # an answer is right if the label is among so many of the largest logits
 
     @property
     def sentence(self) -> str:
         """The accuracy on the sample, with its 95 % interval."""
         low, high = wilson(self.correct, self.n)
+        rule = f" (top {self.top})" if self.top > 1 else ""
         return (
-            f"{self.correct} of {self.n} sample images right: {100 * self.correct / self.n:.1f} % "
+            f"{self.correct} of {self.n} sample images right{rule}: {100 * self.correct / self.n:.1f} % "
             f"[{100 * low:.1f}, {100 * high:.1f}]."
         )
 
 
 def sample(name: str) -> Images:
     """The images that a probe of a model for this dataset looks at."""
-    return load(name, n=SAMPLE, source="sample")
+    return load(name, n=min(SAMPLE, dataset(name).rows["test"]), source="sample")
 
 
 def probe(model: Classifier, images: Images, what: str, *, strict: bool) -> Probe:
@@ -67,7 +70,12 @@ def probe(model: Classifier, images: Images, what: str, *, strict: bool) -> Prob
         raise InvalidValue(next(text for text in told if text))
     findings += [text for text in (*told, few_flat) if text]
     answers = torch.cat([logits(model, x, what, 2) for x in images.x.split(100)])
-    return Probe(model.stochastic, int((answers.argmax(1) == images.y).sum()), len(images), tuple(findings))
+    return Probe(model.stochastic, _right(answers, images), len(images), tuple(findings), images.top)
+
+
+def _right(answers: Tensor, images: Images) -> int:
+    """How many of the answers (N,K) are right."""
+    return int((answers.argmax(1) == accepted(answers, images.y, images.top)).sum())
 
 
 def logits(model: Classifier, x: Tensor, what: str, seed: int) -> Tensor:
@@ -135,7 +143,7 @@ def about_range(models: Mapping[str, Callable[[Tensor], Tensor]], images: Images
     best, name = correct, ""
     for other, net in models.items():
         with torch.no_grad():
-            right = int((torch.cat([net(x) for x in images.x.split(100)]).argmax(1) == images.y).sum())
+            right = _right(torch.cat([net(x) for x in images.x.split(100)]), images)
         if right > best:
             best, name = right, other
     if best - correct < BETTER * len(images):

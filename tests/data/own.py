@@ -37,7 +37,10 @@ def image_folder(
     return root
 
 
-def parquet(root: Path, splits: Mapping[str, int], names: Sequence[str], side: int = 16) -> Path:
+def parquet(
+    root: Path, splits: Mapping[str, int], names: Sequence[str], side: int = 16, shards: int = 1, held: bool = True
+) -> Path:
+    """`root/<split>-0000k-of-0000n.parquet`; counts: of each split's pictures. Not `held`: by their paths alone."""
     rng = np.random.default_rng(0)
     root.mkdir(parents=True)
     for split, count in splits.items():
@@ -45,11 +48,13 @@ def parquet(root: Path, splits: Mapping[str, int], names: Sequence[str], side: i
         for label in labels:
             buffer = io.BytesIO()
             Image.fromarray(picture(label, side, rng)).save(buffer, "PNG")
-            blobs.append({"bytes": buffer.getvalue(), "path": None})
-        table = pa.table({"image": blobs, "label": pa.array(labels, pa.int64())})
+            blobs.append({"bytes": buffer.getvalue() if held else None, "path": None if held else "elsewhere.png"})
         about = {"info": {"features": {"label": {"names": list(names)}}}}
+        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        table = pa.table({"image": pa.array(blobs, kind), "label": pa.array(labels, pa.int64())})
         table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
-        pq.write_table(table, root / f"{split}-00000-of-00001.parquet")
+        for k, rows in enumerate(np.array_split(np.arange(count), shards)):
+            pq.write_table(table.take(rows), root / f"{split}-{k:05d}-of-{shards:05d}.parquet")
     return root
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from explorer.core import DataUnavailable, ExplorerError, InvalidValue, UnknownName
-from explorer.data import adding, as_needed, dataset, known, load, loading, raw, specs
+from explorer.data import adding, as_needed, dataset, known, layouts, load, loading, raw, specs
 from explorer.data.adding import Wish, add
 from explorer.data.folders import STAGE
 from tests.data import own
@@ -103,6 +103,38 @@ def test_without_a_test_split_every_fifth_picture_of_a_class_is_held_out(tmp_pat
     spec = add("one", folder / "train")
     assert spec.rows == {"train": 13, "test": 4}
     assert "no test split" in json.loads((spec.folder / specs.CARD).read_text("utf-8"))["notes"][0]
+
+
+def test_parquet_without_a_test_split_holds_out_the_same_pictures(tmp_path):
+    folder = own.parquet(tmp_path / "p", {"train": 24}, ("cat", "dog", "emu"), shards=3)
+    spec = add("animals", folder)
+    assert (spec.rows, spec.classes) == ({"train": 21, "test": 3}, ("cat", "dog", "emu"))
+    assert "no test split" in json.loads((spec.folder / specs.CARD).read_text("utf-8"))["notes"][0]
+    assert raw("animals", "test")[1].sort().values.tolist() == [0, 1, 2]
+    rows = layouts.held_out(np.arange(24) % 3)
+    pictures, _, _ = raw("animals", "test")
+    rng = np.random.default_rng(0)
+    drawn = [own.picture(k % 3, 16, rng) for k in range(24)]  # in the order of the files' rows
+    for found, row in zip(pictures, rows, strict=True):
+        assert (found.permute(1, 2, 0).numpy() == drawn[row]).all()
+
+
+def test_parquet_that_cannot_be_read_says_what_it_needs(tmp_path):
+    def made(name, splits=None, names=("cat", "dog"), **rest):
+        return own.parquet(tmp_path / name, splits or {"train": 6}, names, **rest)
+
+    refused(
+        "fine", made("nameless", {"images": 6}), words="images-00000-of-00001.parquet, and none of a training split"
+    )
+    part = made("part", shards=3)
+    (part / "train-00001-of-00003.parquet").unlink()
+    refused("fine", part, words="holds 2 parquet files where train-00000-of-00003.parquet promises 3")
+    refused("fine", made("paths", held=False), words="6 of its pictures by a path")
+    refused("fine", made("single", {"train": 3}), words="a single picture")
+    broken = made("broken")
+    file = broken / "train-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    refused("fine", broken, words="cannot be read as parquet")
 
 
 def test_pictures_of_several_sizes_get_one_and_transparent_parts_the_background(tmp_path):

@@ -17,9 +17,11 @@ from explorer.jobs import Guard, Store
 from explorer.jobs.access import PASSWORD
 from explorer.models import confined, zoo
 from explorer.ui import model_course, session
-from explorer.ui.add_model import acts
+from explorer.ui.add_model import acts, form
 from explorer.ui.add_model.form import slug
 from tests.confining import confining
+from tests.data.serving import serving
+from tests.evaluation.published_weights import NETWORK, offer
 
 ENTRY = str(Path(__file__).parents[1] / "entry.py")
 NOISY = """
@@ -161,6 +163,25 @@ def test_what_cannot_be_is_one_sentence_and_starts_nothing(place, state, words, 
     app = press(app, "add.add")
     assert [warning.value for warning in app.warning if words in warning.value], texts(app)
     assert acts.adder().latest is None and not (place / "runs" / "zoo").exists()
+
+
+@confining
+def test_a_network_of_torchvisions_is_downloaded_and_joins_the_photographs(monkeypatch):
+    with serving() as server:
+        offer(server, monkeypatch)
+        monkeypatch.setattr(form, "OFFERED", {NETWORK: "ShuffleNet"})
+        app = open_page(**{"add.kind": "download"})
+        (data,) = server.files.values()
+        assert f"Download {len(data) / 2**20:.0f} MB and add" in [button.label for button in app.button]
+        assert "non-commercial" in texts(app) and "% top 1" in app.selectbox(key="add.torchvision").options[0]
+        assert server.requests == []  # nothing is fetched before somebody asks for it
+        server.cut = 0.5
+        app = finished(press(app, "add.add"))
+        assert "the connection ended after" in texts(app) and not zoo.roots()[0].joinpath("photos").exists()
+        server.cut = 1.0
+        app = finished(press(app, "add.add"))
+    assert "stands in every chooser now, as photos/shufflenet-v2-x0-5" in texts(app), texts(app)
+    assert app.session_state["models.look"] == "photos/shufflenet-v2-x0-5"
 
 
 def test_without_confinement_the_panel_says_why_not_and_offers_nothing(monkeypatch):

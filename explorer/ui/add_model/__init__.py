@@ -55,6 +55,8 @@ def _progress(job: Aside[Added], polling: bool) -> None:
         left.markdown(f"**{sentence(job.about)}**, {job.seconds:.0f} s. {job.doing} …{stopping}")
         right.button("Cancel", icon=":material/stop_circle:", key="add.cancel", on_click=job.cancel, width="stretch",
                      disabled=job.cancelling)  # fmt: skip
+        if job.share is not None:
+            st.progress(job.share)
     for one in job.found:
         if one.card is None:
             st.error(words.refused(one), icon=":material/block:")

@@ -10,13 +10,24 @@ import streamlit as st
 
 from explorer.core import InvalidValue
 from explorer.data import dataset
-from explorer.engine.adding import CODE_KB, MOST_MB, WEIGHTS, File, WeightsUpload, weights_work, zip_work
+from explorer.engine.adding import (
+    CODE_KB,
+    MOST_MB,
+    WEIGHTS,
+    File,
+    WeightsUpload,
+    torchvision_work,
+    weights_work,
+    zip_work,
+)
+from explorer.evaluation.torchvision_weights import OFFERED, Published, published_weights
 from explorer.models.external import is_external
 from explorer.ui.add_model import acts
 from explorer.ui.inputs.choices import families, named
+from explorer.ui.text import adding as words
 
-ZIP, KNOWN, CODE = "zip", "known", "code"
-KINDS = {ZIP: "Submissions (zip)", KNOWN: "Weights", CODE: "Weights and code"}
+ZIP, KNOWN, CODE, DOWNLOAD = "zip", "known", "code", "download"
+KINDS = {ZIP: "Submissions (zip)", KNOWN: "Weights", CODE: "Weights and code", DOWNLOAD: "From torchvision"}
 TORCHVISION, TIMM, ROBUSTBENCH, OURS = "torchvision", "timm", "robustbench", "ours"
 SOURCES = {TORCHVISION: "torchvision", TIMM: "timm", ROBUSTBENCH: "RobustBench", OURS: "a model here"}
 UNIT, SIGNED, BYTES, USUAL, OWN = "unit", "signed", "bytes", "usual", "own"
@@ -45,12 +56,36 @@ def show() -> None:
         "What you have", list(KINDS), key="add.kind", format_func=named(KINDS), required=True, persist_state="session"
     )
     kind = state["add.kind"]
+    if kind == DOWNLOAD:
+        _download()
+        return
     size = " x ".join(map(str, spec.shape))
     st.caption(f"{ABOUT[kind]} For {spec.title}, as chosen at the left: {size} pixels, {len(spec.classes)} classes.")
     if kind == ZIP:
         _zip(name)
     else:
         _weights(name, kind)
+
+
+def _download() -> None:
+    """torchvision's networks for photographs, each with what its download takes."""
+    found = {network: _published(network) for network in OFFERED}
+    st.caption(words.DOWNLOAD)
+    st.selectbox("Network", list(found), key="add.torchvision", format_func=lambda one: words.offered(found[one]),
+                 persist_state="session")  # fmt: skip
+    asked = found[st.session_state["add.torchvision"]]
+    st.button(f"Download {asked.size / 2**20:.0f} MB and add", type="primary", icon=":material/download:", key="add.add",
+              on_click=_add_download, args=(asked.network,))  # fmt: skip
+    st.caption(words.LICENCE)
+
+
+@st.cache_data(show_spinner=False)
+def _published(network: str) -> Published:
+    return published_weights(network)
+
+
+def _add_download(network: str) -> None:
+    acts.add(_published(network).name, lambda: torchvision_work(network))
 
 
 def _zip(name: str) -> None:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from explorer.engine.adding import Added, sentence
+from explorer.evaluation.torchvision_weights import LICENCE as TERMS
+from explorer.evaluation.torchvision_weights import Published
 from explorer.models.zoo import Card
 
 ACCEPT = (
     "A submission whose files have changed since it was added is refused. Look at them; then it can be taken as they stand now: it is "
     "probed again, and what was measured of the earlier code is kept apart."
 )
+
+DOWNLOAD = (
+    "Networks for photographs with torchvision's own ImageNet weights, fetched from its server to the computer that runs this app, "
+    "verified by the hash in the file's name and read in a confined process. They join **Photographs**. Top 1: the accuracy on ImageNet's validation images, as their authors say."
+)
+LICENCE = f"{sentence(TERMS)}."
+
+
+def offered(one: Published) -> str:
+    """A network, its download and what its authors measured."""
+    return f"{one.title}: {one.size / 2**20:.0f} MB, {one.accuracy:.1f} % top 1"
 
 
 def added(card: Card) -> str:

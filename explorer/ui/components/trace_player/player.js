@@ -1127,8 +1127,9 @@ class Player {
     const [linf, l2] = walk.sizes[t]; // rounded in Python, by the rule of all pages
     const values = { linf, l2, loss: number(walk.loss[t], 2), margin: number(walk.margin[t], 2), radius: walk.radii[t] ?? "" };
     for (const [name, value] of Object.entries(values)) write(this.$(`[data-number="${name}"]`), value);
+    const right = [...new Set([walk.label, walk.also])].map((k) => `${walk.classes[k]}'s`); // two: the larger of both counts
     write(this.$(".margin-note"), walk.degenerate[t]
-      ? "⚠ zero gradient here: the attack saw no way on" : `${walk.classes[walk.label]}'s logit minus the largest other one`);
+      ? "⚠ zero gradient here: the attack saw no way on" : `${right.join(" or ")} logit minus the largest other one`);
 
     const { at, end } = this;
     this.range.value = at;

@@ -14,8 +14,8 @@ ACCEPT = (
 
 DOWNLOAD = (
     "Networks for photographs with torchvision's own ImageNet weights, fetched from its server to the computer that runs this app, "
-    "verified by the hash in the file's name and read in a confined process. They join **Photographs**. Top 1: the accuracy on "
-    "ImageNet's validation images, as their authors say."
+    "verified by the hash in the file's name and read in a confined process. They join **Photographs**. "
+    "Top 1: the accuracy on ImageNet's validation images, as their authors say."
 )
 LICENCE = f"{sentence(TERMS)}."
 

@@ -35,7 +35,7 @@ def untouched(dataset: str, rows: tuple[int, ...]) -> None:
     """The untouched pictures: all that is shown before an answer is locked. Nothing is computed for them."""
     images = sample(dataset)
     size = 224 if len(rows) == 1 else 96
-    style = "image-rendering:pixelated;border-radius:6px;margin:0 6px 6px 0"
+    style = "image-rendering:pixelated;border-radius:6px;margin:0 6px 6px 0;max-width:100%;height:auto"
     shown = "".join(
         f'<img src="{to_url(images.x[row].numpy())}" alt="{images.classes[images.y[row]]}, picture {row}" width="{size}" '
         f'height="{size}" style="{style}">'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -191,4 +192,5 @@ async def _the_lecturer_may(lecturer: Session, ben: Session) -> None:
 
 def test_no_student_does_what_only_the_lecturer_may(serve, tmp_path):
     url = serve(ROOT / "app.py", {"EXPLORER_CACHE": str(tmp_path / "cache"), "EXPLORER_RUNS": str(tmp_path / "runs")})
-    asyncio.run(asyncio.wait_for(in_class(url), 120))
+    with ThreadPoolExecutor(1) as aside:  # Playwright's loop may be running in this thread
+        aside.submit(asyncio.run, asyncio.wait_for(in_class(url), 120)).result()

@@ -97,6 +97,7 @@ class Snapshot:
     feature_path: FeaturePath | None
     result: Result | None
     seconds: float  # of computing, so far
+    cold: float = 0.0  # of them, until the first step was made: most of these go into a model's first passes
 
 
 class _Record:
@@ -343,15 +344,18 @@ def _work(engine: Engine, request: AttackRequest) -> Generator[Snapshot | None]:
 
 def _recorded(engine: Engine, recorder: Recorder, clock: Clock) -> Generator[Snapshot | None]:
     maps_work = engine.plane(recorder.request.model)
+    cold = 0.0
     for trace in recorder.record():
-        yield Snapshot(trace, on_map(maps_work.plane, trace), None, clock.seconds)
+        seconds = clock.seconds
+        cold = seconds if len(trace.frames) <= 2 else cold
+        yield Snapshot(trace, on_map(maps_work.plane, trace), None, seconds, cold)
     result = recorder.finish(clock.seconds, engine.description)
     trace, seconds = recorder.trace, clock.seconds
     if maps_work.plane is None:
-        yield Snapshot(trace, None, result, seconds)
+        yield Snapshot(trace, None, result, seconds, cold)
         while maps_work.advance() is None:
             yield None
-    yield Snapshot(trace, on_map(maps_work.plane, trace), result, seconds)
+    yield Snapshot(trace, on_map(maps_work.plane, trace), result, seconds, cold)
 
 
 def recorder_of(engine: Engine, request: AttackRequest) -> Recorder:

@@ -146,6 +146,7 @@ def test_the_walk_grows_frame_by_frame_and_what_was_shown_never_changes(engine):
     assert [item.result is not None for item in items] == [False] * 6 + [True] * 2
     assert [item.feature_path is not None for item in items] == [False] * 7 + [True]
     assert all(a.seconds <= b.seconds for a, b in pairwise(items))
+    assert {item.cold for item in items[1:]} == {items[1].seconds}
 
 
 def test_the_map_is_drawn_from_the_first_frame_once_it_is_known(engine):

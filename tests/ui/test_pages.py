@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -273,12 +274,20 @@ def test_another_attack_leaves_the_old_result_dimmed_where_it_may_take_long(monk
 
 def test_a_walk_of_this_kind_must_have_been_quick_here():
     request = AttackRequest("cifar10", 2, zoo.cards()[0].name, "pgd", {"steps": 37}).checked()
+
+    def ended(seconds, cold=0.1, frames=11):
+        return SimpleNamespace(seconds=seconds, cold=cold, trace=SimpleNamespace(frames=range(frames)))
+
     assert not pace.is_quick(request)
-    pace.took(request, 0.4)
+    pace.took(request, ended(0.4))
     assert pace.is_quick(dataclasses.replace(request, image=3)) and not pace.is_quick(
         dataclasses.replace(request, hyper={"steps": 38})
     )
-    pace.took(request, 1.4)
+    pace.took(request, ended(1.8))
+    assert not pace.is_quick(request)
+    pace.took(request, ended(2.2, cold=1.1))  # the first of a model
+    assert pace.is_quick(request)
+    pace.took(request, ended(2.2, cold=2.2, frames=2))  # of one step: the next one may take as long
     assert not pace.is_quick(request)
 
 

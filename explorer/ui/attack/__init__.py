@@ -123,7 +123,7 @@ class AttackRun(PageRun[AttackRequest, Snapshot]):
                 other_note=note,
             )
         if item.result is not None:
-            pace.took(request, item.result.conditions["seconds"])
+            pace.took(request, item)
         if not is_hidden("verdict"):
             with st.container(key="verdict"):
                 self._verdict(item, request, finished)

@@ -20,6 +20,7 @@ from explorer.engine.request import ATTACK_LINK, Amount, AttackRequest, Budget, 
 
 MAX_PICTURES = 32  # in one batch
 MANY = Budget(passes=320_000, draws=320)  # for all pictures together: AutoAttack on 32, if none of them fell early
+USUAL = 16  # pictures
 PICKS = ("random", "right", "hand")
 PICKING = 3  # stream of randomness beside those of a single walk
 
@@ -41,7 +42,7 @@ class ManyRequest(Request):
     dataset: str
     model: str
     pick: str = "random"
-    count: int = 16  # of pictures
+    count: int = USUAL  # of pictures; the usual number stands for as many as there are where there are fewer
     of: int | None = None  # a class, or its name: pictures of this class only
     shuffle: int = 0  # seed of the random choice of pictures
     rows: tuple[int, ...] = ()  # of the bundled sample, for "hand"; "2,7,9" is understood
@@ -64,6 +65,8 @@ class ManyRequest(Request):
         chosen = self._by_hand(spec, target, most) if self.pick == "hand" else self._at_random(spec, target, most)
         made = dataclasses.replace(self, target=target, **chosen)
         known = len(made.candidates)
+        if 0 < known < made.count == USUAL:
+            made = dataclasses.replace(made, count=known)
         if known < made.count:
             raise InvalidValue(
                 f"count must be at most {known} here: there are no more such pictures; got {made.count}."

@@ -14,6 +14,7 @@ from explorer.plots.theme import STATE_COLORS, class_color, owner_styles
 
 HEIGHT = 330
 AXIS_HEIGHT = 190
+ROWS = 10  # classes with a row of their own among the votes
 PALE = 0.65  # opacity of what a card says, beside what was made here
 TINT = "33"  # a colour's opacity as an area, of ff
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -35,6 +36,27 @@ def _on(color: str) -> str:
     return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
 
 
+def _most_voted(
+    selection: np.ndarray, estimation: np.ndarray, names: Sequence[str], selected: int | None
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str], int | None]:
+    """Votes of both kinds, names, colours and the selected one's place, of at most `ROWS` classes and of the others together."""
+    selection, estimation = np.asarray(selection), np.asarray(estimation)
+    colors = [class_color(i) for i in range(len(names))]
+    if len(names) <= ROWS:
+        return selection, estimation, list(names), colors, selected
+    chosen = np.arange(len(names)) == selected
+    order = np.lexsort((-selection, -estimation, ~chosen))
+    keep = [int(i) for i in order[:ROWS] if chosen[i] or selection[i] or estimation[i]]
+    rest = np.setdiff1d(np.arange(len(names)), keep)
+    put = [np.append(counts[keep], counts[rest].sum()) for counts in (selection, estimation)]
+    return (
+        *put,
+        [*(names[i] for i in keep), f"{len(rest):,} others"],
+        [*(colors[i] for i in keep), STATE_COLORS["wrong"]],
+        keep.index(selected) if selected is not None else None,
+    )
+
+
 def votes(
     selection: np.ndarray,
     estimation: np.ndarray,
@@ -47,23 +69,24 @@ def votes(
 ) -> go.Figure:
     """Votes (K,) of the draws that choose the class and of those that measure how often it wins, in % of each kind.
 
-    `p_lower`: the lower bound on the chosen class's share, in [0, 1]; with `bound_name` in the legend.
+    `p_lower`: the lower bound on the chosen class's share, in [0, 1]; with `bound_name` in the legend. Of more than `ROWS` classes
+    those with the most votes have a row of their own, the rest one together.
     """
     ink = inks(dark)
-    selection, estimation = np.asarray(selection), np.asarray(estimation)
+    selection, estimation, names, colors, selected = _most_voted(selection, estimation, names, selected)
     share = 100 * estimation / max(estimation.sum(), 1)
     figure = go.Figure()
     figure.add_bar(
         x=share,
-        y=list(names),
+        y=names,
         orientation="h",
         name="votes that count",
-        marker={"color": [class_color(i) for i in range(len(names))]},
+        marker={"color": colors},
         text=[f"{count:,}" if count else "" for count in estimation],
         textposition="auto",
         textangle=0,
         textfont={"size": 12},
-        insidetextfont={"color": [_on(class_color(i)) for i in range(len(names))]},
+        insidetextfont={"color": [_on(color) for color in colors]},
         constraintext="none",
         insidetextanchor="start",
         cliponaxis=False,

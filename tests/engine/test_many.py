@@ -118,6 +118,13 @@ def test_what_the_page_offers_is_granted():
     assert request(count=32, attack="autoattack").within()
 
 
+def test_a_link_to_few_pictures_need_not_say_how_many():
+    link = {"data": "photos", "model": "photos/efficientnet-lite0"}
+    assert ManyRequest.from_query(link).count == 12
+    with pytest.raises(InvalidValue, match="at most 12 here"):
+        ManyRequest.from_query(link | {"count": "13"})
+
+
 CHOICES = st.fixed_dictionaries(
     {},
     optional={

@@ -106,6 +106,19 @@ def test_no_two_cards_look_alike():
     assert len({(trace.marker.color, trace.marker.symbol) for trace in figure.data}) == 20
 
 
+def test_of_a_thousand_classes_those_with_votes_have_rows_and_the_rest_one():
+    selection, estimation = np.zeros(1000, int), np.zeros(1000, int)
+    selection[700], selection[3] = 4, 6
+    estimation[:40], estimation[700], estimation[999] = 1, 90, 500
+    figure = certify.votes(selection, estimation, [f"c{i}" for i in range(1000)], 3, 0.1, "bound")
+    bar, choosing, bound = figure.data
+    assert bar.y[:3] == ("c3", "c999", "c700") and bar.y[-1] == "990 others" and len(bar.y) == certify.ROWS + 1
+    assert bar.customdata.sum() == estimation.sum() and bar.customdata[-1] == 32
+    assert set(choosing.y) == {"c3", "c700"} and bound.y == ("c3",)
+    first = certify.votes(np.zeros(1000, int), np.zeros(1000, int), [f"c{i}" for i in range(1000)], None, None, "bound")
+    assert first.data[0].y == ("1,000 others",)
+
+
 def test_votes_are_written_in_what_can_be_read_on_their_bars():
     figure = certify.votes(np.zeros(3, int), np.array([5, 3, 1]), ["a", "b", "c"], None, None, "bound")
     colors = zip(figure.data[0].marker.color, figure.data[0].insidetextfont.color, strict=True)

@@ -87,6 +87,17 @@ def test_asking_again_gives_the_same_certificate(quick):
     assert now.kept and now.certificate == before and certify_words.progress(now)[1].startswith("Made before")
 
 
+def test_a_long_certificate_says_how_long_it_takes(quick):
+    now = quick.session_state["certify.future"].latest
+    asked = replace(now.request, n0=100, n=9900)
+    half = replace(now, request=asked, certificate=None, progress=SimpleNamespace(done=2000), seconds=50.0)
+    assert certify_words.progress(half) == (
+        0.2,
+        "2,000 of 10,000 noisy copies have voted, about 3 min 20 s of computing left.",
+    )
+    assert "left" not in certify_words.progress(replace(half, seconds=1.0))[1]
+
+
 @pytest.mark.parametrize(("change", "word"), [({"sigma": "0"}, "sigma"), ({"n": "5"}, "at least 10"), ({"alpha": "2"}, "alpha"),
                                               ({"n": "10000000"}, "100000"), ({"model": "cifar10/none"}, "none")])  # fmt: skip
 def test_a_link_that_cannot_be_followed_says_why(change, word):

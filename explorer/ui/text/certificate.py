@@ -11,6 +11,7 @@ from explorer.models import zoo
 from explorer.plots.certify import down
 from explorer.ui.text.training import duration
 
+WORTH_SAYING = 10.0  # seconds left
 WRONG, RIGHT, ABSTAINED = "wrong", "right", "abstained"
 
 
@@ -92,7 +93,9 @@ def progress(now: Certifying) -> tuple[float, str]:
         spent = f"{now.seconds:.1f} s" if now.seconds < 60 else duration(now.seconds)
         return 1.0, f"All {total:,} noisy copies have voted, in {spent} of computing."
     done = 0 if now.progress is None else now.progress.done
-    return done / total, f"{done:,} of {total:,} noisy copies have voted."
+    left = now.seconds / done * (total - done) if done else 0.0
+    soon = f", about {duration(left)} of computing left" if left >= WORTH_SAYING else ""
+    return done / total, f"{done:,} of {total:,} noisy copies have voted{soon}."
 
 
 def facts(now: Certifying) -> list[str]:

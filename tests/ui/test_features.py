@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.core import InvalidValue
 from explorer.data import raw
+from explorer.engine.featurespace import CloudRequest
 from explorer.engine.mapmaking import MapMaker
 from explorer.features import NoMap
 from explorer.features.maps import Maps
@@ -193,6 +194,17 @@ def test_the_class_under_attack_cannot_be_wished_for():
     app = finished(open_app(LINK))
     app.selectbox(key="features.of").set_value("dog").run()
     assert "dog" not in app.selectbox(key="target").options and "cat" in app.selectbox(key="target").options
+
+
+def test_a_cloud_is_of_one_class_where_that_has_pictures_enough():
+    assert choice.usual("cifar10") == {"pick": "right", "count": "16", "class": "frog"}
+    assert choice.usual("photos") == {"pick": "right", "count": "16"}  # a squirrel or two
+    assert (
+        CloudRequest.from_query(
+            {"data": "photos", "model": "photos/efficientnet-lite0"} | choice.usual("photos")
+        ).batch.count
+        == 12
+    )
 
 
 def test_a_missing_umap_can_be_computed_stopped_and_is_not_waited_for(monkeypatch):

@@ -36,11 +36,14 @@ COUNT = 16  # pictures at first
 def usual(name: str, target: str | None = None) -> dict[str, str]:
     """As a link says it: the pictures of a dataset that the page begins with; of all classes where theirs is the target."""
     first = _first_class(name)
-    return {"pick": "right", "count": str(COUNT)} | ({} if first == target else {"class": first})
+    return {"pick": "right", "count": str(COUNT)} | ({} if first in (target, EVERY) else {"class": first})
 
 
 def _first_class(name: str) -> str:
-    return dataset(name).classes[int(sample(name).y[FIRST_PICTURES.get(name, 0)])]
+    """That of the picture which the app begins with; all of them where it has too few pictures for a cloud."""
+    labels = sample(name).y
+    first = int(labels[FIRST_PICTURES.get(name, 0)])
+    return dataset(name).classes[first] if int((labels == first).sum()) >= COUNT else EVERY
 
 
 def prepare() -> None:

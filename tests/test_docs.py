@@ -135,3 +135,12 @@ def test_the_tables_of_the_stochastic_networks_are_made_from_their_cards():
     for card in random:
         begin, end = (f"<!-- {card.name}: {word} -->" for word in ("begin", "end"))
         assert text.partition(begin + "\n")[2].partition(end)[0].strip() == tables.measures(card)
+
+
+@pytest.mark.parametrize("tutorial", sorted(file.name for file in ROOT.glob("docs/tutorials/*.md")))
+def test_what_a_tutorial_names_in_bold_stands_on_a_page(tutorial):
+    """Only that the words are somewhere in the program: renamed buttons and pages are found, no more."""
+    files = [file for kind in ("py", "js", "md") for file in ROOT.glob(f"explorer/**/*.{kind}")]
+    program = "\n".join(file.read_text("utf-8") for file in [*files, ROOT / "app.py"])
+    named = re.findall(r"(?<!\*)\*\*([^*\n]+)\*\*", (ROOT / "docs/tutorials" / tutorial).read_text("utf-8"))
+    assert [label for label in named for part in label.split(" > ") if part not in program] == []

@@ -336,7 +336,7 @@ def sentence(measure: Measure | DetectionMeasure | BoundaryMeasure) -> str:
     what: str = measure.kind
     if measure.attack is not None and measure.eps is not None:
         hyper = ", ".join(f"{name}={value}" for name, value in measure.hyper.items())
-        made = "".join(f", made on {where}" for where in (measure.source_model, measure.variant) if where)
+        made = _made(measure)
         what = f"{measure.kind} {measure.attack} ({hyper}), {measure.norm} {eps_text(measure.eps)}{made}"
     if measure.kind == "noisy":
         what = f"under Gaussian noise of sigma {measure.sigma:g}"
@@ -357,11 +357,15 @@ def _time(measure: Measure) -> str:
     return f"{measure.seconds:.0f} s, {measure.seconds / measure.n:.2g} s an image"
 
 
+def _made(measure: Measure | BoundaryMeasure) -> str:
+    """On which other model the pictures were made, and what else was not as usual."""
+    source = measure.source_model and f"made on {measure.source_model}"
+    return "".join(f", {what}" for what in (source, measure.variant) if what)
+
+
 def _boundary_sentence(found: BoundaryMeasure) -> str:
     hyper = ", ".join(f"{name}={value}" for name, value in found.hyper.items())
-    made = "".join(
-        f", {what}" for what in (found.source_model and f"made on {found.source_model}", found.variant) if what
-    )
+    made = _made(found)
     parts = [f"{percent(found.changed)} changed class", f"{found.chosen}, {found.data}", f"{found.seconds:.0f} s"]
     return f"{value(found.to_dict())}  n={found.n:,}  deepfool ({hyper}), l2{made}; {'; '.join(parts)}"
 

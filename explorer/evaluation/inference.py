@@ -43,13 +43,15 @@ def inference_measures(
     progress: StageProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Measure]:
-    """Of the zoo's pursuit network `name` with so many steps each: clean, PGD-20 on both losses, Square, transfer from `twins`.
+    """Of the zoo's pursuit network `name` with so many steps each: clean accuracy on all test images, and on `n` of them PGD-20 on both
+    losses, Square (on half of them) and transfer from `twins`.
 
     A measure of another number of steps than the network was trained with says so in `variant`.
     Raises InvalidValue for another network or number, UnknownName, BadCheckpoint, DataUnavailable, Cancelled.
     """
     about, trained = zoo.card(name), zoo.load(name, device)
     models = [with_iterations(trained, steps) for steps in iterations]
+    everything = load(about.dataset, "test", None, data_seed, source)
     images = load(about.dataset, "test", n, data_seed, source)
     few = load(about.dataset, "test", max(len(images) // 2, 1), data_seed, source)
     asked: dict[str, Any] = {"seed": seed, "batch": batch, "should_stop": should_stop}
@@ -65,7 +67,7 @@ def inference_measures(
         own = model.iterations == about.arguments["iterations"]
         variant = None if own else f"{model.iterations} inference steps"
         chosen = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
-        yield replace(clean_accuracy(model, images, chosen=chosen, **asked), variant=variant)
+        yield replace(clean_accuracy(model, everything, **asked), variant=variant)
         for label, attack, options in tests:
             part = few if isinstance(attack, Square) else images
             told = None if progress is None else partial(progress, f"{model.iterations} steps, {label}")

@@ -48,9 +48,9 @@ def _most_voted(
     order = np.lexsort((-selection, -estimation, ~chosen))
     keep = [int(i) for i in order[:ROWS] if chosen[i] or selection[i] or estimation[i]]
     rest = np.setdiff1d(np.arange(len(names)), keep)
-    put = [np.append(counts[keep], counts[rest].sum()) for counts in (selection, estimation)]
     return (
-        *put,
+        np.append(selection[keep], selection[rest].sum()),
+        np.append(estimation[keep], estimation[rest].sum()),
         [*(names[i] for i in keep), f"{len(rest):,} others"],
         [*(colors[i] for i in keep), STATE_COLORS["wrong"]],
         keep.index(selected) if selected is not None else None,

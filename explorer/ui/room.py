@@ -233,11 +233,22 @@ def _count(place: Place, ballot: str) -> None:
 
 def _of_lecturer(place: Place) -> None:
     here, follow = place.room.here()
+    leads = st.session_state[LEADS]
+    does = "all see what you show" if leads else "nobody sees what you do"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f":material/cast_for_education: **Room {place.room.code}** · {here} here, {follow} follow", width="content"
+            f":material/cast_for_education: **Room {place.room.code}** · {here} here, {follow} follow · {does}",
+            width="content",
         )
-        st.toggle("All see what I show", key=LEADS, persist_state="session")
+        # Two buttons, so that the one just pressed is gone with its focus: the space bar plays, and must not press it again.
+        if leads:
+            st.button("Look around alone", key="room.alone", on_click=_show_all, args=(False,))
+        else:
+            st.button("All see what I show", key="room.leads.all", on_click=_show_all, args=(True,))
+
+
+def _show_all(shows: bool) -> None:
+    st.session_state[LEADS], st.session_state[VERSION] = shows, -1  # the page is drawn anew, and shown
 
 
 def _of_member(place: Place) -> None:

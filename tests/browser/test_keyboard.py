@@ -114,6 +114,11 @@ def test_page_keys_change_the_picture_and_play_but_not_while_one_types(open_page
     after_frames(page, 20)
     assert player.get_attribute("data-frame") == "2" and image_of(page) == "317"
 
+    page.locator("[data-testid=stCheckbox] input").last.focus()  # takes the space bar, and no other key
+    for key, t in (("Home", "0"), ("End", "2")):
+        page.keyboard.press(key)
+        expect(player).to_have_attribute("data-frame", t, timeout=MINUTE)
+
     page.evaluate("document.activeElement.blur()")
     press(page, "PageDown", "318")  # a presenter's clicker presses this
     expect(original).not_to_contain_text("frog", timeout=MINUTE)

@@ -134,7 +134,7 @@ async def _nothing_of_an_answer(lecturer: Session, ada: Session, ben: Session) -
 async def _no_act(lecturer: Session, ada: Session, ben: Session) -> None:
     """Ada sends what the lecturer's browser would: nothing happens to anybody."""
     theirs = {name: kind for name, kind in lecturer.widgets.items() if name not in ada.widgets}
-    for key in ("lesson-next", "lesson-black", "room.leads", "room.home"):
+    for key in ("lesson-next", "lesson-black", "room.alone", "room.home"):
         assert [name for name in theirs if name.endswith(f"-{key}")], key
     for name, kind in theirs.items():
         on = WidgetState(id=name, bool_value=True) if kind == "checkbox" else WidgetState(id=name, trigger_value=True)
@@ -174,11 +174,11 @@ async def _no_key_but_the_rooms(
         state = WidgetState(id=one.has("room.kept"), json_value=json.dumps({"kept": kept}))
         await one.run(widgets=[state])
         if leads:
-            await one.comes(b"All see what I show")
+            await one.comes(b"all see what you show")
         else:
             await one.comes(b"Your screen will show what the lecturer shows")
             await asyncio.sleep(0.4)
-            assert b"All see what I show" not in one.received
+            assert b"all see what you show" not in one.received
         one.leave()
 
 

@@ -170,9 +170,29 @@ def test_the_class_follows_answers_and_sees_the_counts_at_the_reveal(together):
     assert "Twenty steps" in said(student.run())
 
 
+def test_a_lecturer_looks_around_alone_and_takes_the_class_along_again(together):
+    lecturer, _ = together
+    assert "all see what you show" in said(lecturer)
+    press(lecturer, "room.alone")
+    assert "nobody sees what you do" in said(lecturer) and "room.alone" not in keys(lecturer)
+    shown = lecturer.session_state[room.MINE].room.showing.number
+    press(lecturer, "lesson.scene.1")
+    assert lecturer.session_state[room.MINE].room.showing.number == shown
+    press(lecturer, "room.leads.all")
+    assert "all see what you show" in said(lecturer)
+    assert lecturer.session_state[room.MINE].room.showing.query["scene"] == "2"
+
+
 def test_a_student_has_no_button_that_leads(together):
     _, student = together
-    assert not keys(student) & {"lesson-next", "lesson-black", "lesson-back", "room.open"}
+    assert not keys(student) & {
+        "lesson-next",
+        "lesson-black",
+        "lesson-back",
+        "room.open",
+        "room.alone",
+        "room.leads.all",
+    }
 
 
 def test_who_lets_go_stays_and_who_follows_again_is_in_step(together):

@@ -3,9 +3,9 @@
 // No key is a letter: they would stand in the way of who speaks to the computer (WCAG 2.1.4).
 
 // Where a key means something else: what one types or chooses in, on the way from the focus up to the page.
-const TYPING = `input, textarea, select, [contenteditable], [role=application], [role=combobox], [role=dialog], [role=grid],
+const TYPING = `input:not([type=checkbox]), textarea, select, [contenteditable], [role=application], [role=combobox], [role=dialog], [role=grid],
   [role=listbox], [role=menu], [role=radiogroup], [role=slider], [role=spinbutton], [role=tablist], [data-testid=stButtonGroup]`;
-const PRESSED_BY_SPACE = "button, a, summary, [role=button]";
+const PRESSED_BY_SPACE = "button, a, summary, [role=button], [type=checkbox]";
 const ACTS = { " ": "play", ArrowLeft: "back", ArrowRight: "forward", Home: "first", End: "last" };
 const TOWARD = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 

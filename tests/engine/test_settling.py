@@ -50,7 +50,7 @@ def test_each_number_of_steps_is_attacked_through_itself(tmp_path, capsys, monke
     assert [m["variant"] for m in found] == ["0 inference steps"] * 5 + [None] * 5
     assert [m["kind"] for m in found[:5]] == ["clean", "white-box", "white-box", "white-box", "transfer"]
     assert [m["hyper"].get("loss") for m in found[1:3]] == ["ce", "margin"] and found[4]["source_model"]
-    assert all(m["eps"] == 0.1 for m in found if m["attack"]) and found[3]["n"] == 5 and found[0]["n"] == 10
+    assert all(m["eps"] == 0.1 for m in found if m["attack"]) and found[3]["n"] == 5 and found[0]["n"] == 2000
 
 
 def test_only_a_pursuit_network_has_inference_steps(capsys):

@@ -139,3 +139,14 @@ def test_the_marks_of_feature_space_and_the_pictures_are_gone_through_by_arrow_k
     expect(cloud.locator(".tip")).to_be_visible()
     page.keyboard.press("Escape")
     expect(cloud.locator(".tip")).to_be_hidden()
+
+
+def test_a_lesson_is_scrolled_by_keys_wherever_the_focus_is(open_page, url):
+    page = opened(open_page, f"{url}/lessons?lesson=1-a-change-nobody-sees&scene=1", "Show it without an answer")
+    page.set_viewport_size({"width": 853, "height": 300})
+    page.evaluate("document.activeElement.blur()")
+    down = "document.querySelector('[data-testid=stMain]').scrollTop > {}"
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(down.format(50), timeout=MINUTE)
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function("!(" + down.format(0) + ")", timeout=MINUTE)

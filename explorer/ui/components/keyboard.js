@@ -48,6 +48,21 @@ function pressByKeys(place, buttons) {
   document.addEventListener("keydown", press);
 }
 
+/** Arrows up and down scroll the page wherever the focus is: what scrolls is a box within it, which a browser moves only from inside. */
+function scrollByKeys(place) {
+  if (place.scrolls) return;
+  place.scrolls = true;
+  const scroll = (event) => {
+    if (!place.isConnected) return document.removeEventListener("keydown", scroll);
+    const [, down] = TOWARD[event.key] ?? [0, 0];
+    if (!down || !isFree(event)) return;
+    const box = document.querySelector("[data-testid=stMain]");
+    box?.scrollBy({ top: 0.4 * down * box.clientHeight, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
+    event.preventDefault();
+  };
+  document.addEventListener("keydown", scroll);
+}
+
 /** One stop of Tab for the buttons in `box`: the last in focus, else the pressed one; arrows, Home and End go to others. */
 function roving(box) {
   const buttons = [...box.children];

@@ -25,6 +25,7 @@ html { font-size: 140% !important; }
 [data-testid="stHeader"], [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"], .st-key-footer, .st-key-lesson-nav,
 .st-key-room-bar, .st-key-lesson-leave { display: none !important; }
 .block-container { padding-top: 1rem !important; }
+.block-container > [data-testid="stVerticalBlock"] { gap: 0.4rem !important; } /* what shows nothing takes room */
 </style>
 """
 
@@ -92,7 +93,8 @@ def _contents(lesson: Lesson, at: int, go: Go) -> None:
             type="primary" if number == at else "tertiary",
         )  # fmt: skip
     st.toggle("Presenter mode", key=ON, persist_state="session", help=(
-        "Large type, no controls. Page Down: reveal, then the next scene. Page Up: back. Space and arrows: the player. "
+        "Large type, no controls. Page Down: reveal, then the next scene. Page Up: back. Space, left and right: the player. "
+        "Up and down: scroll. "
         "Full stop: black screens. Escape: leave."))  # fmt: skip
     place = room.mine()
     tab = dict(where(lesson, at)) | {"view": "notes"} | ({ROOM: place.room.code} if place is not None else {})

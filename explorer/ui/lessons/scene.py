@@ -116,10 +116,14 @@ def _told(scene: Scene, name: str, came: int | None, place: room.Place | None) -
         else:
             mark = "" if mine is None else " :material/check:" if mine.option == came else " :material/close:"
             st.markdown(f"*{question.text}* **{question.options[came]}**.{said}{mark}")
-        if place is not None:
-            st.html(bars(place.room.tally(name), came))
-    if came is not None or question is None:
-        st.markdown(scene.after or scene.before)
+    words = scene.after or scene.before if came is not None or question is None else ""
+    if question is None or place is None:
+        if words:
+            st.markdown(words)
+        return
+    counts, after = st.columns([1, 1.2], gap="large")  # beside each other: the run is to be seen, too
+    counts.html(bars(place.room.tally(name), came))
+    after.markdown(words)
 
 
 def bars(tally: Tally, came: int | None) -> str:

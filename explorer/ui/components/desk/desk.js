@@ -19,6 +19,7 @@ function keep(name, value) {
 export default function ({ data, parentElement, setStateValue }) {
   const place = parentElement.querySelector("div");
   pressByKeys(place, data.keys);
+  if (Object.keys(data.keys).length) scrollByKeys(place);
   if (!data.name) return;
   if (data.value !== null) return keep(data.name, data.value);
   const told = JSON.stringify([data.name, kept(data.name)]);

@@ -1,23 +1,26 @@
 """Decision-based attacks: yes-or-no questions to a model that names a class, the way to its boundary, the queries counted."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from explorer.attacks.gradient import Evaluation, forward
-from explorer.core import Attack, Goal
+from explorer.attacks.gradient import Evaluation, Recorder, forward
+from explorer.core import Attack, Goal, Region, Step
 from explorer.core.dense import BallRegion, LinfRegion
 
 HALVINGS = 30  # of a bisection at most
 
 
 class Decisions:
-    """The model's answers to yes-or-no questions about images, and how many were asked of each."""
+    """The model's answers to yes-or-no questions about images, how many were asked of each, and the steps that show them."""
 
-    def __init__(self, attack: Attack, model: nn.Module, goal: Goal, region: BallRegion, rng: torch.Generator):
+    def __init__(self, attack: Attack, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator):
+        assert isinstance(region, BallRegion)
         self.attack, self.model, self.goal, self.region, self.rng = attack, model, goal, region, rng
+        self.recorder = Recorder(attack, goal, region, attack.expected_frames - 1)
         self.flat = isinstance(region, LinfRegion)
         self.everybody = torch.arange(len(region.x0), device=region.x0.device)
         self.queries = torch.zeros_like(self.everybody)
@@ -30,6 +33,16 @@ class Decisions:
     def fooled(self, x: Tensor, rows: Tensor) -> Tensor:
         """(n,) bool, all that the attack goes by: the class named is a success."""
         return self.goal.rows(rows).reached(self.look(x, rows).logits)
+
+    def show(self, x: Tensor, restart: int = 0) -> Step:
+        """The step at x (N,C,H,W), which counts the queries since the last one."""
+        at = self.look(x, self.everybody)
+        return self.recorder.step(x, replace(at, forwards=self.spent()), restart=restart)
+
+    def settled(self, clean: Step) -> Tensor:
+        """(N,) bool: nothing to look for, or nobody to ask."""
+        margin = self.goal.margin(clean.logits)
+        return (margin > 0) | ~margin.isfinite()
 
     def spent(self) -> Tensor:
         """(N,) queries since this was last asked."""

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Evaluation, Recorder, forward, replace_degenerate, value_and_grad
 from explorer.attacks.pgd import PGD
-from explorer.core import Goal, LossName, Region, Step, ThreatModel, fixed, param
+from explorer.core import Goal, LossName, Region, Step, fixed, param
 from explorer.core.dense import LinfRegion
 from explorer.core.goal import dlr_logit_grad, spread
-from explorer.core.rng import rng_on
 from explorer.core.waits import where_true
 
 FIRST_STEP = 2.0  # x eps
@@ -67,14 +66,8 @@ class _APGD(PGD, steps=100, rel_step=fixed(FIRST_STEP), loss=fixed("ce")):
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
         return surface(region, rng)
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, goal, threat.around(x0.detach()), rng)
-
-    def _walk(self, model: nn.Module, goal: Goal, whole: Region, rng: torch.Generator) -> Iterator[Step]:
-        rng = rng_on(whole.x0.device, rng)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        whole = region
         aims, forwards, backwards = self._aims(model, whole, goal, rng)
         runs = [(aim, restart) for restart in range(self.restarts) for aim in aims]
         recorder = Recorder(self, goal, whole, len(runs) * (self.steps + 1) - 1, self.early_stop)

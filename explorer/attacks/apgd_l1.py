@@ -11,7 +11,6 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Recorder, forward, gaussian, replace_degenerate, value_and_grad
 from explorer.attacks.pgd import PGD
 from explorer.core import Goal, Region, Step, fixed
-from explorer.core.rng import rng_on
 
 FIRST_SHARE = 0.2  # of the values that the first steps change
 SPARSER = 1.5  # so many times fewer values than the best point has changed are stepped along; and the step shrinks so
@@ -55,7 +54,7 @@ class APGDL1(PGD, steps=100, rel_step=fixed(1.0), random_start=True):
 
     def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
-        rng, x0 = rng_on(region.x0.device, rng), region.x0
+        x0 = region.x0
         every, values = max(int(CHECKS * self.steps), 1), x0[0].numel()
         for restart in range(self.restarts):
             x = self.start(region, rng) if self.random_start or restart > 0 else region.origin

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._decisions import HALVINGS, Decisions
-from explorer.attacks._fields import draws_per_query
-from explorer.attacks.gradient import Recorder, gaussian
+from explorer.attacks._fields import draws_per_query, tries_for_a_start
+from explorer.attacks._region import RegionAttack
+from explorer.attacks.gradient import gaussian
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, param
 
 FRAMES = 120  # of all steps about this many are yielded
 LONGER, SHORTER = (
@@ -33,7 +33,7 @@ THETA = 0.001  # of the way between image and start: where the first bisection e
     summary="The first attack by labels alone: a random walk on the far side of the boundary that sneaks up on the picture.",
 )
 @dataclass(frozen=True)
-class Boundary(Attack):
+class Boundary(RegionAttack):
     """From a random image of another class: eta ~ N(0, I), scaled to delta ||x - x0|| and laid onto the sphere around x0 through
     x; then a share epsilon of the way toward x0; kept if it is a success (algorithm 1).
 
@@ -61,7 +61,7 @@ class Boundary(Attack):
     steps: int = param(1500, "steps", lo=1, hi=100_000, help="How many random steps are tried.")
     delta: float = param(0.1, "first step sideways", lo=0.001, hi=1.0, step=0.05, unit="x distance", help="delta.")
     epsilon: float = param(0.1, "first step nearer", lo=0.001, hi=1.0, step=0.05, unit="x distance", help="epsilon.")
-    starts: int = param(60, "tries for a start", lo=1, hi=1000, help="Random images at most until one is a success.")
+    starts: int = tries_for_a_start()
     draws: int = draws_per_query()
 
     @property
@@ -77,28 +77,17 @@ class Boundary(Attack):
     def _every(self) -> int:
         return math.ceil(self.steps / FRAMES)
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        assert isinstance(threat, Ball)
-        return self._walk(Decisions(self, model, goal, threat.around(x0.detach()), rng_on(x0.device, rng)))
-
-    def _walk(self, oracle: Decisions) -> Iterator[Step]:
-        x0 = oracle.region.x0
-        recorder = Recorder(self, oracle.goal, oracle.region, self.expected_frames - 1)
-        at = oracle.look(x0, oracle.everybody)
-        yield recorder.step(x0, replace(at, forwards=oracle.spent()))
-        margin = oracle.goal.margin(at.logits)
-        x, rows = oracle.start((margin > 0) | ~margin.isfinite(), self.starts)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        oracle, x0 = Decisions(self, model, goal, region, rng), region.x0
+        yield (clean := oracle.show(x0))
+        x, rows = oracle.start(oracle.settled(clean), self.starts)
+        if len(rows) == 0:
+            oracle.recorder.total = 1
         x = oracle.bisect(x, rows, THETA)
-        recorder.total = self.expected_frames - 1 if len(rows) else 1
         delta, epsilon = (torch.full_like(x[:, :1, :1, :1], size) for size in (self.delta, self.epsilon))
         for k in range(self.steps + 1):
             if k % self._every == 0 or k == self.steps:
-                shown = x0.index_copy(0, rows, x)
-                at = oracle.look(shown, oracle.everybody)
-                yield recorder.step(shown, replace(at, forwards=oracle.spent()))
+                yield oracle.show(x0.index_copy(0, rows, x))
             if k == self.steps or len(rows) == 0:
                 return
             beside = sideways(x, x0[rows], delta, oracle.rng)

@@ -1,7 +1,7 @@
 """Brendel-Bethge: along the decision boundary to its nearest point (Brendel et al., arXiv:1907.01003), in L2, Linf and L1."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._decisions import Decisions
-from explorer.attacks._fields import draws_per_step
+from explorer.attacks._fields import draws_per_step, tries_for_a_start
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.boundary import rounding, shortest
-from explorer.attacks.gradient import Recorder, replace_degenerate, value_and_grad
+from explorer.attacks.gradient import replace_degenerate, value_and_grad
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, param
 
 BISECTION = 2.0**-10  # share of the way from the image to the start, at which the first bisection ends
 OVERSHOOT, MOMENTUM, DECAYS = 0.1, 0.8, 20
@@ -28,7 +28,7 @@ OVERSHOOT, MOMENTUM, DECAYS = 0.1, 0.8, 20
     summary="Starts far away, in another class, and walks along the boundary toward the picture: gradients there never vanish.",
 )
 @dataclass(frozen=True)
-class BrendelBethge(Attack):
+class BrendelBethge(RegionAttack):
     """delta = argmin ||x + delta - x0|| with b . delta = c, 0 <= x + delta <= 1 and ||delta||_2 <= r, the paper's step.
 
     b is the slope of the margin at x, averaged over steps, and c what it lacks to 0, a tenth more or less so that points lie
@@ -65,7 +65,7 @@ class BrendelBethge(Attack):
         unit="x distance",
         help="How long a step may be at first.",
     )
-    starts: int = param(60, "tries for a start", lo=1, hi=1000, help="Random images at most until one is a success.")
+    starts: int = tries_for_a_start()
     draws: int = draws_per_step()
 
     @property
@@ -73,34 +73,23 @@ class BrendelBethge(Attack):
         """At most."""
         return self.restarts * (2 * self.steps + 1 + self.starts + 10) * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        assert isinstance(threat, Ball)
-        return self._walk(Decisions(self, model, goal, threat.around(x0.detach()), rng_on(x0.device, rng)), threat.norm)
-
-    def _walk(self, oracle: Decisions, norm: str) -> Iterator[Step]:
-        recorder = Recorder(self, oracle.goal, oracle.region, self.restarts * (self.steps + 1) - 1)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        oracle = Decisions(self, model, goal, region, rng)
         for restart in range(self.restarts):
-            at = oracle.look(oracle.region.x0, oracle.everybody)
-            yield recorder.step(oracle.region.x0, replace(at, forwards=oracle.spent()), restart=restart)
-            clean = oracle.goal.margin(at.logits)
-            x, rows = oracle.start((clean > 0) | ~clean.isfinite(), self.starts)
+            yield (clean := oracle.show(region.x0, restart))
+            x, rows = oracle.start(oracle.settled(clean), self.starts)
             x = oracle.bisect(x, rows, BISECTION)
-            recorder.forwards = recorder.forwards + oracle.spent()
-            yield from self._along(oracle, recorder, x, rows, norm, restart)
+            oracle.recorder.forwards = oracle.recorder.forwards + oracle.spent()
+            yield from self._along(oracle, x, rows, restart)
 
-    def _along(
-        self, oracle: Decisions, recorder: Recorder, x: Tensor, rows: Tensor, norm: str, restart: int
-    ) -> Iterator[Step]:
+    def _along(self, oracle: Decisions, x: Tensor, rows: Tensor, restart: int) -> Iterator[Step]:
         """Steps along the boundary from x (n,C,H,W), points of the images in `rows`."""
         goal, image = oracle.goal.rows(rows), oracle.region.x0[rows].flatten(1).double()
         first = (x.flatten(1).double() - image).norm(dim=1)
         slope = torch.zeros_like(image)
         for k in range(self.steps):
             seen = value_and_grad(oracle.model, x, goal, self.loss, self.draws, oracle.rng)
-            yield recorder.step(x, seen, rows=rows, restart=restart)
+            yield oracle.recorder.step(x, seen, rows=rows, restart=restart)
             margin, now = goal.margin(seen.logits), replace_degenerate(seen.gradient, oracle.rng).flatten(1).double()
             slope = now if k == 0 else (1 - MOMENTUM) * now + MOMENTUM * slope
             over = 2 * rounding(goal, seen.logits) + OVERSHOOT * margin.abs()
@@ -108,7 +97,7 @@ class BrendelBethge(Attack):
             radius = self.radius * first * 0.5 ** (DECAYS * k // self.steps)
             flat = x.flatten(1).double()
             onto = flat + shortest(slope, lacks, flat, "l2")
-            near = image + shortest(slope, lacks + (slope * (flat - image)).sum(1), image, norm)
+            near = image + shortest(slope, lacks + (slope * (flat - image)).sum(1), image, oracle.region.norm)
             way = near - onto
             onto = onto + (radius / way.norm(dim=1).clamp(min=1e-12)).clamp(max=1)[:, None] * way
             x = onto.to(x).view_as(x).clamp(0, 1)

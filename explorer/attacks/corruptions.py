@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._fields import draws_per_query
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.gradient import Recorder, forward
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Corruption, Goal, Region, Step, ThreatModel, param
+from explorer.core import Corruption, Goal, Region, Step, ThreatModel, param
 from explorer.core.corruptions import KINDS, SEVERITIES
-from explorer.core.rng import rng_on
 from explorer.core.threat import Eps
 
 
@@ -25,7 +25,7 @@ from explorer.core.threat import Eps
     summary="Noise, blur, weather, JPEG: the worst of the 15 corruptions of CIFAR-10-C up to a severity; nobody means harm.",
 )
 @dataclass(frozen=True)
-class Corruptions(Attack):
+class Corruptions(RegionAttack):
     """Every kind at every severity from eps down to 1 (or at eps alone); the worst of them counts.
 
     differs: the paper averages over kinds and severities (`evaluate --corruptions` does); the worst is what an attack finds.
@@ -67,13 +67,7 @@ class Corruptions(Attack):
     def expected_passes(self) -> int:
         return self.expected_frames * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, goal, threat.around(x0.detach()), rng_on(x0.device, rng))
-
-    def _walk(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         most = region.project(torch.full_like(region.origin, SEVERITIES))[:, 1]  # (N,)
         severities = range(int(most.max()), 0, -1) if self.all_severities else [int(most.max())]
         recorder = Recorder(self, goal, region, len(KINDS) * len(severities))

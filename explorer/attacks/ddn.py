@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._fields import draws_per_step, updates
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.boundary import rounding
 from explorer.attacks.gradient import Recorder, forward, replace_degenerate, value_and_grad
-from explorer.core import Attack, Goal, Step, ThreatModel, param
+from explorer.core import Goal, Region, Step, param
 from explorer.core.dense import L2Region
-from explorer.core.rng import rng_on
 
 LAST_STEP = 0.01  # alpha falls from 1 to this
 
@@ -27,7 +27,7 @@ LAST_STEP = 0.01  # alpha falls from 1 to this
     summary="Follows the gradient on a sphere that shrinks after a success and grows after a failure: quick L2 distances.",
 )
 @dataclass(frozen=True)
-class DDN(Attack):
+class DDN(RegionAttack):
     """delta <- delta + alpha * g / ||g||_2, then x = clip(x0 + eps * delta / ||delta||_2), where eps is multiplied by
     1 - gamma if the point before was a success and by 1 + gamma if it was not.
 
@@ -57,16 +57,8 @@ class DDN(Attack):
     )
     draws: int = draws_per_step()
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, x0.detach(), goal, threat, rng_on(x0.device, rng))
-
-    def _walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        recorder = Recorder(self, goal, threat.around(x0), self.steps)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        recorder, x0 = Recorder(self, goal, region, self.steps), region.x0
         x, delta, eps = x0, torch.zeros_like(x0), torch.zeros_like(x0[:, 0, 0, 0])
         for k in range(self.steps):
             at = value_and_grad(model, x, goal, self.loss if k else "margin", self.draws, rng)

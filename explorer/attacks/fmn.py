@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._fields import draws_per_step, updates
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.boundary import LEAST, rounding
 from explorer.attacks.gradient import Recorder, forward, replace_degenerate, value_and_grad
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
+from explorer.core import Goal, Region, Step, param
 from explorer.core.dense import BallRegion, L2Region
-from explorer.core.rng import rng_on
 
 LAST_STEP, LAST_GAMMA = 0.01, 0.02  # shares of alpha and gamma that are left at the last step
 NEXT_TO_NONE = 1e-12  # the least eps: in L1 there is no projection onto a ball of radius 0
@@ -30,7 +30,7 @@ DUAL = {"linf": 1, "l2": 2, "l1": math.inf, "l0": math.inf}
     summary="Projects onto a ball that shrinks after a success and grows after a failure: quick distances in every norm.",
 )
 @dataclass(frozen=True)
-class FMN(Attack):
+class FMN(RegionAttack):
     """delta <- nearest to delta + alpha * g / ||g||_2 in the ball of radius eps (and [0, 1]), g the margin's slope.
 
     eps is, before the first success, the norm of delta and the distance to the boundary as if it were straight,
@@ -77,14 +77,8 @@ class FMN(Attack):
     )
     draws: int = draws_per_step()
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        assert isinstance(threat, Ball)
-        return self._walk(model, goal, threat.around(x0.detach()), rng_on(x0.device, rng))
-
-    def _walk(self, model: nn.Module, goal: Goal, region: BallRegion, rng: torch.Generator) -> Iterator[Step]:
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        assert isinstance(region, BallRegion)
         recorder, x0, norm = Recorder(self, goal, region, self.steps), region.x0, region.norm
         x, best = x0, torch.full_like(x0[:, 0, 0, 0], math.inf)  # (N,) the least norm of a success
         eps = torch.zeros_like(best)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks._fields import draws_per_step, updates
-from explorer.core import LOSSES, Attack, Goal, LossName, Region, Step, ThreatModel, param, use_generator
-from explorer.core.rng import rng_on
+from explorer.attacks._region import RegionAttack
+from explorer.core import LOSSES, Attack, Goal, LossName, Region, Step, param, use_generator
 from explorer.core.waits import surely_none
 
 Network = Callable[[Tensor], Tensor]  # pixels (N,C,H,W) -> logits (N,K); a model, or one seen through something
@@ -187,7 +187,7 @@ def _added(counts: Tensor, more: Tensor | int, rows: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GradientAttack(Attack):
+class GradientAttack(RegionAttack):
     """`steps` updates from each of `restarts` starts, every one along a direction made of the loss's gradient.
 
     An attack overrides what it does otherwise: `start`, `gradient`, `direction`, `step_size` or `update`.
@@ -243,16 +243,9 @@ class GradientAttack(Attack):
     def update(self, x: Tensor, direction: Tensor, region: Region, length: float | Tensor) -> Tensor:
         """The next point."""
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self.ascend(model, goal, threat.around(x0.detach()), rng)
-
     def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         """The loop that all of them share."""
         recorder = Recorder(self, goal, region, self.restarts * (self.steps + 1) - 1)
-        rng = rng_on(region.x0.device, rng)
         if self.loss == "kl":
             clean = forward(model, region.x0, goal, "ce", self.draws, rng)
             goal, recorder.forwards = goal.beside(clean.logits), recorder.forwards + clean.forwards

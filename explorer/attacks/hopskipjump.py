@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._decisions import HALVINGS, Decisions
-from explorer.attacks._fields import draws_per_query
-from explorer.attacks.gradient import Recorder
+from explorer.attacks._fields import draws_per_query, tries_for_a_start
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, param
 
 FIRST_WIDTH = 0.1  # of the pixel range: how far around the first point its normal is looked for
 AT_ONCE = 256  # images in one forward pass of the estimate, if there are no more in the batch
@@ -29,7 +28,7 @@ SHRINKS = 10  # halvings of a step at most
     summary="Needs only the class the model names, not even its scores: walks along the boundary by random tries.",
 )
 @dataclass(frozen=True)
-class HopSkipJump(Attack):
+class HopSkipJump(RegionAttack):
     """From a random image of another class: bisect to the boundary, estimate its normal there, step along it, bisect again.
 
     The normal at x is the mean of (phi(x + delta u) - mean phi) u over B_t = B_0 sqrt(t) random unit directions u, phi = 1 where
@@ -67,7 +66,7 @@ class HopSkipJump(Attack):
         hi=1000,
         help="Points asked about in the first iteration (B_0); it grows with sqrt(t).",
     )
-    starts: int = param(60, "tries for a start", lo=1, hi=1000, help="Random images at most until one is a success.")
+    starts: int = tries_for_a_start()
     draws: int = draws_per_query()
 
     @property
@@ -79,24 +78,13 @@ class HopSkipJump(Attack):
     def _count(self, t: int) -> int:
         return math.ceil(self.samples * math.sqrt(t))
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        assert isinstance(threat, Ball)
-        return self._walk(_Normals(self, model, goal, threat.around(x0.detach()), rng_on(x0.device, rng)))
-
-    def _walk(self, oracle: "_Normals") -> Iterator[Step]:
-        x0, d = oracle.region.x0, oracle.region.x0[0].numel()
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        oracle, x0, d = _Normals(self, model, goal, region, rng), region.x0, region.x0[0].numel()
         theta = d**-2 if oracle.flat else d**-1.5
-        recorder = Recorder(self, oracle.goal, oracle.region, self.steps)
-        at = oracle.look(x0, oracle.everybody)
-        yield recorder.step(x0, replace(at, forwards=oracle.spent()))
-        margin = oracle.goal.margin(at.logits)
-        done = (margin > 0) | ~margin.isfinite()  # nothing to look for, or nobody to ask
-        x, rows = oracle.start(done, self.starts)
+        yield (clean := oracle.show(x0))
+        x, rows = oracle.start(oracle.settled(clean), self.starts)
         if len(rows) == 0:
-            recorder.total = 1
+            oracle.recorder.total = 1
         x = oracle.bisect(x, rows, theta)
         for t in range(1, self.steps + 1):
             if len(rows):
@@ -104,9 +92,7 @@ class HopSkipJump(Attack):
                 width = FIRST_WIDTH if t == 1 else (d if oracle.flat else math.sqrt(d)) * theta * far.view(-1, 1, 1, 1)
                 normal = oracle.normal(x, rows, width, self._count(t))
                 x = oracle.bisect(oracle.step(x, rows, normal, far / math.sqrt(t)), rows, theta)
-            shown = x0.index_copy(0, rows, x)
-            at = oracle.look(shown, oracle.everybody)
-            yield recorder.step(shown, replace(at, forwards=oracle.spent()))
+            yield oracle.show(x0.index_copy(0, rows, x))
             if len(rows) == 0:
                 return
 

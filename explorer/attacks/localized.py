@@ -14,7 +14,7 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import Evaluation, Network
 from explorer.attacks.masks import Mask, MaskedRegion
 from explorer.attacks.pgd import PGD
-from explorer.core import Goal, Region, Step, ThreatModel
+from explorer.core import Goal, Region, Step
 
 
 @ATTACKS.register(
@@ -47,12 +47,8 @@ class LocalizedPGD(PGD, Mask):
     def aside(self) -> str:
         return self.describe()
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        x0 = x0.detach()
-        return self.ascend(model, goal, MaskedRegion(threat.around(x0), self.allowed(x0)), rng)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        return super().ascend(model, goal, MaskedRegion(region, self.allowed(region.x0)), rng)
 
     def gradient(
         self, model: Network, x: Tensor, goal: Goal, region: Region, rng: torch.Generator, state: dict[str, Tensor]

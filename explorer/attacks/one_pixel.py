@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._fields import draws_per_query
+from explorer.attacks._fields import draws_per_query, stop_when_fooled
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.gradient import Recorder, forward, gaussian
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Goal, Region, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, param
 
 AT_ONCE = 512  # images in one forward pass
 F = 0.5  # the scale of a difference, as in the paper
@@ -27,7 +27,7 @@ SPREAD = 0.5  # standard deviation of the first colours, around 0.5, as in the p
     summary="Evolves which few pixels to repaint, and how, by the model's scores alone: eps is their number.",
 )
 @dataclass(frozen=True)
-class OnePixel(Attack):
+class OnePixel(RegionAttack):
     """Differential evolution: child_i = r1 + 0.5 (r2 - r3), r1, r2, r3 three candidates at random; it takes the place of
     candidate i if its loss is higher (section 3.2; no crossover).
 
@@ -56,11 +56,7 @@ class OnePixel(Attack):
 
     population: int = param(100, "population", lo=4, hi=1000, help="Candidates in each generation.")
     generations: int = param(40, "generations", lo=1, hi=1000, help="How often they are bred, at most.")
-    early_stop: bool = param(
-        True,
-        "stop when fooled",
-        help="An image that is fooled costs no more queries. Turn it off for a stochastic model, whose single answers are noise.",
-    )
+    early_stop: bool = stop_when_fooled()
     draws: int = draws_per_query()
 
     @property
@@ -72,13 +68,7 @@ class OnePixel(Attack):
         """Queries of an image at most."""
         return ((self.generations + 1) * self.population + 1) * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, goal, threat.around(x0.detach()), rng_on(x0.device, rng))
-
-    def _walk(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         recorder = Recorder(self, goal, region, self.generations + 1, self.early_stop)
         at = forward(model, region.x0, goal, self.loss, self.draws, rng)
         yield (step := recorder.step(region.x0, at))

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.masks import MaskedRegion
 from explorer.attacks.pgd import PGD
-from explorer.core import Goal, Region, Step, ThreatModel, fixed, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, fixed, param
 
 PLACES = ("anywhere", "centre", "corner")
 
@@ -56,12 +55,8 @@ class Patch(PGD, steps=50, rel_step=fixed(0.0), random_start=fixed(True), restar
     def step_size(self, eps: float | Tensor) -> float | Tensor:
         return self.stride
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        rng = rng_on(x0.device, rng)
-        return self.ascend(model, goal, PatchRegion(threat.around(x0.detach()), self.place, rng), rng)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        return super().ascend(model, goal, PatchRegion(region, self.place, rng), rng)
 
     def start(self, region: Region, rng: torch.Generator) -> Tensor:
         """Noise on the patch, at a new place."""

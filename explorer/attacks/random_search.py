@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._fields import draws_per_query
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.gradient import Recorder, forward, gaussian
-from explorer.core import Attack, Goal, LossName, Region, Step, ThreatModel, param
+from explorer.core import Goal, LossName, Region, Step, param
 from explorer.core.dense import LinfRegion
-from explorer.core.rng import rng_on
 from explorer.core.waits import where_true
 
 MARGIN: LossName = "margin"
 
 
 @dataclass(frozen=True)
-class SearchAttack(Attack):
+class SearchAttack(RegionAttack):
     """Look at `start`, then at tries - 1 proposals, and keep a proposal where it raises the loss or is the first to
     reach the goal: `tries` steps, each the best point so far.
 
@@ -55,18 +55,12 @@ class SearchAttack(Attack):
     def expected_passes(self) -> int:
         return self.count * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._search(model, goal, threat.around(x0.detach()), rng)
-
-    def _search(self, model: nn.Module, goal: Goal, whole: Region, rng: torch.Generator) -> Iterator[Step]:
-        recorder, rng = Recorder(self, goal, whole, self.count - 1, self.early_stop), rng_on(whole.x0.device, rng)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        whole, recorder = region, Recorder(self, goal, region, self.count - 1, self.early_stop)
         x = self.start(whole, rng)
         step = recorder.step(x, forward(model, x, goal, self.loss, self.draws, rng))
         yield step
-        region, live = whole, torch.arange(len(x), device=x.device)
+        live = torch.arange(len(x), device=x.device)
         while step.index < step.total:
             if recorder.won > len(x) - len(live):
                 live = where_true(~step.reached, len(x) - recorder.won)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from explorer.attacks import ATTACKS
 from explorer.attacks._decisions import Decisions, noise
 from explorer.attacks._fields import draws_per_query
-from explorer.attacks.gradient import Recorder
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Ball, Goal, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, param
 
 TOLERANCE = 1e-3  # of a radius: where a bisection ends, as in the authors' code
 SHRUNK = 0.999  # of the best radius: a new direction must do with it, else its bisection could gain nothing
@@ -27,7 +26,7 @@ SHRUNK = 0.999  # of the best radius: a new direction must do with it, else its 
     summary="Needs only the class the model names: turns the signs of ever smaller blocks of pixels, no slope is estimated.",
 )
 @dataclass(frozen=True)
-class RayS(Attack):
+class RayS(RegionAttack):
     """The direction d is one sign a value, at first all +1. In turn the signs of each of 1, 2, 4, ... blocks of the values are
     turned around; where x0 + r d is then still a success at the best radius r, a bisection finds the new r (algorithm 2 and 3).
 
@@ -56,28 +55,20 @@ class RayS(Attack):
         """Queries of an image at most; bisections, of 10 each, are few."""
         return (3 + 11 * self.steps) * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        assert isinstance(threat, Ball)
-        return self._walk(Decisions(self, model, goal, threat.around(x0.detach()), rng_on(x0.device, rng)))
-
-    def _walk(self, oracle: Decisions) -> Iterator[Step]:
-        x0, recorder = oracle.region.x0, Recorder(self, oracle.goal, oracle.region, self.steps)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        oracle, x0 = Decisions(self, model, goal, region, rng), region.x0
         at = oracle.look(x0, oracle.everybody)
-        yield recorder.step(x0, replace(at, forwards=oracle.spent()))
-        margin = oracle.goal.margin(at.logits)
-        rows = (~((margin > 0) | ~margin.isfinite())).nonzero()[:, 0]  # else nothing to look for, or nobody to ask
-        recorder.total = self.steps if len(rows) else 1
+        yield (clean := oracle.recorder.step(x0, replace(at, forwards=oracle.spent())))
+        rows = (~oracle.settled(clean)).nonzero()[:, 0]
+        oracle.recorder.total = self.steps if len(rows) else 1
         signs = torch.ones_like(x0[rows]).flatten(1)  # (n,D)
         radius = torch.full((len(rows),), torch.inf).to(x0)  # (n,) the best so far
-        at, shown = at, x0
-        for k, block in zip(range(recorder.total), _blocks(signs.shape[1]), strict=False):
+        shown = x0
+        for k, block in zip(range(oracle.recorder.total), _blocks(signs.shape[1]), strict=False):
             turned = signs.clone()
             turned[:, block] *= -1
             if k:  # who has found nothing yet
-                drawn = (noise(x0[rows], 2 ** (k % 6), oracle.rng) - 0.5).sign().flatten(1)
+                drawn = (noise(x0[rows], 2 ** (k % 6), rng) - 0.5).sign().flatten(1)
                 turned = torch.where(radius.isfinite()[:, None], turned, drawn)
             better = self._nearer(oracle, turned, radius, rows)
             signs = torch.where((better < radius)[:, None], turned, signs)
@@ -92,7 +83,7 @@ class RayS(Attack):
                     at, logits=at.logits.index_copy(0, moved, now.logits), loss=at.loss.index_copy(0, moved, now.loss)
                 )
             shown = x
-            yield recorder.step(x, replace(at, forwards=oracle.spent()))
+            yield oracle.recorder.step(x, replace(at, forwards=oracle.spent()))
 
     def _nearer(self, oracle: Decisions, signs: Tensor, radius: Tensor, rows: Tensor) -> Tensor:
         """(n,) the radius along these signs where it is below `radius`, else infinite."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._fields import draws_per_query
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.gradient import Recorder, forward
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Goal, Region, RotationShift, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, RotationShift, Step, ThreatModel, param
 from explorer.core.threat import Eps
 from explorer.core.transform import ANGLE, SCALE, SHIFT
 
@@ -28,7 +28,7 @@ FRAMES = 60  # of all tries about this many are yielded, each the worst of some
     summary="Turns and moves the picture as a whole, and keeps the worst of a grid or of random tries; no pixel is painted.",
 )
 @dataclass(frozen=True)
-class Rotation(Attack):
+class Rotation(RegionAttack):
     """The worst of `tries` random points theta = (angle, right, down, larger), or of a grid with both ends of each limit.
 
     Within the threat model, and within the attack's own `angle`, `shift` and `scale`, which are also what a request allows.
@@ -100,13 +100,7 @@ class Rotation(Attack):
     def expected_passes(self) -> int:
         return (1 + self.count) * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, goal, threat.around(x0.detach()), rng_on(x0.device, rng))
-
-    def _walk(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         recorder = Recorder(self, goal, region, self.expected_frames - 1)
         theta = region.origin
         x = region.apply(theta)

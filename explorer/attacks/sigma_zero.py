@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks._fields import draws_per_step, updates
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.boundary import rounding
 from explorer.attacks.gradient import Recorder, forward, replace_degenerate, value_and_grad
 from explorer.attacks.random_search import MARGIN
-from explorer.core import Attack, Goal, Step, ThreatModel, param
-from explorer.core.rng import rng_on
+from explorer.core import Goal, Region, Step, param
 
 SIGMA = 1e-3  # of the smooth L0 norm
 LAST_STEP = 0.1  # share of eta that is left at the last step
@@ -29,7 +29,7 @@ BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's own constants
     summary="Looks for the fewest pixels: changes that stay below a threshold, which adapts, are taken back at every step.",
 )
 @dataclass(frozen=True)
-class SigmaZero(Attack):
+class SigmaZero(RegionAttack):
     """delta <- clip(delta - eta * Adam(g / ||g||_inf)), then pixels whose change is below tau go back to the image.
 
     g is the slope of max(0, -margin) + 1/d * sum over the pixels of s / (s + 0.001), s the squared change of a pixel. tau rises by
@@ -62,16 +62,8 @@ class SigmaZero(Attack):
     adapt: float = param(0.01, "change of the threshold", lo=0.0, hi=1.0, step=0.01, unit="x step size", help="t.")
     draws: int = draws_per_step()
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, x0.detach(), goal, threat, rng_on(x0.device, rng))
-
-    def _walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        recorder = Recorder(self, goal, threat.around(x0), self.steps)
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+        recorder, x0 = Recorder(self, goal, region, self.steps), region.x0
         x, mean, square = x0, torch.zeros_like(x0), torch.zeros_like(x0)
         tau = torch.full_like(x0[:, :1, :1, :1], self.threshold)
         for k in range(self.steps):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._fields import draws_per_query
+from explorer.attacks._fields import draws_per_query, stop_when_fooled
+from explorer.attacks._region import RegionAttack
 from explorer.attacks.gradient import Recorder, forward
-from explorer.core import Attack, Goal, Region, Step, ThreatModel, param
+from explorer.core import Goal, Region, Step, param
 from explorer.core.dense import LinfRegion
-from explorer.core.rng import rng_on
 
 
 @ATTACKS.register(
@@ -23,7 +23,7 @@ from explorer.core.rng import rng_on
     summary="Changes one pixel value at a time, up or else down, and keeps what the scores say helps: as simple as can be.",
 )
 @dataclass(frozen=True)
-class SimBA(Attack):
+class SimBA(RegionAttack):
     """For one value q of a random order after the other: x + size * q if that raises the loss, else x - size * q if that does.
 
     Algorithm 1 with the pixel basis: no value is tried twice before all have been. A step takes one or two forward passes.
@@ -51,11 +51,7 @@ class SimBA(Attack):
         step=0.05,
         help="By how much a value changes in L2, in pixel units; in Linf by eps.",
     )
-    early_stop: bool = param(
-        True,
-        "stop when fooled",
-        help="An image that is fooled costs no more queries. Turn it off for a stochastic model, whose single answers are noise.",
-    )
+    early_stop: bool = stop_when_fooled()
     draws: int = draws_per_query()
 
     @property
@@ -63,13 +59,7 @@ class SimBA(Attack):
         """Queries of an image at most."""
         return (2 * self.steps + 1) * self.draws
 
-    def walk(
-        self, model: nn.Module, x0: Tensor, goal: Goal, threat: ThreatModel, rng: torch.Generator
-    ) -> Iterator[Step]:
-        self.check_threat(threat)
-        return self._walk(model, goal, threat.around(x0.detach()), rng_on(x0.device, rng))
-
-    def _walk(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
+    def ascend(self, model: nn.Module, goal: Goal, region: Region, rng: torch.Generator) -> Iterator[Step]:
         x, values = region.x0, region.x0[0].numel()
         recorder = Recorder(self, goal, region, self.steps, self.early_stop)
         at = forward(model, x, goal, self.loss, self.draws, rng)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._fields import draws_per_query
+from explorer.attacks._fields import draws_per_query, stop_when_fooled
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import Region, param
 
@@ -54,11 +54,7 @@ class SparseRS(SearchAttack):
         help="Of the repainted pixels, how many move at first (halved at once).",
     )
     draws: int = draws_per_query()
-    early_stop: bool = param(
-        True,
-        "stop when fooled",
-        help="An image that is fooled costs no more queries. Turn it off for a stochastic model, whose single answers are noise.",
-    )
+    early_stop: bool = stop_when_fooled()
 
     @property
     def count(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.attacks import ATTACKS
-from explorer.attacks._fields import draws_per_query
+from explorer.attacks._fields import draws_per_query, stop_when_fooled
 from explorer.attacks.random_search import SearchAttack
 from explorer.core import LOSSES, LossName, Region, param
 from explorer.core.dense import LinfRegion
@@ -65,12 +65,7 @@ class Square(SearchAttack):
     loss: LossName = param(
         "margin", "loss", choices=LOSSES, help="What a try must raise: the margin, cross-entropy, or the DLR loss."
     )
-    early_stop: bool = param(
-        True,
-        "stop when fooled",
-        help="An image that is fooled costs no more queries. Turn it off for a stochastic model, whose single answers "
-        "are noise.",
-    )
+    early_stop: bool = stop_when_fooled()
 
     @property
     def count(self) -> int:

@@ -15,7 +15,7 @@ from explorer.core.errors import (
     InvalidValue,
     UnknownName,
 )
-from explorer.core.params import Hyper, Param, fixed, param, parse_number
+from explorer.core.params import Hyper, Param, fixed, param, parse_eps, parse_number
 from explorer.core.registry import Entry, Registry
 from explorer.core.statistics import wilson
 
@@ -100,6 +100,7 @@ __all__ = [
     "eval_mode",
     "fixed",
     "param",
+    "parse_eps",
     "parse_number",
     "run",
     "sample_batch",

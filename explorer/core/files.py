@@ -1,7 +1,8 @@
-"""Atomic file writes: written beside the target, forced to disk, then renamed over it: a kill leaves the old or the new."""
+"""Atomic file writes: written beside the target, forced to disk, then renamed over it: a kill leaves the old or the new. A file's hash."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -24,3 +25,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """64 hexadecimal digits, of a file that need not fit into memory. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

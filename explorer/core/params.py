@@ -78,6 +78,22 @@ def parse_number(value: Any) -> float:
     raise ValueError(f"not a number: {value!r}")
 
 
+def parse_eps(value: Any) -> float:
+    """What a person gives as eps, by `parse_number`. Raises InvalidValue for what is no number."""
+    try:
+        return parse_number(None if isinstance(value, bool) else value)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {value!r}.') from error
+
+
+def parse_numbers(name: str, text: str) -> list[float]:
+    """Of "0.1,0.2". Raises InvalidValue with the name of what is asked."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidValue(f"{name} must be numbers separated by commas; got {text!r}.") from error
+
+
 def _short(limit: float | None) -> str:
     return "any" if limit is None else f"{limit:g}"
 

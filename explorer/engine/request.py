@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from explorer.attacks import ATTACKS
-from explorer.core import NORMS, USUAL_EPS, Attack, InvalidValue, ThreatModel, parse_number
+from explorer.core import NORMS, USUAL_EPS, Attack, InvalidValue, ThreatModel, parse_eps
 from explorer.core.ball import THREAT_LIMIT, THREAT_NAMES, TRANSFORMATIONS, as_norm
 from explorer.data import Dataset, dataset, raw
 from explorer.engine.parsing import as_class, as_text, as_whole, from_link
@@ -116,7 +116,7 @@ class AttackRequest(Request):
         attack = _attack(self.attack, self.hyper)
         _check_partners(attack.partners, card)
         norm = _norm(self.attack, self.norm)
-        eps = _number(self.eps)
+        eps = parse_eps(self.eps)
         eps = THREAT_LIMIT[norm] if self.is_minimal else eps  # a minimal attack says itself how far it had to go
         attack.threat_model(norm, eps)  # refuses what is out of range
         image, label = _picture(spec, self.image, self.label)
@@ -341,13 +341,6 @@ def _norm(key: str, norm: Any) -> str:
         title = ATTACKS.entry(key).title
         raise InvalidValue(f"norm must be {' or '.join(ATTACKS[key].threats)} for {title}; got {norm!r}.")
     return norm if known else as_norm(norm)
-
-
-def _number(value: Any) -> float:
-    try:
-        return parse_number(None if isinstance(value, bool) else value)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {value!r}.') from error
 
 
 def _picture(spec: Dataset, image: Any, label: Any) -> tuple[int | str, int | None]:

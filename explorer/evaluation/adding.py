@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from explorer.core import BadCheckpoint, Classifier, InvalidValue, seeded, use_generator
 from explorer.core.confinement import Told
+from explorer.core.files import sha256_of
 from explorer.core.paths import published
 from explorer.data import dataset
 from explorer.data.specs import Dataset
@@ -237,7 +237,7 @@ def _channels(word: str, values: Sequence[float], channels: int) -> list[float]:
 def _card(
     asked: Addition, model: Classifier, name: str, found: Probe, code: Code | None, notes: Sequence[str]
 ) -> zoo.Card:
-    digest = hashlib.sha256(asked.weights.read_bytes()).hexdigest()
+    digest = sha256_of(asked.weights)
     training = {
         "trained": "elsewhere; nothing is known here but what its owner said",
         "weights": asked.weights.name,

@@ -11,7 +11,6 @@ evaluation mode. Its batches come in random order; the last one here is that of 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from explorer.attacks.pgd import PGD
 from explorer.core import Ball, Classifier, DataUnavailable, Goal, InvalidValue, run, seeded, use_generator, wilson
+from explorer.core.files import sha256_of
 from explorer.data import Images, dataset, load
 from explorer.data.loading import as_needed, files_of
 from explorer.evaluation.robustness import clean_accuracy, robust_accuracy
@@ -129,7 +129,7 @@ def first_training_images(name: str, n: int) -> Images:
 
 def _provenance(name: str, n: int) -> str:
     layout, files = files_of(name, "train")
-    digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    digest = sha256_of(files[0])
     where = f"the first {n:,} training images of {files[0].name}, sha256 {digest[:16]}..."
     if layout == "torchvision":
         return f"As the platform did: {where}, the original archive's order."

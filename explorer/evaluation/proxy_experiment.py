@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ class Plan:
         plain = RECIPES[self.recipe].from_dict(dict(self.changed))
         epochs = math.ceil(self.updates / math.ceil(real / plain.batch))
         made = {"samples": name, "images": real, "epochs": epochs, "seed": seed}
-        return type(plain).from_dict(plain.to_dict() | made)  # type: ignore[return-value]  # checked at the beginning
+        recipe = type(plain).from_dict(plain.to_dict() | made)
+        assert isinstance(recipe, WithProxy)  # checked at the beginning
+        return recipe
 
     def run(self, path: Path, device: torch.device, progress: Progress = lambda done, total: None) -> list[Gain]:
         """Make what the file does not hold yet, then the table. Raises InvalidValue if it is another experiment's."""
@@ -100,7 +103,7 @@ class Plan:
         made = dict(log.found)
         for index, cell in enumerate(self.cells):
             if index not in made:
-                made[index] = log.make(index, lambda cell=cell: self.measured(cell, device))  # type: ignore[misc]
+                made[index] = log.make(index, partial(self.measured, cell, device))
             progress(index + 1, len(self.cells))
         return self.gains([made[index] for index in range(len(self.cells))])
 
@@ -108,7 +111,8 @@ class Plan:
         """One training and its measures, as JSON can hold them."""
         recipe = self.recipe_of(cell)
         model = trained(recipe, device)
-        images, each = load(recipe.dataset, n=self.images), []  # type: ignore[var-annotated]
+        images = load(recipe.dataset, n=self.images)
+        each: list[bool] = []
         clean = clean_accuracy(model, images)
         attack = ATTACKS["pgd"].from_dict({"steps": self.steps})
         robust = robust_accuracy(model, images, attack, Linf(recipe.eps), each=each)

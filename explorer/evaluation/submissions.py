@@ -6,7 +6,6 @@ logits or log-softmax. The network is asked in evaluation mode. Random and untra
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import shutil
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from explorer.core import BadCheckpoint, Cancelled, ExplorerError, InvalidValue
 from explorer.core.confinement import START_SECONDS, Ended, Told, not_prevented
+from explorer.core.files import sha256_of
 from explorer.core.paths import published, runs
 from explorer.data import dataset
 from explorer.data.zips import extract
@@ -185,8 +185,7 @@ def add_zip(
     dataset(data_name)
     if not archive.is_file():
         raise InvalidValue(f"{archive.name} is not there.")
-    with open(archive, "rb") as opened:
-        mark = hashlib.file_digest(opened, "sha256").hexdigest()[:8]
+    mark = sha256_of(archive)[:8]
     into = runs() / "submissions" / f"{_slug(archive.stem)}-{mark}"
     if into.exists():
         raise InvalidValue(f"{archive.name} was added before; its submissions lie in {into}.")

@@ -6,7 +6,6 @@ begins otherwise is not opened; one that fits is read as any other file of weigh
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.core import DataUnavailable, InvalidValue
+from explorer.core.files import sha256_of
 from explorer.core.paths import published
 from explorer.data.fetching import fetch
 from explorer.data.folders import STAGE, cache_folder, sweep
@@ -114,8 +114,7 @@ def add_published(
 
 
 def _check_hash(file: Path, about: Published) -> None:
-    with file.open("rb") as data:
-        found = hashlib.file_digest(data, "sha256").hexdigest()
+    found = sha256_of(file)
     if not found.startswith(about.digits):
         raise DataUnavailable(
             f"The weights of {about.title} arrived incomplete or altered from {about.url}: their sha256 begins with "

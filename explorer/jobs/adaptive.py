@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from explorer.core import Hyper, InvalidValue, param
+from explorer.core import InvalidValue, param
 from explorer.core.statistics import wilson
 from explorer.evaluation.adaptive import DRAWS, SLOW_SHARE, STEPS, AdaptiveBench, Test, adaptive_tests, held_by_all
-from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures, pinned
+from explorer.jobs.kinds import Cell, MeasuringSettings, Question, ShouldStop, facts_of, pictures, pinned
 from explorer.models import zoo
 
 if TYPE_CHECKING:
@@ -22,20 +22,13 @@ CLEAN, ALL = "untouched", "all of these together"
 
 
 @dataclass(frozen=True)
-class AdaptiveSettings(Hyper):
+class AdaptiveSettings(MeasuringSettings, images=40):
     """What the Lab page asks of a random model."""
 
-    model: str = param("", "model")
-    weights: str = param("", "weights", help="The identity of its weights; empty: what they are now.")
     twin: str = param("", "twin", help="A deterministic model whose attacked pictures are tried on it; empty: none.")
-    images: int = param(40, "test pictures", lo=1, hi=1000)
-    shuffle: int = param(0, "choice of the pictures", lo=-1, hi=2**31 - 1,
-                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
     most: int = param(16, "most draws a step", lo=1, hi=DRAWS[-1],
                       help="PGD averages its gradient over 1, 2, 4 ... so many draws.")  # fmt: skip
     queries: int = param(200, "queries", lo=1, hi=5000, help="Of Square, which needs no gradient.")
-    seed: int = param(0, "seed", lo=0, hi=2**53 - 1, help="Of every draw.")
-    precision: str = param("float32", "precision", choices=("float32",))
 
 
 class Adaptive:

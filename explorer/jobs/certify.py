@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from explorer.certify import (
     Certificate,
     CertifyParams,
+    Precision,
     Smoothed,
     accuracy_under_noise,
     average_radius,
@@ -24,7 +25,7 @@ from explorer.core import Cancelled, param, wilson
 from explorer.core.rng import derived_seed
 from explorer.evaluation import proven, published
 from explorer.evaluation.tables import distance
-from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures, pinned
+from explorer.jobs.kinds import Cell, MeasuringSettings, Question, ShouldStop, facts_of, pictures, pinned
 from explorer.models import zoo
 
 if TYPE_CHECKING:
@@ -39,17 +40,13 @@ RADII = (0.0, *published.RADII)  # of smoothing; L2, pixel units
 
 
 @dataclass(frozen=True)
-class CertifySettings(CertifyParams):
+class CertifySettings(CertifyParams, MeasuringSettings, shuffle=-1):
     """What `explorer certify` asks, and the Certify page of a test set."""
 
-    model: str = param("", "model")
-    weights: str = param("", "weights", help="The identity of its weights; empty: what they are now.")
     images: int = param(500, "test images", lo=1, hi=10_000)
-    shuffle: int = param(-1, "choice of the images", lo=-1, hi=2**31 - 1,
-                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
     certificate: str = param(SMOOTHING, "kind of certificate")
     seed: int = param(-1, "seed", lo=-1, hi=2**53 - 1, help="Of every draw; -1: the one kept for each question.")
-    precision: str = param("float32", "precision", choices=("float32", "bfloat16"))
+    precision: Precision = param("float32", "precision", choices=get_args(Precision))
     sound: bool = param(False, "sound in floating point")
 
 
@@ -98,13 +95,13 @@ KIND = Certify()
 
 def _drawn(asked: CertifySettings, images: Images, model: Classifier, should_stop: ShouldStop) -> Callable[[int], Cell]:
     """CERTIFY of one picture. Without a seed of one's own, an answer that was given before counts, and a new one is kept."""
-    smoothed = Smoothed(model, asked.sigma, precision=asked.precision, sound=asked.sound)  # type: ignore[arg-type]
+    smoothed = Smoothed(model, asked.sigma, precision=asked.precision, sound=asked.sound)
     kept, draws = Store(), {"n0": asked.n0, "n": asked.n, "alpha": asked.alpha}
-    told = {"sigma": asked.sigma, "precision": asked.precision, "sound": asked.sound, **draws}
+    told: dict[str, Any] = {"sigma": asked.sigma, "precision": asked.precision, "sound": asked.sound, **draws}
 
     def make(index: int) -> Cell:
         x, label = images.x[index], int(images.y[index])
-        question = Asked(asked.weights, picture_hash(x), **told)  # type: ignore[arg-type]
+        question = Asked(asked.weights, picture_hash(x), **told)
         found = kept.find(question) if asked.seed < 0 else None
         if found is None:
             seed = kept.seed(question) if asked.seed < 0 else derived_seed(asked.seed, IMAGES, index)

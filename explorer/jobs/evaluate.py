@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.attacks import ATTACKS
-from explorer.core import Attack, Ball, Hyper, InvalidValue, param, parse_number
+from explorer.core import Attack, Ball, InvalidValue, param, parse_eps
 from explorer.core.ball import as_norm
 from explorer.evaluation.batch_attack import BatchAttack, Tally, joined, stop_if_asked
 from explorer.evaluation.measure import count, packed, single_eps
 from explorer.evaluation.robustness import BATCH, batch_of, counted, kind_of, of_tally, right_of_batch
 from explorer.evaluation.verdict import verdict_draws
-from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures, pinned
+from explorer.jobs.kinds import Cell, MeasuringSettings, Question, ShouldStop, facts_of, pictures, pinned
 from explorer.models import zoo
 
 if TYPE_CHECKING:
@@ -27,17 +27,12 @@ MOST = 32  # attacks, and values of eps
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(Hyper):
+class EvaluateSettings(MeasuringSettings, shuffle=-1):
     """What `explorer evaluate --attack` asks; the attacks and the values of eps stand beside it."""
 
-    model: str = param("", "model")
-    weights: str = param("", "weights", help="The identity of its weights; empty: what they are now.")
     clean: bool = param(True, "clean accuracy, too")
     norm: str = param("linf", "norm of the attacks")
     images: int = param(1000, "test images", lo=1, hi=10_000)
-    shuffle: int = param(-1, "choice of the images", lo=-1, hi=2**31 - 1,
-                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
-    seed: int = param(0, "seed", lo=0, hi=2**53 - 1, help="Of every draw.")
     batch: int = param(BATCH, "images at once", lo=1, hi=10_000)
     precision: str = param("float32", "precision", choices=("float32", "bfloat16"))
 
@@ -52,7 +47,7 @@ class Evaluate:
         attacks, eps = _attacks(settings.get("attacks", [])), _list("eps", settings.get("eps", []))
         rest = {key: value for key, value in settings.items() if key not in ("attacks", "eps")}
         found = EvaluateSettings.from_dict(rest | {"weights": identity})
-        balls = [Ball(as_norm(found.norm), _eps(one)) for one in eps]
+        balls = [Ball(as_norm(found.norm), parse_eps(one)) for one in eps]
         if bool(attacks) != bool(eps) or not (attacks or found.clean):
             raise InvalidValue("an evaluation measures clean accuracy, or attacks at one or more values of eps.")
         for attack in attacks:
@@ -98,13 +93,6 @@ def _list(name: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or len(values) > MOST:
         raise InvalidValue(f"{name} must be a list of at most {MOST}; got {values!r}.")
     return values
-
-
-def _eps(value: Any) -> float:
-    try:
-        return parse_number(value)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {value!r}.') from error
 
 
 def _attacks(values: Any) -> list[Attack]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from explorer.core.errors import InvalidValue, UnknownName
+from explorer.core.params import Hyper, param
 from explorer.core.versions import versions
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ class Question:
     conditions: Mapping[str, Any]  # all that decides about its cells, as JSON can hold it
     pictures: Sequence[int]  # of each cell
     make: Callable[[int], Cell]  # of the index of a cell; raises Cancelled where the run is to stop
+
+
+@dataclass(frozen=True)
+class MeasuringSettings(Hyper):
+    """What every measurement asks: of which model, on which pictures, with which draws."""
+
+    model: str = param("", "model")
+    weights: str = param("", "weights", help="The identity of its weights; empty: what they are now.")
+    images: int = param(100, "test pictures", lo=1, hi=1000)
+    shuffle: int = param(0, "choice of the pictures", lo=-1, hi=2**31 - 1,
+                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
+    seed: int = param(0, "seed", lo=0, hi=2**53 - 1, help="Of every draw.")
+    precision: str = param("float32", "precision", choices=("float32",))
 
 
 class Kind(Protocol):

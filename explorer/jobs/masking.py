@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from explorer.core import Ball, Hyper, InvalidValue, param
+from explorer.core import Ball, InvalidValue, param
 from explorer.core.ball import as_norm
 from explorer.evaluation.masking import CHECKS, Bench, Raised, ask, summary
 from explorer.evaluation.standing import COLUMNS, lowest
-from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures, pinned
+from explorer.jobs.kinds import Cell, MeasuringSettings, Question, ShouldStop, facts_of, pictures, pinned
 from explorer.models import zoo
 
 if TYPE_CHECKING:
@@ -23,19 +23,12 @@ NORMS = ("linf", "l2")
 
 
 @dataclass(frozen=True)
-class MaskingSettings(Hyper):
+class MaskingSettings(MeasuringSettings):
     """What `explorer evaluate --masking` asks."""
 
-    model: str = param("", "model")
-    weights: str = param("", "weights", help="The identity of its weights; empty: what they are now.")
     twin: str = param("", "other model", help="Whose attacked pictures are tried on it; empty: the usual one.")
     norm: str = param("linf", "norm of the attacks", choices=NORMS)
     eps: float = param(8 / 255, "eps", lo=1e-5, hi=100.0, help="In pixel units.")
-    images: int = param(100, "test pictures", lo=1, hi=1000)
-    shuffle: int = param(0, "choice of the pictures", lo=-1, hi=2**31 - 1,
-                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
-    seed: int = param(0, "seed", lo=0, hi=2**53 - 1, help="Of every draw.")
-    precision: str = param("float32", "precision", choices=("float32",))
 
 
 class Masking:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.core import USUAL_EPS, Hyper, InvalidValue, param
+from explorer.core import USUAL_EPS, InvalidValue, param
 from explorer.data import dataset
 from explorer.defenses.deep_defense import OVERSHOOT, STEPS
 from explorer.evaluation.batch_attack import stop_if_asked
 from explorer.evaluation.boundary import FREE
 from explorer.evaluation.ranking import CLEAN, DEEPFOOL, FGSM, SETS, class_curves, log_odds, ranked_pictures
 from explorer.evaluation.robustness import BATCH, batch_of
-from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures, pinned
+from explorer.jobs.kinds import Cell, MeasuringSettings, Question, ShouldStop, facts_of, pictures, pinned
 from explorer.models import zoo
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ TITLES = {CLEAN: "clean", FGSM: "FGSM", DEEPFOOL: "DeepFool"}
 
 
 @dataclass(frozen=True)
-class RocSettings(Hyper):
+class RocSettings(MeasuringSettings, shuffle=-1):
     """What the Lab page asks of the classes of a model."""
 
-    model: str = param("", "model")
-    weights: str = param("", "weights", help="The identity of its weights; empty: what they are now.")
     source: str = param("", "made on", help="The model that is attacked; empty: the ranked one itself.")
     eps: float = param(
         USUAL_EPS["linf"],
@@ -42,10 +40,6 @@ class RocSettings(Hyper):
         help="Of FGSM, L-infinity, in pixel units; DeepFool's changes are of any length.",
     )
     images: int = param(1000, "test images", lo=20, hi=10_000)
-    shuffle: int = param(-1, "choice of the images", lo=-1, hi=2**31 - 1,
-                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
-    seed: int = param(0, "seed", lo=0, hi=2**53 - 1, help="Of every draw.")
-    precision: str = param("float32", "precision", choices=("float32",))
 
 
 class Roc:

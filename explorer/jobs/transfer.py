@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.attacks import ATTACKS
-from explorer.core import Attack, Ball, Hyper, InvalidValue, param
+from explorer.core import Attack, Ball, InvalidValue, param
 from explorer.core.ball import as_norm
 from explorer.evaluation.measure import packed, unpacked
 from explorer.evaluation.transfer_matrix import Tried, tried_on_each
-from explorer.jobs.kinds import Cell, Question, ShouldStop, facts_of, pictures
+from explorer.jobs.kinds import Cell, MeasuringSettings, Question, ShouldStop, facts_of, pictures
 from explorer.models import zoo
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FEWEST, MOST = 2, 8  # models
 
 
 @dataclass(frozen=True)
-class TransferSettings(Hyper):
+class TransferSettings(MeasuringSettings):
     """What a transfer matrix asks; the attack's hyper-parameters stand beside it."""
 
     model: str = param("", "models", help="Two to eight of one dataset, with commas between them.")
@@ -29,11 +29,6 @@ class TransferSettings(Hyper):
     attack: str = param("pgd", "attack")
     norm: str = param("linf", "norm of the attack")
     eps: float = param(8 / 255, "eps", lo=0.0, hi=10_000.0, help="In pixel units.")
-    images: int = param(100, "test pictures", lo=1, hi=1000)
-    shuffle: int = param(0, "choice of the pictures", lo=-1, hi=2**31 - 1,
-                         help="Seed of a draw from the bundled ones; -1: evenly from all classes.")  # fmt: skip
-    seed: int = param(0, "seed", lo=0, hi=2**53 - 1, help="Of every draw.")
-    precision: str = param("float32", "precision", choices=("float32",))
 
 
 class Transfer:

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from explorer.core import BadCheckpoint, InvalidValue
-from explorer.core.files import write_atomically
+from explorer.core.files import sha256_of, write_atomically
 from explorer.data.folders import cache_folder
 
 PREFIX = "_own_code_"  # of the private packages in sys.modules
@@ -143,7 +143,7 @@ def _own_arguments(name: str) -> Iterator[None]:
 
 def _sha256(file: Path) -> str | None:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256_of(file)
     except OSError:
         return None
 

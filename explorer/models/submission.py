@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from explorer.core import InvalidValue
+from explorer.core.files import sha256_of
 
 MADE_OF = (
     ".py",
@@ -53,7 +53,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
         size += file.stat().st_size
         if size > MOST_BYTES:
             raise InvalidValue(f"{folder} holds more than {MOST_BYTES >> 30} GB of code and weights; refused.")
-        found[str(file.relative_to(folder))] = _sha256(file)
+        found[str(file.relative_to(folder))] = sha256_of(file)
     return found
 
 
@@ -63,8 +63,3 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in [*folders, *sorted(files)]:
             if (Path(where) / name).is_symlink() or name in files:
                 yield Path(where) / name
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

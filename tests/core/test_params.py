@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from explorer.core import Hyper, InvalidValue, UnknownName, fixed, param, parse_number
+from explorer.core import Hyper, InvalidValue, UnknownName, fixed, param, parse_eps, parse_number
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,13 @@ def test_parse_number(value, number):
 def test_parse_number_refuses(value):
     with pytest.raises(ValueError):
         parse_number(value)
+
+
+@pytest.mark.parametrize("value", ["a", "1/0", None, True])
+def test_what_is_no_eps_is_refused_in_words(value):
+    assert parse_eps("4/255") == 4 / 255
+    with pytest.raises(InvalidValue, match='eps must be a number or a fraction such as "8/255"; got'):
+        parse_eps(value)
 
 
 def test_class_keywords_change_a_default_and_nothing_else():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from explorer.core import InvalidValue
+from explorer.core.params import parse_numbers
 from explorer.data import dataset
 from explorer.engine.adding import (
     CODE_KB,
@@ -193,16 +194,9 @@ def _normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
     spec, state = dataset(name), st.session_state
     asked = state.get("add.range", UNIT)
     if asked == OWN:
-        return _numbers("mean", state["add.mean"]), _numbers("std", state["add.std"])
+        return parse_numbers("mean", state["add.mean"]), parse_numbers("std", state["add.std"])
     known = {UNIT: ([0.0], [1.0]), SIGNED: ([0.5], [0.5]), BYTES: ([0.0], [1 / 255]), USUAL: (spec.mean, spec.std)}
     return known[asked]
-
-
-def _numbers(word: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidValue(f"{word} must be numbers separated by commas; got {text!r}.") from error
 
 
 def _file(key: str) -> File:

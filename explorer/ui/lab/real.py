@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.attacks import ATTACKS
-from explorer.core import USUAL_EPS, Ball, InvalidValue, parse_number
+from explorer.core import USUAL_EPS, Ball, parse_eps
 from explorer.core.ball import NORM_NAMES
 from explorer.data import chosen_rows
 from explorer.engine import AttackRequest, eps_text
@@ -81,12 +81,8 @@ def show() -> None:
 def settings() -> dict[str, Any]:
     """What the run is asked, as its spec names it. Raises InvalidValue."""
     state = st.session_state
-    card, norm, text = zoo.card(state["lab.real.model"]), state["lab.real.norm"], state[_eps_key()]
-    try:
-        eps = parse_number(text)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
-    ball = Ball(norm, eps)
+    card, norm = zoo.card(state["lab.real.model"]), state["lab.real.norm"]
+    ball = Ball(norm, parse_eps(state[_eps_key()]))
     return MaskingSettings(
         model=card.name, weights=card.identity, twin=usual_twin(card), norm=norm, eps=float(ball.eps), images=state["lab.real.n"],
     ).to_dict()  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from explorer import __version__
-from explorer.core import InvalidValue, parse_number
+from explorer.core import InvalidValue, parse_eps
 from explorer.data import dataset
 from explorer.engine import eps_text
 from explorer.engine.tables import Table
@@ -98,14 +98,14 @@ def settings() -> dict[str, Any]:
     state = st.session_state
     if state["lab.roc.model"] is None:
         raise InvalidValue(f"No model of {state['dataset']} is deterministic: choose another dataset.")
-    card, source, text = zoo.card(state["lab.roc.model"]), state["lab.roc.source"], state[_eps_key()]
-    try:
-        eps = parse_number(text)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
+    card, source = zoo.card(state["lab.roc.model"]), state["lab.roc.source"]
     made_on = ITSELF if source == card.name else source
     return RocSettings(
-        model=card.name, weights=card.identity, source=made_on, eps=eps, images=state["lab.roc.n"]
+        model=card.name,
+        weights=card.identity,
+        source=made_on,
+        eps=parse_eps(state[_eps_key()]),
+        images=state["lab.roc.n"],
     ).to_dict()
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from explorer import __version__
 from explorer.attacks import ATTACKS
-from explorer.core import NORMS, USUAL_EPS, Ball, InvalidValue, parse_number
+from explorer.core import NORMS, USUAL_EPS, Ball, InvalidValue, parse_eps
 from explorer.core.ball import NORM_NAMES
 from explorer.core.statistics import holm, mcnemar
 from explorer.data import chosen_rows
@@ -93,13 +93,10 @@ def show() -> None:
 def settings() -> dict[str, Any]:
     """What the run is asked, as its spec names it. Raises InvalidValue."""
     state = st.session_state
-    names, norm, key, text = state["lab.t.models"], state["lab.t.norm"], state["lab.t.attack"], state[_eps_key()]
+    names, norm, key = state["lab.t.models"], state["lab.t.norm"], state["lab.t.attack"]
     if len(names) < FEWEST:
         raise InvalidValue(f"A transfer matrix needs {FEWEST} to {MOST} models; got {len(names)}.")
-    try:
-        eps = Ball(norm, parse_number(text)).eps
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
+    eps = Ball(norm, parse_eps(state[_eps_key()])).eps
     asked = TransferSettings(
         model=",".join(names), weights=weights_of(names), attack=key, norm=norm, eps=float(eps), images=state["lab.t.n"]
     )

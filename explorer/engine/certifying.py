@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.certify import Certificate, CertifyParams, CertifyProgress, Precision, Prediction, PredictParams, Smoothed
+from explorer.certify import Certificate, CertifyParams, CertifyProgress, Precision, Smoothed
 from explorer.certify.bounds import anytime_lower_bound, certified_radius, check_enough, largest_radius
 from explorer.certify.store import FOLDER, Answer, Question, Store, picture_hash
 from explorer.core import Classifier, InvalidValue, parse_number, seeded
@@ -177,11 +177,6 @@ class Certifying:
     seconds: float = 0.0  # of computing
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def first_radius(self) -> float | None:
-        """The anytime-valid radius so far; None: nothing yet."""
-        return None if self.progress is None else self.progress.radius
-
 
 def certify_work(
     engine: Engine, request: CertifyRequest, kept: Store | None = None
@@ -253,18 +248,3 @@ def predicted_without_noise(model: Classifier, x: Tensor) -> np.ndarray:
     """(N,) the network's class without noise, by most of a verdict's draws."""
     votes = torch.cat([logits.argmax(2) for logits in draw_logits(model, x, seeded(0), verdict_draws(model))])
     return votes.mode(0).values.cpu().numpy()
-
-
-def predict_smoothed_work(
-    engine: Engine, request: CertifyRequest, n: int = PredictParams.n, kept: Store | None = None
-) -> Callable[[], Iterator[Prediction | None]]:
-    """Work whose one answer is what PREDICT says of the request's picture, from n draws of its own; the same each time."""
-    params = PredictParams(sigma=request.params.sigma, n=as_whole("n", n, 1, MOST["n"]), alpha=request.alpha)
-
-    def work() -> Iterator[Prediction | None]:
-        x = picture(engine, request.one)[0]
-        seed = (kept or store()).seed(request.question(x))
-        smoothed = request.smoothed(engine.model(request.model))
-        yield from smoothed.iter_predict(x, n=params.n, alpha=params.alpha, seed=seed)
-
-    return work

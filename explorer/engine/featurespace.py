@@ -138,11 +138,6 @@ def paths_on(ground: FeatureMap, lane: ModelCloud) -> np.ndarray:
     return ground.place(lane.features.reshape(-1, width)).numpy().reshape(frames, images, -1)
 
 
-def side_by_side(lanes: tuple[ModelCloud, ...], method: str = "pca", axes: int = 2) -> tuple[FeatureMap, ...]:
-    """Each lane's map, as `aligned`."""
-    return aligned([lane.maps for lane in lanes], method, axes)
-
-
 def aligned(maps: Sequence[Maps], method: str = "pca", axes: int = 2) -> tuple[FeatureMap, ...]:
     """A map of each; all turned onto the first, on the same reference images. Raises as `Maps.of` does."""
     grounds = [own.of(method, axes) for own in maps]

@@ -1,4 +1,4 @@
-"""Tables to take home, one row a picture, a lane or a model: CSV for pandas and spreadsheets, JSON with all conditions.
+"""Tables to take home, one row a picture or a lane: CSV for pandas and spreadsheets, JSON with all conditions.
 
 Numbers are not rounded. A column's name ends in its unit; `pixel_units` are those of eps (8/255 is 0.0314). What is not
 known or does not apply is an empty cell. An accuracy, a probability and a share lie in [0, 1].
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,7 @@ from explorer.engine.compare import Comparison, ModelLane
 from explorer.engine.labels import true_labels
 from explorer.engine.proving import ProvenPictures
 from explorer.evaluation.outcome import Ending, endings
-from explorer.evaluation.tables import HEADLINES, headline_measure
 from explorer.evaluation.verdict import Verdict
-from explorer.models.zoo import Card
 
 Row = dict[str, Any]  # plain values; None: not known, or does not apply
 
@@ -209,33 +207,3 @@ def _proven_verdict(proofs: Sequence[CertifiedRadius], label: int, answer: int) 
     if proofs and all(one.abstained for one in proofs):
         return "abstained"
     return "not proven" if label == answer else "wrong"
-
-
-def of_models(cards: Sequence[Card]) -> Table:
-    """Models: one row a card, each headline measure with its 95 % interval and its number of images."""
-    rows = tuple(_model(card) for card in cards)
-    return Table(rows, {"measures": {card.name: [*card.measures] for card in cards}})
-
-
-def _model(card: Card) -> Row:
-    row: Row = {
-        "model": card.name,
-        "title": card.title,
-        "dataset": card.dataset,
-        "architecture": card.architecture,
-        "recipe": card.recipe,
-        "parameters": card.parameters,
-        "random": card.stochastic,
-        "sigma_pixel_units": card.sigma,
-    }
-    for column in HEADLINES:
-        measure = headline_measure(card, column)
-        names: Iterable[str] = ("accuracy", "low", "high", "n")
-        row |= {f"{_key(column)}_{name}": None if measure is None else measure[name] for name in names}
-    return row
-
-
-def _key(column: str) -> str:
-    """ "PGD, L∞ 8/255" as "pgd_linf_8of255"."""
-    plain = column.lower().replace("∞", "inf").replace("/", "of")
-    return "_".join(plain.replace(",", "").split())

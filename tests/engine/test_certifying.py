@@ -13,7 +13,7 @@ from explorer.data import load
 from explorer.engine import Failed
 from explorer.engine import attacking_smoothed as attacking
 from explorer.engine.attacking_smoothed import SmoothedAttack, attack_smoothed_work
-from explorer.engine.certifying import DEADLINE, CertifyRequest, certify_work, predict_smoothed_work
+from explorer.engine.certifying import DEADLINE, CertifyRequest, certify_work
 from explorer.engine.certifying_set import CertifySetRequest, certify_set_work
 from explorer.models import zoo
 
@@ -135,12 +135,6 @@ def test_the_script_makes_the_same_certificate(engine, kept):
 def test_nonsense_is_refused_in_one_sentence(change, error, said):
     with pytest.raises(error, match=said):
         CertifyRequest(**{"image": 3} | TINY | change)
-
-
-def test_predict_answers_the_same_each_time(engine, kept):
-    request = CertifyRequest(image=3, **TINY)
-    (one,), (two,) = (slowed(predict_smoothed_work(engine, request, 60, kept)) for _ in range(2))
-    assert one == two and sum(one.counts) == 60 and one.sigma == 0.1
 
 
 def test_a_set_is_certified_picture_by_picture_and_goes_on_where_it_was(engine, kept):

@@ -12,7 +12,7 @@ from explorer.data import raw
 from explorer.engine import AttackRequest, attack_work
 from explorer.engine.batch_request import ManyRequest
 from explorer.engine.feature_frames import FRAMES
-from explorer.engine.featurespace import MAX_IMAGES, CloudRequest, cloud_work, maps_work, paths_on, side_by_side
+from explorer.engine.featurespace import MAX_IMAGES, CloudRequest, aligned, cloud_work, maps_work, paths_on
 from explorer.engine.tracing import on_map
 from explorer.features import Embedding
 from explorer.features.measures import DETECTORS
@@ -134,7 +134,7 @@ def test_two_models_side_by_side_are_each_as_alone(engine):
         alone = clouds(engine, request(model=lane.model, pick="hand", rows=rows))[-1].lanes[0]
         assert np.array_equal(lane.features, alone.features) and np.array_equal(lane.images, alone.images)
     for axes in (2, 3):
-        one, two = side_by_side(cloud.lanes, axes=axes)
+        one, two = aligned([lane.maps for lane in cloud.lanes], axes=axes)
         assert one is cloud.lanes[0].maps.pca(axes) and two.is_turned
         own = cloud.lanes[1].maps.pca(axes)
         gaps = [

@@ -14,8 +14,6 @@ from explorer.engine.batch_request import ManyRequest
 from explorer.engine.certifying_set import CertifySetRequest, certify_set_work
 from explorer.engine.compare import CompareRequest, compare_work
 from explorer.engine.many import many_work
-from explorer.evaluation.tables import HEADLINES
-from explorer.models import zoo
 
 pandas = pytest.importorskip("pandas")
 CLASSES = dataset("cifar10").classes
@@ -101,15 +99,5 @@ def test_one_row_a_certificate(engine, tmp_path):
     ]
 
 
-def test_one_row_a_model():
-    card = next(iter(zoo.cards()))
-    measure = {"kind": "clean", "accuracy": 1 / 3, "low": 0.3, "high": 0.4, "n": 99, "note": ""}
-    measured = dataclasses.replace(card, measures=[measure | {"accuracy": 0.35}, measure])
-    frame = read(tables.of_models([measured, dataclasses.replace(card, measures=[])]))
-    assert frame["clean_accuracy"].tolist()[0] == 1 / 3 and frame["clean_accuracy"].isna().tolist() == [False, True]
-    assert "pgd_linf_8of255_high" in frame and len(frame.columns) == 8 + 4 * len(HEADLINES)
-    assert tables.of_models([measured]).conditions["measures"][card.name] == measured.measures
-
-
 def test_an_empty_table_has_no_columns():
-    assert tables.of_models([]).columns == ()
+    assert tables.Table((), {}).columns == ()

@@ -10,7 +10,7 @@ from explorer.defenses import RECIPES
 from explorer.engine import attack_work
 from explorer.engine.attacking_smoothed import SmoothedAttack, attack_smoothed_work
 from explorer.engine.batch_request import ManyRequest
-from explorer.engine.certifying import CertifyRequest, certify_work, predict_smoothed_work
+from explorer.engine.certifying import CertifyRequest, certify_work
 from explorer.engine.certifying_set import CertifySetRequest, certify_set_work
 from explorer.engine.compare import CompareRequest, compare_work
 from explorer.engine.featurespace import CloudRequest, cloud_work
@@ -50,7 +50,6 @@ WORKS = {
     "slice": slices,
     "certify": lambda e: certify_work(e, CertifyRequest(image=3, **CERTIFY, sound=True)),
     "certify set": lambda e: certify_set_work(e, CertifySetRequest(**CERTIFY, count=2)),
-    "predict": lambda e: predict_smoothed_work(e, CertifyRequest(image=3, **CERTIFY), 50),
     "attack smoothed": lambda e: attack_smoothed_work(
         e, CertifyRequest(image=3, **CERTIFY), SmoothedAttack(steps=1, draws=2, n=20, width=0.5)
     ),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from explorer.cli import OK
-from explorer.core import Hyper, InvalidValue, parse_number
+from explorer.core import Hyper, InvalidValue, parse_eps
 from explorer.core.ball import THREAT_EPS
 from explorer.core.files import write_atomically
 from explorer.data import Images, load
@@ -107,11 +107,7 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
 
 def eps_of(norm: str, text: str | None) -> float:
     """The eps asked for, or the norm's usual one; raises InvalidValue for what is no number."""
-    text = EPS.get(norm, "0.5") if text is None else text  # an unknown norm is Ball's to refuse
-    try:
-        return parse_number(text)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidValue(f'eps must be a number or a fraction such as "8/255"; got {text!r}.') from error
+    return parse_eps(EPS.get(norm, "0.5") if text is None else text)  # an unknown norm is Ball's to refuse
 
 
 def hyper_table(cls: type[Hyper], console: Console) -> None:
@@ -156,8 +152,3 @@ def write_card(name: str, measures: Sequence[OfCard], console: Console) -> None:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def interval(facts: Mapping[str, Any]) -> str:
-    """For example "43.2 % [40.1, 46.3]" of a mapping with accuracy, low and high."""
-    return f"{percent(facts['accuracy'])} [{100 * facts['low']:.1f}, {100 * facts['high']:.1f}]"

@@ -9,11 +9,11 @@ from typing import Any
 
 from explorer.certify.certifier import CertifiedRadius
 from explorer.certify.certifiers import CERTIFIERS
-from explorer.cli._console import Console, images_of, interval, whole, write_card
+from explorer.cli._console import Console, images_of, whole, write_card
 from explorer.core import InvalidValue
 from explorer.engine import choose
 from explorer.evaluation.proven import certificates, certifier_for, proven_measures
-from explorer.evaluation.tables import distance
+from explorer.evaluation.tables import distance, in_percent
 from explorer.models import zoo
 
 SMOOTHING = (
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> Any:
     console.say(
         f"{card.name}: right and proven ({CERTIFIERS.entry(options.kind).title}), with its 95 % interval over the choice of images"
     )
-    console.table(["distance", "certified"], [[distance(row), interval(row)] for row in rows])
+    console.table(["distance", "certified"], [[distance(row), in_percent(row)] for row in rows])
     console.say(f"{chosen}, {images.source}; deterministic, float32; {certifier.caveat} {seconds:.0f} s")
     if options.write:
         write_card(card.name, measures, console)

@@ -60,7 +60,7 @@ from explorer.certify.params import MOST_DRAWS, check_seed
 from explorer.certify.store import picture_hash
 from explorer.cli import _proofs as proofs
 from explorer.cli._background import background_arguments, certify_in_background, check_foreground
-from explorer.cli._console import Console, advance, images_of, interval, percent, whole, write_card
+from explorer.cli._console import Console, advance, images_of, percent, whole, write_card
 from explorer.core import InvalidValue, wilson
 from explorer.core.classifier import device_of
 from explorer.core.device import computer_name, hardware_name
@@ -72,6 +72,7 @@ from explorer.evaluation import Measure, published
 from explorer.evaluation.certify_bench import REPEATS, bench_certify
 from explorer.evaluation.measure import count
 from explorer.evaluation.predicting import OUTCOMES, predict_measures
+from explorer.evaluation.tables import in_percent
 from explorer.models import zoo
 
 Facts = dict[str, Any]
@@ -240,7 +241,7 @@ def _certify(task: _Task, log: RunLog | None) -> Facts:
     seconds = time.monotonic() - began + (0.0 if log is None else log.seconds)
     table = certified_accuracy(found, images.y, RADII)
     console.say(f"{task.card.name}, smoothed: certified accuracy, with its 95 % interval over the choice of images")
-    console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", interval(asdict(row))] for row in table])
+    console.table(["L2 radius", "certified"], [[f"{row.radius:.2f}", in_percent(asdict(row))] for row in table])
     facts = {**summary(found, images), "hardware": task.hardware, "seconds": round(seconds, 1)}
     console.say(
         f"average certified radius {facts['acr']:.3f} [{facts['acr_low']:.3f}, {facts['acr_high']:.3f}]; the network itself is "
@@ -317,7 +318,7 @@ def _predict(task: _Task) -> Facts:
     low, high = wilson(right, len(found))
     facts = {"accuracy": right / len(found), "low": low, "high": high, "abstained": abstained}
     console.say(
-        f"{task.card.name}, smoothed: predicted right {interval(facts)}, abstained {percent(abstained / len(found))}"
+        f"{task.card.name}, smoothed: predicted right {in_percent(facts)}, abstained {percent(abstained / len(found))}"
     )
     console.say(
         f"sigma {values['sigma']:g}, n {values['n']:,}, alpha {values['alpha']:g}, seed {task.seed}, "
@@ -346,7 +347,7 @@ def _counts(task: _Task, ns: Sequence[int]) -> Facts:
     )
     shares = [[m.outcomes[name] for name in OUTCOMES] for m in measures]
     rows = [
-        [f"{m.draws:,}", *(interval(one | {"accuracy": one["share"]}) for one in row)]
+        [f"{m.draws:,}", *(in_percent(one | {"accuracy": one["share"]}) for one in row)]
         for m, row in zip(measures, shares, strict=True)
     ]
     console.table(["n", *OUTCOMES.values()], rows)

@@ -43,7 +43,7 @@ from typing import Any
 from explorer.attacks import ATTACKS
 from explorer.cli import _inference, _masking
 from explorer.cli._background import background_arguments, check_foreground, evaluate_in_background
-from explorer.cli._console import EPS, Console, eps_of, images_of, interval, percent, settings, whole, write_card
+from explorer.cli._console import EPS, Console, eps_of, images_of, percent, settings, whole, write_card
 from explorer.core import Ball, InvalidValue
 from explorer.core.ball import Norm
 from explorer.core.precision import PRECISIONS
@@ -69,7 +69,7 @@ from explorer.evaluation.detection import FALSE_ALARMS
 from explorer.evaluation.reports import settings_measures
 from explorer.evaluation.retrieval import retrieval_measures
 from explorer.evaluation.robustness import BATCH
-from explorer.evaluation.tables import CORRUPTED, value
+from explorer.evaluation.tables import CORRUPTED, in_percent, value
 from explorer.features.measures import DETECTORS
 from explorer.models import zoo
 
@@ -232,7 +232,7 @@ def _course(options: argparse.Namespace, console: Console) -> Any:
     rows = [
         [
             row.test,
-            *("-" if share is None else interval(share.facts) for share in (row.platform, row.last_batch, row.field)),
+            *("-" if share is None else in_percent(share.facts) for share in (row.platform, row.last_batch, row.field)),
         ]
         for row in report.rows
     ]
@@ -349,7 +349,7 @@ def sentence(measure: Measure | DetectionMeasure | BoundaryMeasure) -> str:
         extra.insert(0, f"median distance {size(measure.median_distance, measure.norm)}")
     if measure.note:
         extra.append(measure.note)
-    return f"{interval(facts)}  n={measure.n:,}  {what}; {'; '.join(extra)}"
+    return f"{in_percent(facts)}  n={measure.n:,}  {what}; {'; '.join(extra)}"
 
 
 def _time(measure: Measure) -> str:

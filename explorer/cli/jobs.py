@@ -23,9 +23,10 @@ from typing import Any
 
 from explorer.cli import _masking
 from explorer.cli._background import cluster_arguments, facts, place_of
-from explorer.cli._console import Console, interval, percent, settings, whole
+from explorer.cli._console import Console, percent, settings, whole
 from explorer.cli._parser import Verb
 from explorer.core import InvalidValue
+from explorer.evaluation.tables import in_percent
 from explorer.jobs import LIVE, Run, Spec, State, Store
 from explorer.jobs.masking import of_cell
 from explorer.jobs.measuring import result
@@ -140,7 +141,7 @@ def _table(table: dict[str, Any], console: Console) -> None:
         if not table["rows"]:
             console.say("Nothing is measured yet.")
         return
-    rows = [[row["title"], one["what"], interval(one), f"{row['done']:,} of {row['conditions']['images']:,}"]
+    rows = [[row["title"], one["what"], in_percent(one), f"{row['done']:,} of {row['conditions']['images']:,}"]
             for row, one in shares]  # fmt: skip
     console.table(["", "", "share, 95 % interval", "pictures"], rows)
 

@@ -37,9 +37,10 @@ from typing import Any
 
 from safetensors.torch import save as as_safetensors
 
-from explorer.cli._console import Console, advance, check_writable, interval, save, whole
+from explorer.cli._console import Console, advance, check_writable, save, whole
 from explorer.cli._parser import Verb
 from explorer.core import InvalidValue, confinement
+from explorer.core.params import parse_numbers
 from explorer.data import dataset
 from explorer.evaluation import checking, claim, submissions, tables
 from explorer.evaluation.adding import Addition, add
@@ -289,7 +290,7 @@ def _input(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     if options.range is not None:
         if options.mean is not None or options.std is not None:
             raise InvalidValue("--range stands in place of --mean and --std.")
-        ends = _numbers("range", options.range)
+        ends = parse_numbers("range", options.range)
         if len(ends) != 2 or not ends[0] < ends[1]:
             raise InvalidValue(
                 f"range must be LOW,HIGH with LOW below HIGH, such as --range=-1,1; got {options.range!r}."
@@ -299,14 +300,7 @@ def _input(options: argparse.Namespace) -> tuple[list[float], list[float]]:
         raise InvalidValue(
             "models add needs --mean and --std, or --range LOW,HIGH: what the network wants of pixels in [0,1]."
         )
-    return _numbers("mean", options.mean), _numbers("std", options.std)
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidValue(f"{name} must be numbers separated by commas; got {text!r}.") from error
+    return parse_numbers("mean", options.mean), parse_numbers("std", options.std)
 
 
 def _arguments_of_claim(parser: argparse.ArgumentParser) -> None:
@@ -346,7 +340,7 @@ USUAL, NAMED = "list", "show"
 def clean(card: zoo.Card) -> str:
     """The card's clean accuracy with its interval and number of images."""
     found = [m for m in card.measures if m.get("kind") == "clean"]
-    return f"{interval(found[0])}, n={found[0]['n']:,}" if found else "not measured"
+    return f"{tables.in_percent(found[0])}, n={found[0]['n']:,}" if found else "not measured"
 
 
 def show(card: zoo.Card, console: Console) -> None:

@@ -16,10 +16,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from explorer.cli._console import Console, interval, whole
+from explorer.cli._console import Console, whole
 from explorer.cli._parser import Verb
 from explorer.core import InvalidValue
 from explorer.evaluation.submissions import add_zip
+from explorer.evaluation.tables import in_percent
 from explorer.evaluation.tournament import RANKED, TESTS, Entry, Share, board, matrix
 from explorer.jobs import Run, Spec, Store
 from explorer.jobs.measuring import result
@@ -134,7 +135,7 @@ def _cell(share: Share | None) -> str:
     low, high = share.interval
     p = "" if share.p is None else f" p={share.p:.2g}"
     facts = {"accuracy": share.right / share.n, "low": low, "high": high}
-    return f"{interval(facts)} n={share.n}{p}"
+    return f"{in_percent(facts)} n={share.n}{p}"
 
 
 VERBS = {

@@ -8,6 +8,7 @@ import streamlit as st
 
 from explorer.engine.aside import Aside, Asides
 from explorer.evaluation.course import CourseReport, N, Share, course_report
+from explorer.evaluation.tables import in_percent
 from explorer.models.zoo import Card
 from explorer.ui import permission
 from explorer.ui.components.conditions import bullets
@@ -107,5 +108,4 @@ def table(report: CourseReport) -> str:
 def _cell(share: Share | None) -> str:
     if share is None:
         return "–"
-    found = share.facts
-    return f"{100 * found['accuracy']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}], n={share.n:,}"
+    return f"{in_percent(share.facts)}, n={share.n:,}"

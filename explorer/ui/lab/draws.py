@@ -24,6 +24,7 @@ from explorer.ui.inputs.picture import dataset_box
 from explorer.ui.lab import views
 from explorer.ui.notices import noticed
 from explorer.ui.page_run import gone_back
+from explorer.ui.text.certified import share as in_words
 from explorer.ui.text.certified import table as as_table
 
 KIND = "adaptive"
@@ -141,15 +142,7 @@ def _draw(model: str, shares: Sequence[Mapping[str, Any]], words: str, condition
     if any(one["draws"] for one in shares):
         chart(over_draws(shares, [*clean, *strongest[:1]], dark=dark()), "lab.d.curve")
     head = ("Attack", "Kind", "Right under it, % [95 %]", "n")
-    rows = [
-        [
-            one["what"],
-            one["kind"],
-            f"{100 * one['accuracy']:.1f} [{100 * one['low']:.1f} to {100 * one['high']:.1f}]",
-            f"{one['n']:,}",
-        ]
-        for one in [*clean, *attacks]
-    ]
+    rows = [[one["what"], one["kind"], in_words(one), f"{one['n']:,}"] for one in [*clean, *attacks]]
     st.html(as_table(views.grid(head, rows)))
     st.caption(
         f"{words} Judged by the majority of 20 fresh draws, but for the fixed draw, which is another network and judged by itself. "

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Classifier, current_rng
+from explorer.core import Ball, Classifier, current_rng
 from explorer.testing import small_case, threat_for
 
 MANY_PASSES = 120  # a default that takes more is tested with its weak preset, or with these settings
@@ -89,6 +89,11 @@ def quick():
 def ball_for():
     """`ball_for(attack, name)`: what it is tested under; the whole range for one that looks for the smallest change."""
     return lambda attack, name=None: threat_for(attack, name or attack.threats[0])
+
+
+@pytest.fixture(params=[Ball("linf", 0.03), Ball("l2", 0.2)], ids=str)
+def ball(request):
+    return request.param
 
 
 @pytest.fixture

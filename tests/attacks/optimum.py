@@ -4,13 +4,26 @@ import math
 
 import torch
 from scipy.optimize import brentq
+from torch import nn
 
 from explorer.attacks.boundary import length
-from explorer.core import Ball, run, seeded
+from explorer.core import Ball, Classifier, run, seeded
 from explorer.core.ball import EPS_LIMIT
 
 BALLS = {norm: Ball(norm, eps) for norm, eps in EPS_LIMIT.items()}
 SHAPE = (3, 4, 4)
+
+
+class Sphere(Classifier):
+    """Class 0 inside the sphere of radius r around grey, class 1 outside: the logits differ by |x - c|^2 - r^2."""
+
+    def __init__(self, radius):
+        super().__init__([0.5], [0.25], (1, 4, 4), 2)
+        self.radius, self.head = radius, nn.Identity()
+
+    def embed(self, normalised):
+        away = ((normalised * 0.25).flatten(1) ** 2).sum(1) - self.radius**2
+        return torch.stack([-away / 2, away / 2], 1)
 
 
 def images(n, seed=0, width=0.2):

@@ -11,19 +11,9 @@ from torch import nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.apgd import APGDCE, Run, Toward, checkpoints, must_halve
 from explorer.core import Ball, Goal, InvalidValue, run, seeded
+from tests.attacks.optimum import SHAPE, images
 
 CE, DLR, T, PGD = (ATTACKS[key] for key in ("apgd-ce", "apgd-dlr", "apgd-t", "pgd"))
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
-SHAPE = (3, 4, 4)
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
-
-
-def interior(n, seed=0):
-    return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(seed)) - 0.5)
 
 
 def dual(ball, direction):
@@ -53,7 +43,7 @@ def seesaw(linear):
 def test_the_worst_point_of_the_ball_is_reached(attack, random_start, ball, seesaw):
     model, direction = seesaw
     attack = type(attack)(**attack.to_dict() | {"random_start": random_start})
-    x = interior(6)
+    x = images(6)
     for goal in (Goal.untargeted(zeros(6)), Goal.targeted(zeros(6) + 1)):
         outcome = run(attack.walk(model, x, goal, ball, seeded(1)), goal)
         near = 1e-6 if ball.norm == "linf" else 1e-5 if not random_start else 2e-3
@@ -78,7 +68,7 @@ def test_the_verdict_is_exact(attack, bias, ball, linear):
 
 def test_a_very_confident_network_is_attacked_all_the_same(ball, linear):
     weight = torch.randn(2, 48, generator=seeded(0))
-    model, x = linear(weight, scale=1e4), interior(6)
+    model, x = linear(weight, scale=1e4), images(6)
     y = model(x).argmax(1)
     goal = Goal.untargeted(y)
     outcome = run(CE(random_start=False).walk(model, x, goal, ball, seeded(0)), goal)
@@ -89,7 +79,7 @@ def test_a_very_confident_network_is_attacked_all_the_same(ball, linear):
 
 def test_a_dead_gradient_does_not_freeze_an_image(ball, seesaw):
     model, direction = seesaw
-    model.blind, goal, x = 1, Goal.untargeted(zeros(4)), interior(4)
+    model.blind, goal, x = 1, Goal.untargeted(zeros(4)), images(4)
     steps = list(CE(random_start=False).walk(model, x, goal, ball, seeded(0)))
     assert steps[0].degenerate.all() and not any(s.degenerate.any() for s in steps[1:])
     assert (steps[1].distance > 0.3 * ball.eps).all()
@@ -100,7 +90,7 @@ def test_a_dead_gradient_does_not_freeze_an_image(ball, seesaw):
 
 
 def test_a_batch_of_one_walks_as_in_a_batch_of_many(ball, linear):
-    model, x, y = linear(torch.randn(5, 48, generator=seeded(0))), interior(5), torch.arange(5)
+    model, x, y = linear(torch.randn(5, 48, generator=seeded(0))), images(5), torch.arange(5)
     for attack in (CE(steps=30, random_start=False), T(steps=10, random_start=False)):
         together = run(attack.walk(model, x, Goal.untargeted(y), ball, seeded(0)), Goal.untargeted(y))
         for i in range(5):
@@ -222,7 +212,7 @@ def test_a_walk_along_scripted_losses_is_that_of_the_algorithm(drift, seed, ball
     steps, rng = 50, seeded(seed)
     values = (torch.randn(steps + 1, generator=rng) + drift * torch.arange(steps + 1)).tolist()
     slopes = [torch.randn(SHAPE, generator=rng) for _ in range(steps + 1)]
-    x0, goal = interior(1), Goal.untargeted(zeros(1))
+    x0, goal = images(1), Goal.untargeted(zeros(1))
     expected = retold(values, slopes, ball, x0[0], steps)  # cross-entropy rises with the value
     model = Script([[v] for v in values], slopes)
     found = list(CE(steps=steps, random_start=False).walk(model, x0, goal, ball, seeded(0)))
@@ -234,7 +224,7 @@ def test_averaging_goes_back_to_the_point_of_highest_mean_loss_not_of_a_lucky_dr
     """Point 1 has the highest mean; point 2 has the highest last draw, point 3 the highest first one."""
     values = [[0, 0], [4, 3.5], [-9, 6], [6, -9], [-1, -1], [-1, -2], *[[-3, -3]] * 15]
     slopes = [torch.randn(SHAPE, generator=seeded(k)) for k in range(21)]
-    x0, goal = interior(1), Goal.untargeted(zeros(1))
+    x0, goal = images(1), Goal.untargeted(zeros(1))
     steps = list(CE(steps=20, draws=2, random_start=False).walk(Script(values, slopes), x0, goal, ball, seeded(0)))
     region, (one, four, six) = ball.around(x0), (steps[k].x for k in (1, 4, 6))
     ahead = region.project(one + ball.eps * ball.steepest(slopes[1][None]))  # half of the first step size
@@ -309,7 +299,7 @@ def test_the_walk_ends_when_all_are_fooled_and_says_so(trained):
 
 
 def test_number_of_steps_runs_and_passes(ball, linear):
-    model, x, goal = linear(torch.randn(6, 48, generator=seeded(0))), interior(2), Goal.untargeted(zeros(2))
+    model, x, goal = linear(torch.randn(6, 48, generator=seeded(0))), images(2), Goal.untargeted(zeros(2))
     attack = T(steps=4, restarts=2, draws=3, target_classes=2)
     steps = list(attack.walk(model, x, goal, ball, seeded(0)))
     assert [s.index for s in steps] == list(range(20)) and steps[0].total == 19
@@ -323,7 +313,7 @@ def test_number_of_steps_runs_and_passes(ball, linear):
 def test_the_likeliest_wrong_classes_come_first_and_the_true_one_never(linear):
     """Also for an image that is wrong from the start."""
     model = linear(torch.zeros(5, 48), torch.tensor([3.0, 1.0, 5.0, 4.0, 2.0]))
-    region, goal = Ball("linf", 0.1).around(interior(3)), Goal.untargeted(torch.tensor([2, 0, 4]))
+    region, goal = Ball("linf", 0.1).around(images(3)), Goal.untargeted(torch.tensor([2, 0, 4]))
     aims, forwards, backwards = T(target_classes=3)._aims(model, region, goal, seeded(0))
     assert (forwards, backwards) == (1, 0)
     assert torch.stack([aim.rival for aim in aims]).T.tolist() == [[3, 0, 4], [2, 3, 4], [2, 3, 0]]
@@ -353,7 +343,7 @@ def test_the_reported_loss_is_the_untargeted_one_averaged_over_the_draws(linear)
             odd = (torch.arange(len(pixels)) % 2 == 1)[:, None]
             return torch.where(odd, super().forward(pixels) * 3 - 1, super().forward(pixels.flip(1)))
 
-    model, x = Wavering(torch.randn(5, 48, generator=seeded(0))), interior(3)
+    model, x = Wavering(torch.randn(5, 48, generator=seeded(0))), images(3)
     goal = Goal.untargeted(torch.arange(3))
     for step in T(steps=3, draws=4, target_classes=2).walk(model, x, goal, Ball("linf", 0.03), seeded(0)):
         each = goal.repeated(4).loss(model(step.x.repeat_interleave(4, 0)), "dlr").view(3, 4)
@@ -369,7 +359,7 @@ def test_the_reported_loss_is_the_untargeted_one_averaged_over_the_draws(linear)
 def test_too_few_classes_for_the_loss(attack, classes, least, linear, ball):
     model = linear(torch.randn(classes, 48, generator=seeded(0)))
     with pytest.raises(InvalidValue, match=rf"DLR loss must have at least {least} classes to compare; got {classes}\."):
-        list(attack.walk(model, interior(2), Goal.untargeted(zeros(2)), ball, seeded(0)))
+        list(attack.walk(model, images(2), Goal.untargeted(zeros(2)), ball, seeded(0)))
 
 
 def test_a_flat_dlr_loss_of_a_fooled_image_is_no_dead_gradient(linear, masked):
@@ -378,6 +368,8 @@ def test_a_flat_dlr_loss_of_a_fooled_image_is_no_dead_gradient(linear, masked):
     for model, draws in ((linear(weight), 1), (masked(weight, p=0.9), 6)):
         with torch.no_grad():
             model.head.bias.copy_(torch.tensor([1.0, 3.0, 5.0, 0.0]))
-        steps = list(DLR(steps=5, draws=draws).walk(model, interior(2), Goal.untargeted(zeros(2)), BALLS[0], seeded(0)))
+        steps = list(
+            DLR(steps=5, draws=draws).walk(model, images(2), Goal.untargeted(zeros(2)), Ball("linf", 0.03), seeded(0))
+        )
         assert all(s.reached.all() and not s.degenerate.any() for s in steps)
         assert all(s.loss.tolist() == [1, 1] for s in steps)

@@ -1,6 +1,7 @@
 """Noise and random search: where their points lie, that the best is kept, and that finished images cost nothing."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,27 +9,18 @@ from scipy.stats import chi2
 
 from explorer.attacks import ATTACKS
 from explorer.core import Ball, Classifier, Goal, run, seeded
+from tests.attacks.optimum import images
 
 UNIFORM, GAUSSIAN, SEARCH = ATTACKS["uniform-noise"], ATTACKS["gaussian-noise"], ATTACKS["random-search"]
 BASELINES = [UNIFORM(tries=30), GAUSSIAN(tries=30), SEARCH(steps=29)]
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
 SHAPE = (3, 4, 4)
 SIZE = 48
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
+interior = partial(images, seed=12)
 
 
 @pytest.fixture
 def model(linear):
     return linear(torch.randn(2, SIZE, generator=seeded(11)))
-
-
-def interior(n):
-    """Images so far from 0 and 1 that no ball here is clipped."""
-    return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(12)) - 0.5)
 
 
 def safe(model, n):

@@ -9,26 +9,11 @@ from torch import nn
 from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import value_and_grad
 from explorer.core import LOSSES, Ball, Goal, InvalidValue, run, seeded, use_generator
+from tests.attacks.optimum import SHAPE, images, weights
 
 FGSM, PGD = ATTACKS["fgsm"], ATTACKS["pgd"]
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
 ATTACKERS = [FGSM(), FGSM(loss="margin"), PGD(steps=60), PGD(random_start=False), PGD(steps=60, loss="margin")]
-SHAPE = (3, 4, 4)
 NEAR = 1e-3  # L2 steps turn a random start into the best direction little by little
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
-
-
-def weights(classes, seed=0):
-    return torch.randn(classes, 48, generator=seeded(seed))
-
-
-def interior(n, seed=0):
-    """Images so far from 0 and 1 that no ball here is clipped."""
-    return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(seed)) - 0.5)
 
 
 def dual(ball, direction):
@@ -51,7 +36,7 @@ def both_goals(y, classes=2):
 
 @pytest.mark.parametrize("attack", ATTACKERS, ids=str)
 def test_the_margin_moves_by_the_dual_norm(attack, ball, linear):
-    model, x = linear(weights(2)), interior(8)
+    model, x = linear(weights(2)), images(8)
     for goal in both_goals(torch.tensor([0, 1] * 4)):
         outcome = run(attack.walk(model, x, goal, ball, seeded(1)), goal)
         moved = margin(model, outcome.x, goal) - margin(model, x, goal)
@@ -82,7 +67,7 @@ def test_the_verdict_is_exact(attack, ball, linear):
 @pytest.mark.parametrize("bias", [-20.0, -1000.0, 1000.0])
 @pytest.mark.parametrize("attack", ATTACKERS, ids=str)
 def test_a_shift_of_all_logits_changes_nothing(attack, ball, bias, linear):
-    x, y = interior(4), torch.tensor([0, 1, 0, 1])
+    x, y = images(4), torch.tensor([0, 1, 0, 1])
     for goal in both_goals(y):
         steps = [
             list(attack.walk(linear(weights(2), torch.full((2,), shift)), x, goal, ball, seeded(2)))
@@ -95,7 +80,7 @@ def test_a_shift_of_all_logits_changes_nothing(attack, ball, bias, linear):
 @pytest.mark.parametrize("attack", ATTACKERS, ids=str)
 def test_a_very_confident_network_is_attacked_all_the_same(attack, ball, linear):
     """At scale 1e4 the float32 gradient of cross-entropy is exactly zero, yet the best step is the same."""
-    x = interior(6)
+    x = images(6)
     model, calm = linear(weights(2), scale=1e4), linear(weights(2))
     y = model(x).argmax(1)
     leaf = x.clone().requires_grad_(True)
@@ -112,7 +97,7 @@ def test_a_very_confident_network_is_attacked_all_the_same(attack, ball, linear)
 
 
 def test_one_margin_step_pulls_the_nearest_class_by_the_dual_norm(ball, linear):
-    model, x = linear(weights(7)), interior(16)
+    model, x = linear(weights(7)), images(16)
     logits = model(x)
     for goal in both_goals(logits.argmax(1), 7):
         y = goal.labels
@@ -127,7 +112,7 @@ def test_one_margin_step_pulls_the_nearest_class_by_the_dual_norm(ball, linear):
 @pytest.mark.parametrize("attack", ATTACKERS, ids=str)
 def test_success_is_never_claimed_where_it_is_impossible_and_found_where_it_is_easy(attack, ball, linear):
     """Some class k lies within reach if and only if m_k < eps * dual(w_k - w_y)."""
-    model, x = linear(0.05 * weights(7)), interior(64)
+    model, x = linear(0.05 * weights(7)), images(64)
     logits = model(x).double()
     y = logits.argmax(1)
     reach = dual(ball, model.weight[None] - model.weight[y][:, None])  # (N,K)
@@ -146,7 +131,7 @@ def test_success_is_never_claimed_where_it_is_impossible_and_found_where_it_is_e
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_step_follows_the_gradient_of_the_loss(loss, linear):
     """Against autograd on the loss itself, where autograd is fine."""
-    model, x = linear(0.1 * weights(5)), interior(6)
+    model, x = linear(0.1 * weights(5)), images(6)
     for goal in both_goals(torch.arange(6) % 5, 5):
         leaf = x.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(goal.loss(model(leaf), loss).sum(), leaf)
@@ -162,7 +147,7 @@ def test_the_step_follows_the_gradient_of_the_loss(loss, linear):
 
 
 def test_fgsm_is_pgd_with_one_full_step_and_no_random_start(ball, linear):
-    model, x = linear(weights(5)), interior(4)
+    model, x = linear(weights(5)), images(4)
     goal = Goal.untargeted(torch.arange(4))
     pgd = PGD(steps=1, rel_step=1.0, random_start=False)
     for a, b in zip(
@@ -173,7 +158,7 @@ def test_fgsm_is_pgd_with_one_full_step_and_no_random_start(ball, linear):
 
 def test_under_a_constant_gradient_the_distance_grows_evenly(ball, linear):
     """Step size eps/T for T steps ends at x0 + eps * steepest(g)."""
-    model, x = linear(weights(2)), interior(3)
+    model, x = linear(weights(2)), images(3)
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
     steps = list(PGD(steps=8, rel_step=1 / 8, random_start=False).walk(model, x, goal, ball, seeded(0)))
     for step in steps:
@@ -183,7 +168,7 @@ def test_under_a_constant_gradient_the_distance_grows_evenly(ball, linear):
 
 
 def test_the_number_of_steps_restarts_and_passes(ball, linear):
-    model, x = linear(weights(3)), interior(2)
+    model, x = linear(weights(3)), images(2)
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     steps = list(PGD(steps=4, restarts=3, draws=2).walk(model, x, goal, ball, seeded(0)))
     assert [s.index for s in steps] == list(range(15)) and steps[-1].index == steps[-1].total
@@ -193,7 +178,7 @@ def test_the_number_of_steps_restarts_and_passes(ball, linear):
 
 
 def test_every_restart_begins_anew_inside_the_ball(ball, linear):
-    model, x = linear(weights(3)), interior(2)
+    model, x = linear(weights(3)), images(2)
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     steps = list(PGD(steps=1, restarts=3).walk(model, x, goal, ball, seeded(0)))
     starts = [s.x for s in steps[::2]]
@@ -205,7 +190,7 @@ def test_every_restart_begins_anew_inside_the_ball(ball, linear):
 
 
 def test_a_batch_of_one_walks_as_in_a_batch_of_many(ball, linear):
-    model, x = linear(weights(5)), interior(6)
+    model, x = linear(weights(5)), images(6)
     y = torch.arange(6) % 5
     attack = PGD(steps=10, random_start=False)
     together = list(attack.walk(model, x, Goal.untargeted(y), ball, seeded(0)))
@@ -251,7 +236,7 @@ def test_in_l2_the_clipped_optimum_is_nearly_reached_and_never_passed(linear):
 
 
 def test_one_dead_gradient_does_not_freeze_an_image(ball, linear):
-    model, x = linear(weights(2)), interior(4)
+    model, x = linear(weights(2)), images(4)
     model.blind = 1
     goal = Goal.untargeted(torch.zeros(4, dtype=torch.int64))
     steps = list(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)))
@@ -261,7 +246,7 @@ def test_one_dead_gradient_does_not_freeze_an_image(ball, linear):
 
 
 def test_gradients_that_stay_dead_are_reported_and_the_image_still_moves(ball, linear):
-    model, x = linear(weights(2)), interior(4)
+    model, x = linear(weights(2)), images(4)
     model.blind = 10**9
     goal = Goal.untargeted(torch.zeros(4, dtype=torch.int64))
     outcome = run(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)), goal)
@@ -276,7 +261,7 @@ def test_only_the_dead_image_takes_a_random_step(ball, linear):
             features = super().embed(normalised)
             return torch.cat([features[:1].detach() + 0 * features[:1], features[1:]])
 
-    model, x = HalfBlind(weights(2)), interior(2)
+    model, x = HalfBlind(weights(2)), images(2)
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     start, end = FGSM().walk(model, x, goal, ball, seeded(0))
     assert start.degenerate.tolist() == [True, False]
@@ -291,7 +276,7 @@ def test_a_gradient_that_is_not_a_number_does_not_freeze_or_poison(ball, linear)
             features = super().embed(normalised)
             return features + 0 * (0 * features).sqrt() if self.passes == 1 else features  # slope 0 * infinity
 
-    model, x = Poisoned(weights(2)), interior(3)
+    model, x = Poisoned(weights(2)), images(3)
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
     steps = list(PGD(random_start=False).walk(model, x, goal, ball, seeded(0)))
     assert steps[0].degenerate.all() and not steps[1].degenerate.any()
@@ -305,7 +290,7 @@ def test_a_gradient_that_is_not_a_number_does_not_freeze_or_poison(ball, linear)
 
 def test_the_averaged_gradient_nears_its_mean_as_one_over_the_root_of_draws(masked):
     """Weights kept with probability p: the mean gradient is p*w, one draw's variance p*(1-p)*w^2."""
-    model, x, p = masked(weights(2), p=0.6), interior(20), 0.6
+    model, x, p = masked(weights(2), p=0.6), images(20), 0.6
     goal = Goal.untargeted(torch.zeros(20, dtype=torch.int64))
     w = (model.weight[1] - model.weight[0]).float()
     errors = {}
@@ -319,7 +304,7 @@ def test_the_averaged_gradient_nears_its_mean_as_one_over_the_root_of_draws(mask
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_averaged_gradient_is_that_of_the_mean_loss_over_the_draws(loss, masked):
     """Not of the loss of the mean logits, which is another objective."""
-    model, x = masked(0.3 * weights(4), p=0.7), interior(5)
+    model, x = masked(0.3 * weights(4), p=0.7), images(5)
     for goal in both_goals(torch.arange(5) % 4, 4):
         view = value_and_grad(model, x, goal, loss, 12, seeded(6))
         leaf = x.clone().requires_grad_(True)
@@ -334,13 +319,13 @@ def test_the_averaged_gradient_is_that_of_the_mean_loss_over_the_draws(loss, mas
 
 
 def test_confident_draws_are_weighted_without_underflow(masked):
-    model, x = masked(weights(3), p=0.7, scale=1e4), interior(3)
+    model, x = masked(weights(3), p=0.7, scale=1e4), images(3)
     view = value_and_grad(model, x, Goal.untargeted(model(x).argmax(1)), "ce", 8, seeded(0))
     assert torch.isfinite(view.gradient).all() and (view.gradient.flatten(1).abs().amax(1) > 0).all()
 
 
 def test_more_draws_climb_higher_on_a_noisy_network(masked, linear):
-    model, x = masked(weights(2), p=0.5), interior(16)
+    model, x = masked(weights(2), p=0.5), images(16)
     goal = Goal.untargeted(torch.zeros(16, dtype=torch.int64))
     calm = linear(weights(2))
     ball = Ball("linf", 0.03)
@@ -366,5 +351,5 @@ def test_a_network_without_slope_anywhere_is_no_error():
             return 0 * pixels.flatten(1)[:, :3] + torch.tensor([1.0, 0.0, 0.0])
 
     goal = Goal.untargeted(torch.zeros(2, dtype=torch.int64))
-    outcome = run(PGD().walk(Constant(), interior(2), goal, Ball("l2", 0.2), seeded(0)), goal)
+    outcome = run(PGD().walk(Constant(), images(2), goal, Ball("l2", 0.2), seeded(0)), goal)
     assert not outcome.success.any() and outcome.degenerate_share == 1

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
 
 from explorer.attacks import ATTACKS
-from explorer.core import Ball, Classifier, Goal, run, seeded
+from explorer.core import Ball, Goal, run, seeded
+from tests.attacks.optimum import Sphere, weights
 
 DeepFool = ATTACKS["deepfool"]
 BALLS = {"l2": Ball("l2", 100.0), "linf": Ball("linf", 1.0)}
@@ -15,10 +15,6 @@ SHAPE = (3, 4, 4)
 def images(n, seed=0):
     """So far from 0 and 1 that nothing is clipped."""
     return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(seed)) - 0.5)
-
-
-def weights(classes, seed=0):
-    return torch.randn(classes, 48, generator=seeded(seed))
 
 
 def logits_of(model, x):
@@ -166,18 +162,6 @@ def test_alone_or_among_others_is_the_same(trained, norm):
         [smallest(DeepFool(), model, x[i : i + 1], Goal.untargeted(y[i : i + 1]), norm).x for i in range(8)]
     )
     assert torch.allclose(together.x, alone, atol=1e-4)
-
-
-class Sphere(Classifier):
-    """Class 0 inside the sphere of radius r around grey, class 1 outside: the logits differ by |x - c|^2 - r^2."""
-
-    def __init__(self, radius):
-        super().__init__([0.5], [0.25], (1, 4, 4), 2)
-        self.radius, self.head = radius, nn.Identity()
-
-    def embed(self, normalised):
-        away = ((normalised * 0.25).flatten(1) ** 2).sum(1) - self.radius**2
-        return torch.stack([-away / 2, away / 2], 1)
 
 
 def test_a_curved_boundary_is_reached_step_by_step():

@@ -9,13 +9,7 @@ from explorer.attacks.difgsm import shrunk
 from explorer.core import Ball, Goal, run, seeded
 
 DI, MDI, MI = ATTACKS["difgsm"], ATTACKS["mdifgsm"], ATTACKS["mifgsm"]
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
 SHAPE = (3, 8, 8)
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
 
 from explorer.attacks import ATTACKS
 from explorer.attacks.boundary import length
 from explorer.attacks.fab import FABInside
-from explorer.core import Ball, Classifier, Goal, run, seeded
-from tests.attacks.optimum import BALLS, SHAPE, images, optimum, smallest, weights
+from explorer.core import Ball, Goal, run, seeded
+from tests.attacks.optimum import BALLS, SHAPE, Sphere, images, optimum, smallest, weights
 
 FAB = ATTACKS["fab"]
 QUICK = {"steps": 15, "target_classes": 5}
@@ -57,18 +56,6 @@ def test_toward_a_class(linear, norm):
     found = smallest(FAB(steps=60), six, x, Goal.targeted(target), norm)
     assert bool(found.success.all()) and torch.equal(six(found.x).argmax(1), target)
     assert bool((found.distance >= (1 - 1e-4) * optimum(six, x, six(x).argmax(1), norm)).all())
-
-
-class Sphere(Classifier):
-    """Class 0 inside the sphere of radius r around grey, class 1 outside: the logits differ by |x - c|^2 - r^2."""
-
-    def __init__(self, radius):
-        super().__init__([0.5], [0.25], (1, 4, 4), 2)
-        self.radius, self.head = radius, nn.Identity()
-
-    def embed(self, normalised):
-        away = ((normalised * 0.25).flatten(1) ** 2).sum(1) - self.radius**2
-        return torch.stack([-away / 2, away / 2], 1)
 
 
 def test_a_curved_boundary():

@@ -8,7 +8,6 @@ from explorer.attacks.masks import background, painted_mask
 from explorer.attacks.pgd import PGD
 from explorer.core import Ball, Goal, InvalidValue, run, seeded
 
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
 SHAPE = (3, 8, 8)
 HALF = "f0f0f0f0f0f0f0f0"  # the left half
 AREAS = [
@@ -18,11 +17,6 @@ AREAS = [
     LocalizedPGD(area="drawn", mask=HALF, steps=60),
     LocalizedPGD(area="drawn", mask="0000000000000001", random_start=False),
 ]
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
 
 
 @pytest.fixture
@@ -72,7 +66,7 @@ def test_a_gradient_that_is_not_a_number_outside_the_mask_matters_to_nobody(line
     model = Poisoned(torch.randn(2, 192, generator=seeded(0)), input_shape=SHAPE)
     x, goal = interior(2), Goal.untargeted(torch.zeros(2, dtype=torch.int64))
     attack = LocalizedPGD(area="drawn", mask=HALF)
-    assert run(attack.walk(model, x, goal, BALLS[0], seeded(0)), goal).degenerate_share == 0
+    assert run(attack.walk(model, x, goal, Ball("linf", 0.03), seeded(0)), goal).degenerate_share == 0
 
 
 def test_a_mask_over_everything_is_pgd(ball, net):
@@ -128,7 +122,9 @@ def test_a_mask_between_the_pixels_of_a_tiny_picture_is_refused(linear):
     model = linear(torch.randn(2, 12, generator=seeded(0)), input_shape=(3, 2, 2))
     attack = LocalizedPGD(area="drawn", mask="0040000000000000")
     with pytest.raises(InvalidValue, match="mask must cover a pixel of a picture of 2 x 2; got '0040000000000000'"):
-        attack.walk(model, torch.full((1, 3, 2, 2), 0.5), Goal.untargeted(torch.tensor([0])), BALLS[0], seeded(0))
+        attack.walk(
+            model, torch.full((1, 3, 2, 2), 0.5), Goal.untargeted(torch.tensor([0])), Ball("linf", 0.03), seeded(0)
+        )
 
 
 def test_capital_digits_are_the_same_mask():

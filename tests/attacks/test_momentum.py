@@ -1,5 +1,7 @@
 """MI-FGSM and FGSM with a random start against what can be computed by hand: on linear networks, logits W x + b."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,25 +9,16 @@ from explorer.attacks import ATTACKS
 from explorer.attacks.gradient import degenerate
 from explorer.attacks.mifgsm import normalized
 from explorer.core import Ball, Goal, run, seeded
+from tests.attacks.optimum import images
 
 MIFGSM, RFGSM, PGD = ATTACKS["mifgsm"], ATTACKS["rfgsm"], ATTACKS["pgd"]
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
 SHAPE = (3, 4, 4)
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
+interior = partial(images, seed=12)
 
 
 @pytest.fixture
 def model(linear):
     return linear(torch.randn(2, 48, generator=seeded(11)))
-
-
-def interior(n):
-    """Images so far from 0 and 1 that no ball here is clipped."""
-    return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(12)) - 0.5)
 
 
 def zeros(n):

@@ -10,12 +10,6 @@ from explorer.core import Ball, Goal, InvalidValue, run, seeded
 
 SQUARE, PGD = ATTACKS["square"], ATTACKS["pgd"]
 SHAPE = (3, 4, 4)
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
 
 
 def interior(n, shape=SHAPE):
@@ -216,7 +210,9 @@ def test_the_first_success_is_kept_even_if_another_loss_does_not_rise():
     goal = Goal.untargeted(zeros(1))
     steps = list(SQUARE(queries=10, loss="ce").walk(Turn(), interior(1), goal, Ball("linf", 0.03), seeded(0)))
     assert [bool(s.reached) for s in steps] == [False, False, True] and float(steps[2].loss) < float(steps[1].loss)
-    steps = list(SQUARE(queries=10, loss="ce", early_stop=False).walk(Turn(), interior(1), goal, BALLS[0], seeded(0)))
+    steps = list(
+        SQUARE(queries=10, loss="ce", early_stop=False).walk(Turn(), interior(1), goal, Ball("linf", 0.03), seeded(0))
+    )
     assert len(steps) == 10 and run(steps, goal).success.all()
 
 

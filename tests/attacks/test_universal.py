@@ -5,22 +5,7 @@ import torch
 
 from explorer.attacks.universal import Universal, applied
 from explorer.core import Ball, Goal, run, seeded
-
-BALLS = [Ball("linf", 0.03), Ball("l2", 0.2)]
-SHAPE = (3, 4, 4)
-
-
-@pytest.fixture(params=BALLS, ids=str)
-def ball(request):
-    return request.param
-
-
-def weights(classes, seed=0):
-    return torch.randn(classes, 48, generator=seeded(seed))
-
-
-def interior(n):
-    return 0.5 + 0.2 * (torch.rand(n, *SHAPE, generator=seeded(0)) - 0.5)
+from tests.attacks.optimum import SHAPE, images, weights
 
 
 def margin(model, x, goal):
@@ -37,7 +22,7 @@ def length(ball, delta):
 
 @pytest.mark.parametrize("loss", ["ce", "margin"])
 def test_with_two_classes_the_shared_change_is_the_optimum_of_every_image(ball, loss, linear):
-    model, x = linear(weights(2)), interior(6)
+    model, x = linear(weights(2)), images(6)
     for goal in (Goal.untargeted(torch.zeros(6, dtype=torch.int64)), Goal.targeted(torch.ones(6, dtype=torch.int64))):
         outcome = run(Universal(loss=loss, clamp=1000, steps=80).walk(model, x, goal, ball, seeded(1)), goal)
         moved = margin(model, outcome.x, goal) - margin(model, x, goal)
@@ -73,7 +58,7 @@ def test_an_image_far_beyond_the_clamp_leaves_the_change_to_the_others(ball, lin
     """Two labels that want opposite changes: one image is fooled long since, and only the other counts."""
     weight = weights(2)
     model = linear(weight, bias=torch.tensor([0.0, 30.0]))
-    x, y = interior(2), torch.tensor([0, 1])
+    x, y = images(2), torch.tensor([0, 1])
     goal = Goal.untargeted(y)
     assert margin(model, x, goal).tolist()[0] > 20 > 0 > -20 > margin(model, x, goal).tolist()[1]
     moved = {}
@@ -87,7 +72,7 @@ def test_an_image_far_beyond_the_clamp_leaves_the_change_to_the_others(ball, lin
 
 def test_the_images_gradients_are_added_at_their_true_sizes(linear):
     """Against autograd on the summed loss, with slopes of very different sizes and several draws of a calm network."""
-    model, x, y = linear(weights(5)), interior(6), torch.arange(6) % 5
+    model, x, y = linear(weights(5)), images(6), torch.arange(6) % 5
     goal, ball = Goal.untargeted(y), Ball("l2", 0.2)
     delta = torch.zeros(1, *SHAPE, requires_grad=True)
     (gradient,) = torch.autograd.grad(goal.loss(model(x + delta)).sum(), delta)
@@ -103,24 +88,24 @@ def test_one_flat_or_poisoned_image_does_not_hold_the_others(linear):
             features = super().embed(normalised)
             return torch.cat([features[:1].detach() + 0 * (0 * features[:1]).sqrt(), features[1:]])
 
-    model, x = HalfBlind(weights(2)), interior(3)
+    model, x = HalfBlind(weights(2)), images(3)
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
-    steps = list(Universal(random_start=False).walk(model, x, goal, BALLS[0], seeded(0)))
+    steps = list(Universal(random_start=False).walk(model, x, goal, Ball("linf", 0.03), seeded(0)))
     assert steps[0].degenerate.tolist() == [True, False, False] and torch.isfinite(steps[-1].x).all()
     moved = margin(model, steps[-1].x, goal) - margin(model, x, goal)
-    assert torch.allclose(moved, dual(BALLS[0], model.weight[1] - model.weight[0]).expand(3), rtol=1e-3)
+    assert torch.allclose(moved, dual(Ball("linf", 0.03), model.weight[1] - model.weight[0]).expand(3), rtol=1e-3)
 
 
 def test_where_all_are_flat_the_change_is_random_and_that_is_reported(linear):
-    model, x = linear(weights(2)), interior(3)
+    model, x = linear(weights(2)), images(3)
     model.blind = 10**9
     goal = Goal.untargeted(torch.zeros(3, dtype=torch.int64))
-    outcome = run(Universal(random_start=False).walk(model, x, goal, BALLS[1], seeded(0)), goal)
+    outcome = run(Universal(random_start=False).walk(model, x, goal, Ball("l2", 0.2), seeded(0)), goal)
     assert outcome.degenerate_share == 1.0 and outcome.distance.max() > 0
 
 
 def test_the_number_of_steps_and_passes(linear):
-    model, x, goal = linear(weights(3)), interior(2), Goal.untargeted(torch.tensor([0, 1]))
-    steps = list(Universal(steps=4, restarts=3, draws=2).walk(model, x, goal, BALLS[0], seeded(0)))
+    model, x, goal = linear(weights(3)), images(2), Goal.untargeted(torch.tensor([0, 1]))
+    steps = list(Universal(steps=4, restarts=3, draws=2).walk(model, x, goal, Ball("linf", 0.03), seeded(0)))
     assert [s.index for s in steps] == list(range(15)) and steps[-1].total == 14
     assert steps[-1].forwards.tolist() == [30, 30] and steps[-1].backwards.tolist() == [24, 24]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from explorer.core import param
-from explorer.defenses.recipe import Recipe
+from explorer.defenses._resnet import OnResNet
 
 
 @dataclass(frozen=True)
-class FineTuned(Recipe, epochs=3, lr=0.03, warmup=0.15, start="cifar10/pgd-linf"):
+class FineTuned(OnResNet, epochs=3, lr=0.03, warmup=0.15, start="cifar10/pgd-linf"):
     """A few epochs at a small rate on the network that adversarial training in Linf left."""
 
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}
+    smoke: ClassVar[Mapping[str, Any]] = {
+        "epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": "",
+    }  # fmt: skip

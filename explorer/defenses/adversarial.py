@@ -93,13 +93,3 @@ class AdversarialRecipe(RobustRecipe):
 
     def training_inputs(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         return self.attacked(model, x, y, rng, self.inner_steps_at(epoch))
-
-
-@dataclass(frozen=True)
-class OnResNet(AdversarialRecipe):
-    """Adversarial training of a PreAct ResNet-18."""
-
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}

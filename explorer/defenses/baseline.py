@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses.recipe import Recipe
+from explorer.defenses._resnet import OnResNet
 
 
 @RECIPES.register(
     "baseline", title="Baseline", group="no defence", summary="Cross-entropy on clean images; no defence at all."
 )
 @dataclass(frozen=True)
-class Baseline(Recipe, epochs=40):
+class Baseline(OnResNet, epochs=40):
     """Cross-entropy with flips and crops."""
 
     formula: ClassVar[str] = r"\min_\theta\ \mathbb{E}_{(x,y)}\, L\big(f_\theta(x), y\big)"
@@ -24,8 +23,3 @@ class Baseline(Recipe, epochs=40):
         r"what the defences are compared with."
     )
     smoke = {"epochs": 1, "width": 8}
-
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}

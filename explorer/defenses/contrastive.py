@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from explorer.core import Classifier, param, use_generator
 from explorer.defenses import RECIPES
+from explorer.defenses._resnet import OnResNet
 from explorer.defenses.adversarial import AdversarialRecipe
-from explorer.defenses.recipe import Recipe
 
 WEIGHT_HELP = "Weight of the contrastive loss beside the cross-entropy (lambda); 0: none."
 MARGIN_HELP = "Features of different classes that are farther apart than this are left alone."
@@ -41,6 +41,14 @@ def logits_and_features(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
         handle.remove()
 
 
+@dataclass(frozen=True)
+class OnPairs(OnResNet, epochs=3, lr=0.05):
+    """A contrastive loss beside the cross-entropy."""
+
+    weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
+    margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
+
+
 @RECIPES.register(
     "contrastive",
     title="Contrastive, clean pairs",
@@ -49,7 +57,7 @@ def logits_and_features(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
     summary="Clean images of one class are drawn together in feature space, other classes pushed away: tidy, not robust.",
 )
 @dataclass(frozen=True)
-class Contrastive(Recipe, epochs=3, lr=0.05, start="cifar10/baseline"):
+class Contrastive(OnPairs, start="cifar10/baseline"):
     """Cross-entropy + lambda * contrastive loss on the penultimate features of all pairs of a batch of clean images.
 
     The report that proposes it names neither its margin nor its weight, nor which features.
@@ -67,14 +75,6 @@ class Contrastive(Recipe, epochs=3, lr=0.05, start="cifar10/baseline"):
         r"classes for being nearer than a margin $\alpha$. Only clean pictures are seen, though: nothing keeps an attack from "
         r"moving a picture's features far, however small its step in pixels."
     )
-    smoke = {"epochs": 1, "width": 8, "start": ""}
-
-    weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
-    margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: torch.Generator, epoch: int = 0) -> Tensor:
         logits, features = logits_and_features(model, self.training_inputs(model, x, y, rng, epoch))
@@ -95,9 +95,8 @@ class Contrastive(Recipe, epochs=3, lr=0.05, start="cifar10/baseline"):
 )
 @dataclass(frozen=True)
 class ContrastiveAdversarial(
+    OnPairs,
     AdversarialRecipe,
-    epochs=3,
-    lr=0.05,
     finish_steps=2,
     finish_share=0.34,
     start="cifar10/pgd-linf",
@@ -117,14 +116,6 @@ class ContrastiveAdversarial(
         r"adversarial training: what the attack does to the features $h$ is drawn back to the picture's own class and kept a margin "
         r"$\alpha$ from the others."
     )
-    smoke = {"epochs": 1, "width": 8, "start": ""}
-
-    weight: float = param(0.1, "contrastive weight", lo=0.0, hi=100.0, help=WEIGHT_HELP)
-    margin: float = param(6.0, "margin", lo=0.0, hi=1000.0, help=MARGIN_HELP)
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}
 
     def passes(self, epoch: int) -> int:
         return 2 + self.inner_steps_at(epoch)  # the last one is of twice the images

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from explorer.core import param
 from explorer.defenses import RECIPES
-from explorer.defenses.adversarial import OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 
 DROPS = (0.5, 0.75)  # shares of the planned updates after which the learning rate is divided
 BY = 10.0
@@ -22,7 +23,7 @@ BY = 10.0
     summary="Adversarial training with a piecewise rate; ends, and keeps its best, once held-out robustness no longer rises.",
 )
 @dataclass(frozen=True)
-class EarlyStopping(OnResNet, start="cifar10/baseline"):
+class EarlyStopping(OnResNet, AdversarialRecipe, start="cifar10/baseline"):
     """From the baseline's weights: constant learning rate, divided by 10 after half and after three quarters.
 
     The reference (200 epochs of PGD-10, width 64, from scratch):

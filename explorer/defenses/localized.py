@@ -11,7 +11,8 @@ from torch import Tensor
 from explorer.attacks.localized import LocalizedPGD
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses.adversarial import OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.inner_attacks import input_gradient, projected_ascent
 
 AREAS = ("border", "background")
@@ -26,7 +27,7 @@ ONE_STEP = 1.25  # x eps: how far a single step goes from its random start (Wong
     summary="Attacked in the border or the background only, mixed with clean images: learns not to look there.",
 )
 @dataclass(frozen=True)
-class Localized(OnResNet, epochs=4, lr=0.1, warmup=0.15, start="cifar10/baseline", finish_steps=2):
+class Localized(OnResNet, AdversarialRecipe, epochs=4, lr=0.1, warmup=0.15, start="cifar10/baseline", finish_steps=2):
     """From the baseline's weights: a share of each batch is attacked inside a mask (Linf), the rest stays clean.
 
     "robust" is the held-out accuracy under PGD inside the same mask: it says nothing about attacks on the whole picture.

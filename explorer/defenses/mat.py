@@ -83,8 +83,6 @@ class MatMax(FineTuned, MixedMax, epochs=2):
     differs: fine-tuned for 2 epochs with 2 inner steps, each as long as eps.
     """
 
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
-
 
 @RECIPES.register(
     "mat-rand",
@@ -101,5 +99,3 @@ class MatRand(FineTuned, MixedRand):
     differs: fine-tuned for 3 epochs with 2 inner steps, each as long as eps; the norm is drawn for every image instead
     of for every batch (`norm_drawn`), which has the same mean and less noise.
     """
-
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}

@@ -41,7 +41,6 @@ class MinMax(FineTuned, InBothNorms, epochs=2):
         r"0 and together 1, lean toward the attack that did more harm; $\gamma$ holds them back. With a very small $\gamma$ only "
         r"the worse attack counts, as in MAT-Max; with a very large one both count the same."
     )
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
     gamma: float = param(
         1.0,

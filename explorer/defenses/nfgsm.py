@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from explorer.defenses import RECIPES
-from explorer.defenses.adversarial import OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 
 
 @RECIPES.register(
@@ -17,7 +18,7 @@ from explorer.defenses.adversarial import OnResNet
     summary="One step from strong noise before every update: nearly as good as PGD training, at a fraction of its price.",
 )
 @dataclass(frozen=True)
-class Nfgsm(OnResNet, epochs=12, width=16):
+class Nfgsm(OnResNet, AdversarialRecipe, epochs=12, width=16):
     """Cross-entropy on x + u + eps * sign(gradient at x + u), u uniform in [-2 eps, 2 eps].
 
     The paper's setting is width 64 and 30 epochs (`--set width=64 --set epochs=30 --set label_smoothing=0 --set ema=0`).

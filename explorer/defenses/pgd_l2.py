@@ -8,7 +8,8 @@ from typing import ClassVar
 from explorer.core import USUAL_EPS, param
 from explorer.core.ball import Norm
 from explorer.defenses import RECIPES
-from explorer.defenses.adversarial import OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 
 
 @RECIPES.register(
@@ -19,7 +20,7 @@ from explorer.defenses.adversarial import OnResNet
     summary="Trained on images attacked inside L2 0.5: withstands changes that are short as a whole, not pixel by pixel.",
 )
 @dataclass(frozen=True)
-class PgdL2(OnResNet, epochs=5, lr=0.1, warmup=0.15, start="cifar10/baseline"):
+class PgdL2(OnResNet, AdversarialRecipe, epochs=5, lr=0.1, warmup=0.15, start="cifar10/baseline"):
     """From the baseline's weights; by default one step of full length from the image, with more PGD.
 
     The usual setting is ten steps (`--set inner_steps=10`).

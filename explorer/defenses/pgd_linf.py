@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from explorer.defenses import RECIPES
-from explorer.defenses.adversarial import OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 
 
 @RECIPES.register(
@@ -17,7 +18,16 @@ from explorer.defenses.adversarial import OnResNet
     summary="Trained on images attacked inside Linf 8/255: gives up some clean accuracy for robustness.",
 )
 @dataclass(frozen=True)
-class PgdLinf(OnResNet, epochs=9, lr=0.1, warmup=0.15, finish_steps=2, finish_share=0.17, start="cifar10/baseline"):
+class PgdLinf(
+    OnResNet,
+    AdversarialRecipe,
+    epochs=9,
+    lr=0.1,
+    warmup=0.15,
+    finish_steps=2,
+    finish_share=0.17,
+    start="cifar10/baseline",
+):
     """From the baseline's weights: N-FGSM, then PGD in the last epochs."""
 
     formula: ClassVar[str] = (
@@ -28,4 +38,3 @@ class PgdLinf(OnResNet, epochs=9, lr=0.1, warmup=0.15, finish_steps=2, finish_sh
         r"makes the loss $L$ large, and the weights $\theta$ learn from the attacked pictures. The inner maximum is only "
         r"approached: by one step from a noisy start (N-FGSM: cheap, and not held inside the ball) or by several PGD steps (dearer)."
     )
-    smoke = {"epochs": 1, "width": 8, "start": ""}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from explorer.defenses import RECIPES
-from explorer.defenses.adversarial import OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.pgd_linf import PgdLinf
 
 
@@ -18,7 +19,7 @@ from explorer.defenses.pgd_linf import PgdLinf
     summary="Seven PGD steps before every update, from random weights: the original, and the dearest.",
 )
 @dataclass(frozen=True)
-class PgdScratch(OnResNet, epochs=10, inner_steps=7, finish_steps=7, width=16):
+class PgdScratch(OnResNet, AdversarialRecipe, epochs=10, inner_steps=7, finish_steps=7, width=16):
     """Cross-entropy on the last of seven PGD steps from a random start.
 
     Each update takes eight passes. The reference (Rice et al., arXiv:2002.11569) has ten steps and width 64:

@@ -15,7 +15,8 @@ from explorer.core import Classifier, param, sample_batch, use_generator
 from explorer.data.samples import Samples, read_samples, samples_file
 from explorer.defenses import RECIPES
 from explorer.defenses._plain_conv import convolutions
-from explorer.defenses.adversarial import AdversarialRecipe, OnResNet
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.adversarial import AdversarialRecipe
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _samples(name: str, of: str, file: Path, stamp: int) -> Samples:
     summary="N-FGSM on real and synthetic images, one of these for each real one: `explorer proxy` makes them.",
 )
 @dataclass(frozen=True)
-class Proxy(WithProxy, OnResNet, epochs=12, width=16):
+class Proxy(OnResNet, WithProxy, epochs=12, width=16):
     """A PreAct ResNet-18; synthetic images are neither flipped nor shifted, as in the authors' code.
 
     differs: N-FGSM instead of PGD-10 or TRADES; gamma is used (the released code reads it and does not); the epoch is chosen

@@ -72,7 +72,5 @@ class Rat(FineTuned, Randomized, inner_steps=2):
     differs: fine-tuned for 3 epochs with 2 inner steps, each as long as eps.
     """
 
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
-
     def architecture(self) -> tuple[str, dict[str, Any]]:
         return "preact-resnet18", {"width": self.width, "noise": self.noise}

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from explorer.core import Classifier, param, sample_batch
 from explorer.defenses import RECIPES
-from explorer.defenses.recipe import Each, Recipe, accuracy, probabilities
+from explorer.defenses._resnet import OnResNet
+from explorer.defenses.recipe import Each, accuracy, probabilities
 
 SCORED_COPIES = 8  # noisy copies of each held-out image by which the epoch is chosen
 
 
 @dataclass(frozen=True)
-class Noisy(Recipe, epochs=20, label_smoothing=0.0):
+class Noisy(OnResNet, epochs=20, label_smoothing=0.0, width=16):
     """Cross-entropy on x + N(0, sigma^2), noise added to pixels and never clipped (Cohen et al., arXiv:1902.02918).
 
     With `copies` m > 1 and `consistency` lambda > 0 also consistency regularisation (Jeong and Shin, arXiv:2006.04062):
@@ -32,7 +33,6 @@ class Noisy(Recipe, epochs=20, label_smoothing=0.0):
         r"through it. On its own that is a weak defence; but the majority vote of such a network over many noisy copies can be "
         r"*certified*: within a radius that is computed for each picture, no L2 change turns the vote."
     )
-    smoke = {"epochs": 1, "width": 8, "start": ""}
 
     sigma: float = param(
         0.25, "sigma", lo=0.01, hi=2.0, unit="pixel range", step=0.01, help="Noise's standard deviation."
@@ -44,10 +44,6 @@ class Noisy(Recipe, epochs=20, label_smoothing=0.0):
     entropy: float = param(
         0.5, "entropy weight", lo=0.0, hi=10.0, help="Weight of the mean prediction's entropy (eta)."
     )
-    width: int = param(16, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}
 
     def noisy(self, x: Tensor, rng: torch.Generator) -> Tensor:
         noise = sample_batch(lambda shape: torch.randn(shape, generator=rng, device=rng.device), x.shape)

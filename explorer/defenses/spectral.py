@@ -35,7 +35,6 @@ class SpectralTwin(FineTuned, AdversarialRecipe, inner_steps=2):
         r"with convolutions as they are. Whether a bound on them helps, and in which norm, is the difference between the two networks "
         r"on the same pictures."
     )
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
     noise: float = param(
         0.05,

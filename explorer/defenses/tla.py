@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from explorer.core import Classifier, eval_mode, param, sample_batch, use_generator
 from explorer.defenses import RECIPES
+from explorer.defenses._resnet import OnResNet
 from explorer.defenses.adversarial import AdversarialRecipe
 from explorer.defenses.contrastive import logits_and_features
 
@@ -55,7 +56,7 @@ def another_of_its_class(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     summary="Adversarial training that also draws attacked features to their class and away from the nearest false one.",
 )
 @dataclass(frozen=True)
-class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
+class Tla(OnResNet, AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
     """Cross-entropy on attacked images + lambda * [triplet losses + 1e-3 * mean squared features], D = 1 - |cos|.
 
     Anchor: the attacked image. Positives: its clean image, and another clean image of its class. Negative: the clean image
@@ -87,10 +88,6 @@ class Tla(AdversarialRecipe, epochs=2, lr=0.05, start="cifar10/pgd-linf"):
     weight: float = param(2.0, "triplet weight", lo=0.0, hi=100.0, help="Weight of the triplet losses (lambda).")
     margin: float = param(0.03, "margin", lo=0.0, hi=1.0, help="By how much the positive must be nearer, in 1 - |cos|.")
     norm_weight: float = param(1e-3, "norm weight", lo=0.0, hi=1.0, help="Weight of the mean squared features (mu).")
-    width: int = param(32, "width", lo=4, hi=128, unit="channels", help="Channels of the first stage.")
-
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        return "preact-resnet18", {"width": self.width}
 
     @property
     def extra_batches(self) -> int:

@@ -46,7 +46,6 @@ class Trades(FineTuned, RobustRecipe, epochs=2):
         r"around it the same answer as at $x$, right or wrong. The attack inside the training therefore needs no label: it looks "
         r"for the change $\delta$ that moves the probabilities most. A larger $\beta$ buys robustness with clean accuracy."
     )
-    smoke = {"epochs": 1, "width": 8, "inner_steps": 1, "selection_steps": 2, "start": ""}
 
     beta: float = param(6.0, "beta", lo=0.0, hi=100.0, help="Weight of the agreement; the authors take 6.")
     inner_steps: int = param(

@@ -14,7 +14,7 @@ from explorer.cli import OK
 from explorer.core import Hyper, InvalidValue, parse_eps
 from explorer.core.ball import THREAT_EPS
 from explorer.core.files import write_atomically
-from explorer.data import Images, load
+from explorer.data import Images, how_chosen, load
 from explorer.engine import eps_text
 from explorer.evaluation import write_measures
 from explorer.evaluation.measure import OfCard
@@ -139,7 +139,7 @@ def whole(name: str, value: str, low: int, high: int) -> int:
 def images_of(name: str, n: int | None) -> tuple[Images, str]:
     """Test images of a dataset, from the full set where there is one, and in words how they were chosen."""
     images = load(name, n=n)
-    return images, f"all {len(images):,}" if n is None else f"{n:,}, evenly from all classes, drawn with seed 0"
+    return images, how_chosen(len(images), n)
 
 
 def write_card(name: str, measures: Sequence[OfCard], console: Console) -> None:

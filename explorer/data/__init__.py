@@ -4,7 +4,7 @@ from explorer.data.archives import download
 from explorer.data.decoder import Look
 from explorer.data.folders import data_folders, download_folder
 from explorer.data.lazy import LazyPixels
-from explorer.data.loading import Images, as_needed, chosen_rows, load, raw
+from explorer.data.loading import Images, as_needed, chosen_rows, how_chosen, load, raw
 from explorer.data.specs import DATASETS, SPLITS, Dataset, dataset, known
 from explorer.data.upload import Upload, read_upload
 
@@ -22,6 +22,7 @@ __all__ = [
     "dataset",
     "download",
     "download_folder",
+    "how_chosen",
     "known",
     "load",
     "raw",

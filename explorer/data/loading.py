@@ -49,6 +49,11 @@ class Images:
         return len(self.y)
 
 
+def how_chosen(images: int, n: int | None, seed: int = 0) -> str:
+    """In words, as cards hold it, which images `load` took that was asked for n and gave so many (`verifying` reads it)."""
+    return f"all {images:,}" if n is None else f"{images:,}, evenly from all classes, drawn with seed {seed}"
+
+
 def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, source: str = "auto") -> Images:
     """`n` images of a dataset, evenly from all classes (counts differ by at most one); None: all, in their own order.
 

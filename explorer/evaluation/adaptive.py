@@ -19,7 +19,7 @@ from explorer.attacks.pgd import PGD
 from explorer.attacks.square import Square
 from explorer.core import USUAL_EPS, Ball, Classifier, InvalidValue
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import Images, load
+from explorer.data import Images, how_chosen, load
 from explorer.evaluation.batch_attack import ShouldStop
 from explorer.evaluation.measure import Measure, count, packed, single_eps
 from explorer.evaluation.robustness import BATCH, Progress, batches, clean_accuracy, robust_accuracy
@@ -125,7 +125,7 @@ def adaptive_measures(
     images = load(about.dataset, "test", n, data_seed, source)
     bench = AdaptiveBench(
         model, images, load(about.dataset, "test", max(len(images) // SLOW_SHARE, 1), data_seed, source),
-        f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}", seed, batch, precision, ranks, should_stop,
+        how_chosen(len(images), n, data_seed), seed, batch, precision, ranks, should_stop,
     )  # fmt: skip
     clean = bench.clean()
     yield clean

@@ -21,7 +21,7 @@ from explorer.core import Ball, Cancelled, Classifier, Goal, as_classifier, run
 from explorer.core.ball import EPS_LIMIT
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import Images, load
+from explorer.data import Images, how_chosen, load
 from explorer.defenses.deep_defense import OVERSHOOT, STEPS, relative_length, to_boundary
 from explorer.evaluation.batch_attack import ShouldStop
 from explorer.evaluation.measure import Measure
@@ -156,9 +156,8 @@ def boundary_measures(
     about, model = zoo.card(name), zoo.load(name, device)
     reference, vanilla = zoo.load(REFERENCE, device), zoo.load(VANILLA, device)
     images = load(about.dataset, "test", n, data_seed, source)
-    evenly = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
     shared = {
-        "chosen": f"all {len(images):,}" if n is None else evenly,
+        "chosen": how_chosen(len(images), n, data_seed),
         "batch": batch,
         "ranks": ranks,
         "should_stop": should_stop,

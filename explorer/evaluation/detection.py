@@ -21,7 +21,7 @@ from explorer.attacks.pgd import PGD
 from explorer.core import USUAL_EPS, Attack, Ball, Cancelled, Classifier, Goal, InvalidValue, run, use_generator
 from explorer.core.device import hardware_name
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import Images, load
+from explorer.data import Images, how_chosen, load
 from explorer.evaluation.batch_attack import ANYWHERE, ShouldStop
 from explorer.evaluation.measure import single_eps
 from explorer.evaluation.outcome import classified_right
@@ -128,7 +128,7 @@ def detection_measures(
                 seed=seed,
                 batch=batch,
                 data=f"{images.name} {images.split}, {images.source}",
-                chosen=f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}",
+                chosen=how_chosen(len(images), n, data_seed),
                 device=hardware_name(model.device, ranks.world),
                 seconds=round(time.monotonic() - began, 2),
                 verdict_draws=verdict_draws(model),

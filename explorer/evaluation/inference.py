@@ -16,7 +16,7 @@ import torch
 from explorer.attacks.pgd import PGD
 from explorer.attacks.square import Square
 from explorer.core import USUAL_EPS, Attack, Ball
-from explorer.data import load
+from explorer.data import how_chosen, load
 from explorer.evaluation.batch_attack import ShouldStop
 from explorer.evaluation.measure import Measure
 from explorer.evaluation.robustness import BATCH, clean_accuracy, robust_accuracy
@@ -66,7 +66,7 @@ def inference_measures(
     for model in models:
         own = model.iterations == about.arguments["iterations"]
         variant = None if own else f"{model.iterations} inference steps"
-        chosen = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
+        chosen = how_chosen(len(images), n, data_seed)
         yield replace(clean_accuracy(model, everything, **asked), variant=variant)
         for label, attack, options in tests:
             part = few if isinstance(attack, Square) else images

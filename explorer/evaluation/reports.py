@@ -13,7 +13,7 @@ import torch
 
 from explorer.core import Ball, InvalidValue
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import load
+from explorer.data import how_chosen, load
 from explorer.evaluation.batch_attack import ShouldStop
 from explorer.evaluation.boundary import BoundaryMeasure, boundary_measures
 from explorer.evaluation.measure import Measure
@@ -67,8 +67,7 @@ def settings_measures(
         images = load(about.dataset, "test", size, data_seed, source)
         if held is not None and (kept := ask.find({name: held})) is not None and kept["n"] >= len(images):
             continue
-        drawn = f"{len(images):,}, evenly from all classes, drawn with seed {data_seed}"
-        told = shared | {"seed": seed, "chosen": f"all {len(images):,}" if size is None else drawn}
+        told = shared | {"seed": seed, "chosen": how_chosen(len(images), size, data_seed)}
         told["progress"] = None if progress is None else partial(progress, _asked(ask))
         if ask.kind == "clean":
             yield clean_accuracy(model, images, **told)

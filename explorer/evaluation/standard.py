@@ -12,7 +12,7 @@ import torch
 from explorer.attacks import ATTACKS
 from explorer.core import USUAL_EPS, Ball, Classifier
 from explorer.core.ranks import ALONE, Ranks
-from explorer.data import Images, dataset, load
+from explorer.data import Images, dataset, how_chosen, load
 from explorer.evaluation.batch_attack import ShouldStop
 from explorer.evaluation.measure import Measure, OfCard, merged
 from explorer.evaluation.robustness import BATCH, accuracy_in_turn, clean_accuracy, noisy_accuracy, robust_accuracy
@@ -103,12 +103,11 @@ def standard_measures(
     for label, asked, work in jobs:
         size = None if asked is None or asked >= there else asked  # a small set has fewer
         images = load(about.dataset, "test", size, data_seed, source)
-        drawn = f"evenly from all classes, drawn with seed {data_seed}"
         yield work(
             images=images,
             seed=seed,
             batch=batch,
-            chosen=f"all {len(images):,}" if size is None else f"{size:,}, {drawn}",
+            chosen=how_chosen(len(images), size, data_seed),
             ranks=ranks,
             progress=None if progress is None else partial(progress, label),
             should_stop=should_stop,

@@ -101,10 +101,10 @@ def pictures(name: str, n: int, shuffle: int) -> tuple[Images, str]:
     """Test images of a dataset, and in words how they were chosen: evenly from all classes, as `evaluate` and `certify` do
     (`shuffle` -1), or at random from the bundled ones, as the Certify page does. Raises InvalidValue, DataUnavailable.
     """
-    from explorer.data import chosen_rows, load
+    from explorer.data import chosen_rows, how_chosen, load
 
     if shuffle < 0:
-        return load(name, n=n), f"{n:,}, evenly from all classes, drawn with seed 0"
+        return load(name, n=n), how_chosen(n, n)
     images = load(name, source="sample")
     rows = list(chosen_rows(name, shuffle, n))
     if len(rows) < n:

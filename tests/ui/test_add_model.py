@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +21,8 @@ from explorer.ui.add_model.form import slug
 from tests.confining import confining
 from tests.data.serving import serving
 from tests.evaluation.published_weights import NETWORK, offer
+from tests.ui.app import open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 NOISY = """
 import torch
 from torch import nn
@@ -61,18 +60,10 @@ def remote(monkeypatch, place) -> None:
     monkeypatch.setattr("explorer.ui.permission.store", lambda: guarded)
 
 
-def open_page(**state) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=120)
-    for key, value in {"wanted page": "models", "add.open": True, **state}.items():
-        app.session_state[key] = value
-    app.run()
+def opened(**state) -> AppTest:
+    app = open_page("models", **{"add.open": True, **state})
     assert not app.exception
     return app
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.success)
-    return "\n".join(element.value for kind in kinds for element in kind)
 
 
 def press(app: AppTest, key: str) -> AppTest:
@@ -100,7 +91,7 @@ def packed(files: dict[str, str]) -> bytes:
 
 @confining
 def test_a_random_submission_comes_in_by_the_page_stands_in_the_choosers_and_leaves_again(place):
-    app = open_page()
+    app = opened()
     assert app.button(key="add.add").disabled
     app.file_uploader(key="add.zip").upload("Group A.zip", packed({"model.py": NOISY})).run()
     app = finished(press(app, "add.add"))
@@ -130,7 +121,7 @@ def test_weights_of_a_network_here_come_in_with_what_was_done_to_them():
     state = {f"module.{key}": value for key, value in zoo.load("cifar10/lenet").state_dict().items()}
     room = io.BytesIO()
     torch.save({"model": state, "epoch": 7}, room)
-    app = open_page(**{"add.kind": "known"})
+    app = opened(**{"add.kind": "known"})
     app.file_uploader(key="add.weights").upload("best.pt", room.getvalue())
     app.text_input(key="add.title").set_value("My LeNet").run()
     offered = app.selectbox(key="add.network.ours.cifar10").options
@@ -155,7 +146,7 @@ def test_weights_of_a_network_here_come_in_with_what_was_done_to_them():
 )
 def test_what_cannot_be_is_one_sentence_and_starts_nothing(place, state, words, monkeypatch):
     monkeypatch.setattr(confinement, "bwrap", lambda: "/usr/bin/bwrap")
-    app = open_page(**{"add.kind": "known"} | state)
+    app = opened(**{"add.kind": "known"} | state)
     app.file_uploader(key="add.weights").upload("w.pt", b"x").run()
     if "add.mean" in state:
         app.text_input(key="add.mean").set_value("half").run()
@@ -170,7 +161,7 @@ def test_a_network_of_torchvisions_is_downloaded_and_joins_the_photographs(monke
     with serving() as server:
         offer(server, monkeypatch)
         monkeypatch.setattr(form, "OFFERED", {NETWORK: "ShuffleNet"})
-        app = open_page(**{"add.kind": "download"})
+        app = opened(**{"add.kind": "download"})
         (data,) = server.files.values()
         assert f"Download {len(data) / 2**20:.0f} MB and add" in [button.label for button in app.button]
         assert "non-commercial" in texts(app) and "% top 1" in app.selectbox(key="add.torchvision").options[0]
@@ -186,7 +177,7 @@ def test_a_network_of_torchvisions_is_downloaded_and_joins_the_photographs(monke
 
 def test_without_confinement_the_panel_says_why_not_and_offers_nothing(monkeypatch):
     monkeypatch.setattr(confinement, "bwrap", lambda: None)
-    app = open_page()
+    app = opened()
     assert "--unconfined" in texts(app) and not app.file_uploader
     monkeypatch.setenv(confinement.ALLOWED, "1")
     app.run()
@@ -196,7 +187,7 @@ def test_without_confinement_the_panel_says_why_not_and_offers_nothing(monkeypat
 
 def test_from_other_computers_the_password_comes_first(remote, monkeypatch):
     monkeypatch.setattr(confinement, "bwrap", lambda: "/usr/bin/bwrap")
-    app = open_page()
+    app = opened()
     assert not app.file_uploader
     app.text_input(key="permission.typed.add").set_value("wrong").run()
     assert "not the instructor's password" in texts(app) and not app.file_uploader
@@ -226,7 +217,7 @@ def test_the_course_block_measures_once_for_everybody_and_shows_both_protocols(m
         return CourseReport(name, rows, ("They differ because of this.",))
 
     monkeypatch.setattr(model_course, "course_report", report)
-    app = open_page(**{"add.open": False, "course.open": True, "models.look": "cifar10/lenet-rat", "course.samples": 5})
+    app = opened(**{"add.open": False, "course.open": True, "models.look": "cifar10/lenet-rat", "course.samples": 5})
     app = press(app, "course.measure")
     assert model_course.measurer().latest.wait(30)
     app.run()
@@ -236,7 +227,5 @@ def test_the_course_block_measures_once_for_everybody_and_shows_both_protocols(m
     ), said
     assert "| PGD L∞ 0.03 | – | – | 0.1 % " in said and "They differ because of this." in said
     assert asked == [("cifar10/lenet-rat", 5)]
-    other = open_page(
-        **{"add.open": False, "course.open": True, "models.look": "cifar10/lenet-rat", "course.samples": 5}
-    )
+    other = opened(**{"add.open": False, "course.open": True, "models.look": "cifar10/lenet-rat", "course.samples": 5})
     assert "61.5 %" in texts(other) and len(asked) == 1

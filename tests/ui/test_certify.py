@@ -2,8 +2,8 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from html import unescape
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,33 +22,17 @@ from explorer.ui.certify import picture
 from explorer.ui.text import certificate as certify_words
 from explorer.ui.text import certified as certify_tables
 from explorer.ui.text import shadow as shadow_words
+from tests.ui.app import ended, open_page, press, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL = "cifar10/gaussian-0.25"
 QUICK = {"data": "cifar10", "image": "317", "model": MODEL, "n": "200", "n0": "20"}
 SET = {"view": "set", "data": "cifar10", "model": MODEL, "count": "10", "n": "20", "n0": "10"}
 
 
-def open_app(query: dict[str, str] | None = None) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "certify"
-    for key, value in (query or {}).items():
-        app.query_params[key] = value
-    return app.run()
+open_app = partial(open_page, "certify")
 
 
-def finished(app: AppTest, key: str = "certify.future") -> AppTest:
-    assert app.session_state[key].wait(60)
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.success)
-    return "\n".join([*(e.value for kind in kinds for e in kind), *(e.proto.body for e in app.get("html"))])
-
-
-def press(app: AppTest, key: str) -> AppTest:
-    return app.button(key=key).click().run()
+finished = partial(ended, key="certify.future")
 
 
 def made(votes: tuple[int, ...], **changes) -> Certificate:
@@ -153,7 +137,7 @@ def test_the_smoothed_model_is_attacked():
     app = finished(open_app(QUICK))
     for name, value in (("steps", 1), ("draws", 1), ("n", 20), ("width", 0.5)):
         app.number_input(key=f"certify.by.{name}").set_value(value)
-    finished(press(app.run(), "certify.attack.run"), "certify.attack")
+    ended(press(app.run(), "certify.attack.run"), "certify.attack")
     assert not app.exception
     search = app.session_state["certify.attack"].latest
     assert search.settings == SmoothedAttack(steps=1, draws=1, n=20, width=0.5) and search.ended
@@ -168,7 +152,7 @@ def test_a_shadow_is_cast_and_the_shadowed_picture_certified():
     app = finished(open_app(QUICK))
     for name, value in (("steps", 2), ("draws", 1)):
         app.number_input(key=f"certify.shadow.by.{name}").set_value(value)
-    finished(press(app.run(), "certify.shadow.run"), "certify.shadow")
+    ended(press(app.run(), "certify.shadow.run"), "certify.shadow")
     found = app.session_state["certify.shadow"].latest
     assert not app.exception and found.ended == "done" and found.step == 2 and found.certificate.n == 200
     assert "Certified, and wrong" in texts(app) if found.spoofed else "No certificate for a wrong class" in texts(app)
@@ -231,7 +215,7 @@ def test_an_attack_inside_the_radius_is_an_alarm(monkeypatch):
         return lambda: iter([yield_it])
 
     monkeypatch.setattr("explorer.ui.certify.attacked.attack_smoothed_work", inside)
-    app = finished(press(finished(open_app(QUICK)), "certify.attack.run"), "certify.attack")
+    app = ended(press(finished(open_app(QUICK)), "certify.attack.run"), "certify.attack")
     assert not app.exception
     (alarm,) = [e.value for e in app.error if "Alarm" in e.value]
     assert "cat" in alarm and "0.1000" in alarm and "0.3750" in alarm and "frog" in alarm

@@ -9,7 +9,8 @@ from explorer.certify.certifiers.column import ColumnSmoothing
 from explorer.data import dataset, raw
 from explorer.models import ARCHITECTURES, zoo
 
-from .test_certify import open_app, texts
+from .app import texts
+from .test_certify import open_app
 
 NAME = "fashion_mnist/column"
 

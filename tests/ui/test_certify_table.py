@@ -2,7 +2,8 @@
 
 import json
 
-from .test_certify import finished, open_app, texts
+from .app import ended, texts
+from .test_certify import open_app
 
 LINK = {"view": "table", "data": "fashion_mnist", "model": "fashion_mnist/fashion-mlp", "count": "10"}
 
@@ -12,7 +13,7 @@ def rows(app):
 
 
 def test_a_link_opens_the_table_and_each_proof_has_its_attack():
-    app = finished(open_app(LINK), "certify.table.future")
+    app = ended(open_app(LINK), "certify.table.future")
     assert not app.exception and len(rows(app)) == 10
     for row in rows(app):
         if row["verdict"] == "certified":
@@ -24,7 +25,7 @@ def test_a_link_opens_the_table_and_each_proof_has_its_attack():
 
 
 def test_what_lies_between_proof_and_attack_is_asked_of_the_picked_picture():
-    app = finished(open_app(LINK), "certify.table.future")
+    app = ended(open_app(LINK), "certify.table.future")
     row = next(row for row in rows(app) if row["verdict"] == "certified")
     app.session_state["certify.table.picked"] = row["image"]
     app.run().button(key="certify.table.between").click().run()
@@ -34,7 +35,7 @@ def test_what_lies_between_proof_and_attack_is_asked_of_the_picked_picture():
 
 
 def test_rows_are_put_in_order_and_the_first_is_opened_by_its_name():
-    app = finished(open_app(LINK | {"attack": "0"}), "certify.table.future")
+    app = ended(open_app(LINK | {"attack": "0"}), "certify.table.future")
     app.selectbox(key="certify.table.order").set_value("radius_crown").run()
     radii = [row["radius_crown"] for row in rows(app)]
     known = [radius for radius in radii if radius is not None]
@@ -54,7 +55,7 @@ def test_below_the_table_stands_what_the_proofs_of_the_dataset_s_models_cost():
 
 
 def test_a_kind_that_cannot_read_the_model_is_one_sentence():
-    app = finished(open_app(LINK | {"kinds": "column", "count": "10"}), "certify.table.future")
+    app = ended(open_app(LINK | {"kinds": "column", "count": "10"}), "certify.table.future")
     assert not app.exception and any("column-resnet" in error.value for error in app.error)
 
 

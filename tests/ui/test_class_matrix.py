@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from streamlit.testing.v1 import AppTest
 
 from explorer.core import confinement
 from explorer.ui.lessons import class_matrix
 from tests.confining import confining
 from tests.jobs.test_tournament import RIGHT
+from tests.ui.app import open_page
 from tests.ui.test_lab import store  # noqa: F401  # the fixture
-
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 
 
 def open_form() -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "lessons"
-    app.query_params["view"] = "tournament"
-    return app.run()
+    return open_page("lessons", {"view": "tournament"})
 
 
 def begin(app: AppTest) -> AppTest:

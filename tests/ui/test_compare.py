@@ -1,6 +1,6 @@
 """The Compare page without a browser: its first view, its link, both ways to make the image, its refusals, its words."""
 
-from pathlib import Path
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,31 +11,18 @@ from explorer.engine import AttackRequest
 from explorer.engine.compare import CompareRequest
 from explorer.models import zoo
 from explorer.ui.inputs.withstood import best_of
+from tests.ui.app import ENTRY, ended, open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 NAMES = [card.name for card in zoo.cards() if card.dataset == "cifar10"]
 LINK = {"models": ",".join(NAMES[:2]), "craft": "transfer", "data": "cifar10", "image": "7", "attack": "pgd", "norm": "linf",
         "eps": "0.03", "with": "steps:3", "seed": "5"}  # fmt: skip
 
 
 def opened(query: dict[str, str] | None = None, page: str = "compare", **state) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = page
-    for key, value in state.items():
-        app.session_state[key] = value
-    for key, value in (query or {}).items():
-        app.query_params[key] = value
-    return app.run()
+    return open_page(page, query, **state)
 
 
-def finished(app: AppTest) -> AppTest:
-    assert app.session_state["compare.future"].wait(60)
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.error, app.success, app.warning, app.info, app.caption)
-    return "\n".join(element.value for kind in kinds for element in kind)
+finished = partial(ended, key="compare.future")
 
 
 def link(app: AppTest) -> dict[str, str]:

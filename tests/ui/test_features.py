@@ -2,7 +2,7 @@
 
 import io
 import sys
-from pathlib import Path
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,30 +23,19 @@ from explorer.ui.components.features_map.packing import MAP, SHEET, Ground, Move
 from explorer.ui.features import choice
 from explorer.ui.features import making as map_making
 from explorer.ui.text import features as features_words
+from tests.ui.app import ended, open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL, BESIDE = "cifar10/baseline", "cifar10/pgd-linf"
 ATTACKED = {"attack": "pgd", "norm": "linf", "eps": "8/255", "with": "steps:1", "class": "frog", "count": "3"}
 LINK = {"data": "cifar10", "model": MODEL}
 
 
-def open_app(query: dict[str, str] | None = None) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "features"
-    for key, value in (query or {}).items():
-        app.query_params[key] = value
-    return app.run()
+open_app = partial(open_page, "features")
 
 
 def finished(app: AppTest) -> AppTest:
-    assert app.session_state["features.maps"].wait(60)
-    if app.session_state["features.future"] is not None:
-        assert app.session_state["features.future"].wait(60)
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for kind in (app.markdown, app.caption, app.error, app.warning, app.info) for e in kind)
+    ended(app, "features.maps")
+    return app if app.session_state["features.future"] is None else ended(app, "features.future")
 
 
 # What travels to the browser

@@ -1,7 +1,6 @@
 """The Lab without a browser: a question and its link, the runs it submits, what it finds again, and who may begin."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,8 @@ from explorer.models import zoo
 from explorer.plots.robustness import Curve, accuracy_over_eps
 from explorer.ui import permission, session
 from explorer.ui.lab import cells, curves, point, result
+from tests.ui.app import open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 NET = "cifar10/lenet"
 LINK = {"data": "cifar10", "models": NET, "attacks": "fgsm", "norm": "linf", "eps": "0,8/255", "n": "6"}
 
@@ -38,16 +37,7 @@ def store(tmp_path, monkeypatch) -> Store:
 
 
 def open_app(**query: str) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "lab"
-    for key, value in query.items():
-        app.query_params[key] = value
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info)
-    return "\n".join(element.value for kind in kinds for element in kind)
+    return open_page("lab", query)
 
 
 def measured(store: Store, query: dict[str, str]) -> None:

@@ -12,7 +12,8 @@ from explorer.jobs import Spec, report_cells, runner
 from explorer.jobs.measuring import result
 from explorer.ui.lab import papers, views
 from explorer.ui.lab import result as lab_result
-from tests.ui.test_lab import NET, open_app, store, texts  # noqa: F401  # the fixture
+from tests.ui.app import texts
+from tests.ui.test_lab import NET, open_app, store  # noqa: F401  # the fixture
 
 MASKING = {"view": "real", "model": NET}
 

@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from .test_features import ENTRY, texts
+from .app import ENTRY, texts
 
 ALONE = {
     "attack": ({"norm": "l2"}, {"target": "cat"}),

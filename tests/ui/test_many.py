@@ -1,13 +1,13 @@
 """The page of many pictures without a browser: its first view, links, refusals, and a change put on others."""
 
-from pathlib import Path
+from functools import partial
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.models import zoo
+from tests.ui.app import ended, open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 MODEL = next(card.name for card in zoo.cards() if not card.stochastic)
 QUICK = {
     "data": "cifar10",
@@ -20,21 +20,10 @@ QUICK = {
 }
 
 
-def open_app(query: dict[str, str] | None = None) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "many"
-    for key, value in (query or {}).items():
-        app.query_params[key] = value
-    return app.run()
+open_app = partial(open_page, "many")
 
 
-def finished(app: AppTest, key: str = "many.future") -> AppTest:
-    assert app.session_state[key].wait(60)
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for kind in (app.markdown, app.caption, app.error, app.warning, app.info) for e in kind)
+finished = partial(ended, key="many.future")
 
 
 def press(app: AppTest, label: str) -> AppTest:
@@ -114,7 +103,7 @@ def test_a_change_is_put_on_others():
     app = finished(open_app(QUICK))
     app.number_input(key="many.n").set_value(12).run()
     press(app, "Put it on others")
-    finished(app, "many.applied")
+    ended(app, "many.applied")
     assert not app.exception and "Put on others, it fools" in texts(app)
     made = app.session_state["many.applied"].latest
     assert made.n == 12 and made.given == app.selectbox(key="many.given").value
@@ -125,7 +114,7 @@ def test_a_change_is_put_on_others():
 def test_one_change_for_all_is_put_on_others_unasked(monkeypatch):
     monkeypatch.setattr("explorer.ui.many.others.MAX_OTHERS", 16)
     app = finished(open_app({**QUICK, "attack": "universal", "norm": "linf"}))
-    finished(app, "many.applied")
+    ended(app, "many.applied")
     assert not app.exception and "one change for all" in texts(app) and "Put on others, it fools" in texts(app)
     assert app.session_state["many.applied"].latest.given is None
 

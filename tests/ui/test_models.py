@@ -1,7 +1,7 @@
 """The Models page: what is listed, that numbers are numbers, and that a row leads to the pages that are about it."""
 
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -12,16 +12,9 @@ from explorer.models import zoo
 from explorer.plots.models import Mark, tradeoff
 from explorer.plots.theme import series_color, series_mark
 from explorer.ui import model_table
+from tests.ui.app import ENTRY, open_page, press
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
-
-
-def open_app(**state) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "models"
-    for key, value in state.items():
-        app.session_state[key] = value
-    return app.run()
+open_app = partial(open_page, "models")
 
 
 def listed(app: AppTest) -> pd.DataFrame:
@@ -48,10 +41,6 @@ def test_a_link_opens_a_card_and_what_is_unknown_is_told():
     )
     nowhere = linked(model="cifar10/nowhere")
     assert "cifar10/nowhere" in nowhere.warning[0].value and not nowhere.exception
-
-
-def press(app: AppTest, key: str) -> AppTest:
-    return app.button(key=key).click().run()
 
 
 def test_the_table_holds_numbers_and_what_was_not_measured_is_empty():

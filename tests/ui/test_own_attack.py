@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -11,8 +9,8 @@ from explorer.core import confinement
 from explorer.ui import own_attack
 from explorer.ui.text.own_attack import EXAMPLE
 from tests.confining import confining
+from tests.ui.app import ended, open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 RUNNING = """
 import torch
 import torch.nn.functional as F
@@ -34,19 +32,9 @@ def fresh(tmp_path, monkeypatch):
     own_attack.runner.clear()
 
 
-def open_page(**query: str) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=120)
-    app.session_state["own.open"] = True
-    for key, value in {"data": "cifar10", "model": "cifar10/lenet", "image": "317", **query}.items():
-        app.query_params[key] = value
-    app.run()
-    assert app.session_state["future"].wait(60)
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.success)
-    return "\n".join(element.value for kind in kinds for element in kind)
+def opened(**query: str) -> AppTest:
+    link = {"data": "cifar10", "model": "cifar10/lenet", "image": "317", **query}
+    return ended(open_page(query=link, **{"own.open": True}))
 
 
 def ran(app: AppTest, name: str, text: str) -> AppTest:
@@ -61,7 +49,7 @@ def ran(app: AppTest, name: str, text: str) -> AppTest:
 
 @confining
 def test_a_right_attack_is_played_judged_and_nothing_is_found():
-    app = ran(open_page(), "mine.py", EXAMPLE)
+    app = ran(opened(), "mine.py", EXAMPLE)
     said = texts(app)
     assert "It asked the model 10 times, and 10 times for a gradient" in said, said
     assert "No fault was found" in said and said.count("**Fooled.**") >= 2  # the page's own walk, and this one
@@ -72,7 +60,7 @@ def test_a_right_attack_is_played_judged_and_nothing_is_found():
 
 @confining
 def test_what_leaves_the_ball_does_not_count_and_the_clinic_says_why():
-    app = ran(open_page(), "mine.py", RUNNING)
+    app = ran(opened(), "mine.py", RUNNING)
     said = texts(app)
     assert "lies outside the allowed distance (within L∞ 8/255) and does not count" in said, said
     assert "is the first outside L∞ 8/255" in said and "clipped against the running image" in said
@@ -84,14 +72,14 @@ def test_what_leaves_the_ball_does_not_count_and_the_clinic_says_why():
     [("mine.py", "def other(x):\n    return x", "no function attack"), ("mine.py", "1 +", "SyntaxError")],
 )
 def test_what_cannot_be_run_is_one_sentence(name, text, words):
-    app = ran(open_page(), name, text)
+    app = ran(opened(), name, text)
     (error,) = [error.value for error in app.error]
     assert words in error and "\n" not in error
 
 
 def test_bad_files_are_refused_before_anything_starts_and_without_confinement_nothing_is_offered(monkeypatch):
     monkeypatch.setattr(confinement, "bwrap", lambda: "/usr/bin/bwrap")
-    app = open_page()
+    app = opened()
     app.file_uploader(key="own.file").upload("mine.py", b"").run()
     app.button(key="own.run").click().run()
     assert "mine.py is empty." in texts(app) and own_attack.runner().latest is None

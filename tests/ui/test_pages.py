@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,33 +22,17 @@ from explorer.models import zoo
 from explorer.ui.attack import pace
 from explorer.ui.inputs.choices import families, model_labels, model_titles
 from explorer.ui.text.choosers import attack_order, model_label
+from tests.ui.app import ENTRY, ended, open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py"))
 
 
-def open_app(query: dict[str, str] | None = None) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    for key, value in (query or {}).items():
-        app.query_params[key] = value
-    return app.run()
-
-
-def finished(app: AppTest) -> AppTest:
-    future = app.session_state["future"]
-    assert future.wait(60)
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(
-        element.value for kind in (app.markdown, app.error, app.success, app.warning, app.info) for element in kind
-    )
+open_app = partial(open_page, "")
 
 
 @pytest.fixture(scope="module")
 def played() -> AppTest:
-    return finished(open_app())
+    return ended(open_app())
 
 
 def test_the_page_opens_with_an_attack_already_played(played):
@@ -107,7 +92,7 @@ def test_every_attack_plays_and_every_norm(attack, norm):
         "eps": "3" if norm in WHOLE else "0.1",
     }
     weak = ",".join(f"{name}:{value}" for name, value in ATTACKS[attack].presets["weak"].items())
-    app = finished(open_app(query | ({"with": weak} if weak else {})))
+    app = ended(open_app(query | ({"with": weak} if weak else {})))
     assert not app.exception
     assert app.session_state["norm"] == norm and app.session_state["attack"] == attack
     assert ("Black-box" if ATTACKS.entry(attack).group in BLACK_BOX else "White-box") in texts(app)
@@ -119,7 +104,7 @@ def test_every_attack_plays_and_every_norm(attack, norm):
 
 
 def test_choosing_an_attack_offers_its_norms_only(played):
-    app = finished(open_app())
+    app = ended(open_app())
     assert app.selectbox(key="norm").options == ["L∞", "L2"]
     app.selectbox(key="attack").set_value("cw").run()
     assert not app.exception and app.selectbox(key="norm").options == ["L2"]
@@ -170,11 +155,11 @@ def test_models_that_are_called_alike_are_told_apart_by_their_names(monkeypatch)
 
 
 def test_changed_settings_are_announced_and_played_on_the_button(played):
-    app = finished(open_app())
+    app = ended(open_app())
     app.number_input(key="pgd.steps").set_value(3).run()
     assert "settings have changed" in texts(app)
     app.button(key="begin").click().run()
-    finished(app)
+    ended(app)
     assert len(app.session_state["future"].latest.trace) == 5  # picture, start, three updates
     assert "settings have changed" not in texts(app)
 
@@ -182,7 +167,7 @@ def test_changed_settings_are_announced_and_played_on_the_button(played):
 def test_a_link_plays_the_very_same_walk():
     query = {"data": "cifar10", "image": "7", "model": zoo.cards()[0].name, "attack": "pgd", "norm": "linf",
              "eps": "0.03", "with": "steps:4", "seed": "11"}  # fmt: skip
-    first, second = finished(open_app(query)), finished(open_app(query))
+    first, second = ended(open_app(query)), ended(open_app(query))
     traces = [app.session_state["future"].latest.trace for app in (first, second)]
     assert (traces[0].frames == traces[1].frames).all() and (traces[0].logits == traces[1].logits).all()
     assert "settings have changed" not in texts(first)
@@ -218,11 +203,11 @@ def test_a_link_that_cannot_be_followed_says_why_and_the_app_goes_on(change, wor
     assert not app.exception
     (sentence,) = [w.value for w in app.warning if "could not be followed" in w.value]
     assert word in sentence
-    assert "White-box" in texts(finished(app))
+    assert "White-box" in texts(ended(app))
 
 
 def test_next_and_class_choose_pictures(played):
-    app = finished(open_app())
+    app = ended(open_app())
     app.selectbox(key="class").set_value("cat").run()
     first = app.session_state["image"]
     next(b for b in app.button if b.label == "Next").click().run()
@@ -231,10 +216,10 @@ def test_next_and_class_choose_pictures(played):
 
 
 def test_a_picture_the_model_gets_right_is_found():
-    app = finished(open_app())
+    app = ended(open_app())
     next(b for b in app.button if "gets right" in b.label).click().run()
     app.button(key="begin").click().run()
-    trace = finished(app).session_state["future"].latest.trace
+    trace = ended(app).session_state["future"].latest.trace
     assert trace.predicted[0] == trace.label
 
 
@@ -251,22 +236,22 @@ def test_cancel_stops_within_a_second():
 
 
 def test_a_picture_is_shown_at_once_and_attacked_at_once_where_that_is_quick(monkeypatch):
-    app = finished(open_app())
+    app = ended(open_app())
     monkeypatch.setattr(pace, "is_quick", lambda request: False)
     app.session_state["image"] = 318
-    app = finished(app.run())
+    app = ended(app.run())
     snapshot = app.session_state["future"].latest
     assert len(snapshot.trace) == 1 and snapshot.result is None and "Not attacked yet" in texts(app)
     assert "settings have changed" not in texts(app) and app.query_params["image"] == "318"
     monkeypatch.setattr(pace, "is_quick", lambda request: True)
     monkeypatch.setattr(pace, "is_free", lambda mine: True)
     app.session_state["image"] = 319
-    app = finished(app.run())
+    app = ended(app.run())
     assert app.session_state["future"].latest.result is not None and app.query_params["image"] == "319"
 
 
 def test_another_attack_leaves_the_old_result_dimmed_where_it_may_take_long(monkeypatch):
-    app = finished(open_app())
+    app = ended(open_app())
     monkeypatch.setattr(pace, "is_quick", lambda request: False)
     app.selectbox(key="attack").set_value("mifgsm").run()
     assert "Below stands the old result" in texts(app) and app.query_params["attack"] == "pgd"
@@ -292,13 +277,13 @@ def test_a_walk_of_this_kind_must_have_been_quick_here():
 
 
 def test_a_link_may_name_an_attack_alone():
-    app = finished(open_app({"attack": "fgsm"}))
+    app = ended(open_app({"attack": "fgsm"}))
     assert app.query_params["attack"] == "fgsm" and app.query_params["model"] == app.session_state["model"]
     assert not app.warning
 
 
 def test_what_a_lecture_hides_is_not_there_and_the_attack_is():
-    app = finished(open_app({"hide": "settings,gallery,verdict,explain"}))
+    app = ended(open_app({"hide": "settings,gallery,verdict,explain"}))
     assert not app.exception and app.session_state["future"].latest.result is not None
     assert not app.number_input and "Fooled." not in texts(app)
     assert [s.value for s in app.header] == ["Look further"]
@@ -306,17 +291,17 @@ def test_what_a_lecture_hides_is_not_there_and_the_attack_is():
 
 
 def test_what_does_nothing_is_not_asked_for():
-    app = finished(open_app({"attack": "fgsm", "model": "cifar10/baseline"}))
+    app = ended(open_app({"attack": "fgsm", "model": "cifar10/baseline"}))
     assert not {"draws per step", "seed"} & {n.label for n in app.number_input}
-    app = finished(open_app({"attack": "fgsm", "model": "cifar10/lwta"}))
+    app = ended(open_app({"attack": "fgsm", "model": "cifar10/lwta"}))
     assert {"draws per step", "seed"} <= {n.label for n in app.number_input}
 
 
 def test_a_verdict_asks_what_next_and_the_button_goes_there():
-    app = finished(open_app({"attack": "pgd", "model": "cifar10/baseline", "image": "317"}))
+    app = ended(open_app({"attack": "pgd", "model": "cifar10/baseline", "image": "317"}))
     assert "What next?" in texts(app)
     app.button(key="next step").click().run()
-    app = finished(app)
+    app = ended(app)
     assert app.query_params["model"] == "cifar10/pgd-linf" and app.session_state["model"] == "cifar10/pgd-linf"
 
 
@@ -329,11 +314,11 @@ def test_a_picture_is_found_that_the_model_withstands():
         "norm": "linf",
         "eps": "1/255",
     }
-    app = finished(open_app(query))
+    app = ended(open_app(query))
     next(b for b in app.button if b.label == "One this model withstands").click().run()
     assert not app.exception and app.session_state["image"] != 317
     app.button(key="begin").click().run()
-    assert "Holds." in texts(finished(app))
+    assert "Holds." in texts(ended(app))
 
 
 def png(value: int) -> bytes:
@@ -341,7 +326,7 @@ def png(value: int) -> bytes:
 
 
 def test_several_own_pictures_stand_in_a_strip_and_are_gone_through():
-    app = finished(open_app({"data": "cifar10", "image": "317", "model": "cifar10/lenet", "attack": "fgsm"}))
+    app = ended(open_app({"data": "cifar10", "image": "317", "model": "cifar10/lenet", "attack": "fgsm"}))
     files = [(f"{value}.png", png(value), "image/png") for value in (10, 120, 230)]
     app.file_uploader[0].set_value([*files, ("no.png", b"no picture", "image/png")]).run()
     assert not app.exception and [error.value for error in app.error if "no.png" in error.value]
@@ -368,6 +353,6 @@ def test_where_no_picture_is_withstood_that_is_said():
         "norm": "linf",
         "eps": "64/255",  # whatever pictures are drawn
     }
-    app = finished(open_app(query | {"with": "steps:6"}))
+    app = ended(open_app(query | {"with": "steps:6"}))
     next(b for b in app.button if b.label == "One this model withstands").click().run()
     assert "withstood the attack on none of 8" in texts(app) and app.session_state["image"] == 317

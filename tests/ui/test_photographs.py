@@ -11,14 +11,15 @@ from streamlit.testing.v1 import AppTest
 from explorer.data import adding
 from explorer.ui.inputs import own_pictures
 from tests.data import own
-from tests.ui.test_pages import ENTRY, end_work, finished, open_app, texts
+from tests.ui.app import ENTRY, ended, texts
+from tests.ui.test_pages import end_work, open_app
 
 PHOTO = {"data": "photos", "image": "6", "model": "photos/efficientnet-lite0", "with": "steps:1", "eps": "8/255"}
 
 
 @pytest.fixture
 def photo():
-    app = finished(open_app(PHOTO))
+    app = ended(open_app(PHOTO))
     yield app
     end_work(app)
 

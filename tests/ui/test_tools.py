@@ -1,15 +1,13 @@
 """The tools under a finished walk: asked for before they compute, kept for the walk they belong to, dropped with it."""
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.engine import Busy
 from explorer.engine.masking import Tried
 from tests.engine.conftest import add
+from tests.ui.app import ENTRY, ended, open_page, texts
 
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 QUICK = {
     "data": "cifar10",
     "image": "8",
@@ -28,15 +26,7 @@ def nothing_ran(app: AppTest) -> bool:
 
 
 def played(**changes) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    for key, value in (QUICK | changes).items():
-        app.query_params[key] = value
-    return finished(app.run())
-
-
-def finished(app: AppTest) -> AppTest:
-    assert app.session_state["future"].wait(60)
-    return app.run()
+    return ended(open_page(query=QUICK | changes))
 
 
 def chosen(app: AppTest, tool: str) -> AppTest:
@@ -50,11 +40,6 @@ def computed(app: AppTest, tool: str) -> AppTest:
     app.run()
     assert not app.exception
     return app
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.error, app.success, app.warning, app.info, app.caption)
-    return "\n".join(element.value for kind in kinds for element in kind)
 
 
 def test_nothing_is_computed_unasked():
@@ -73,7 +58,7 @@ def test_the_smallest_eps_is_found_and_its_walk_played():
     search = app.session_state[KEYS["smallest eps"]].latest
     assert search.ended == "done" and search.fooled and "An upper bound" in texts(app)
     app.button(key="play.succeeds").click().run()
-    finished(app)
+    ended(app)
     assert not app.exception and app.session_state["shown"].eps == pytest.approx(search.fooled.eps)
     assert app.session_state["eps.linf"] == pytest.approx(255 * search.fooled.eps)
     assert app.session_state["future"].latest.result.verdict.reached[0]  # the very walk that was probed
@@ -89,7 +74,7 @@ def test_how_far_the_edge_is_and_the_nearest_walk_is_played():
     assert found.ended and found.best is not None and found.spent <= 300 and found.left_out
     assert "The smallest change known" in texts(app) and "No room in 300 passes" in texts(app)
     app.button(key="play.edge").click().run()
-    finished(app)
+    ended(app)
     assert not app.exception and app.session_state["shown"].attack == found.best.request.attack
 
 
@@ -108,7 +93,7 @@ def test_twelve_sizes_are_attacked_at_once_and_the_walk_at_the_chosen_one_is_pla
     slider.set_value(11).run()
     assert not app.exception and now.endings[11].value in texts(app)
     app.button(key="sweep.play").click().run()
-    finished(app)
+    ended(app)
     assert not app.exception and app.session_state["shown"].eps == pytest.approx(float(now.eps[11]))
 
 
@@ -176,7 +161,7 @@ def test_what_a_pattern_means_stands_beside_the_verdict():
         app.query_params[key] = value
     square = Tried("Square", "black-box", "linf", 0.0003, 0.0003, True, 1, 0.0)
     app.session_state["tried"] = {("cifar10", 2, "cifar10/pgd-linf", None, 6): {"earlier": square}}
-    finished(app.run())
+    ended(app.run())
     assert "looks like gradient masking" in texts(app) and "Square reached the goal" in texts(app)
 
 

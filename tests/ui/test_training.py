@@ -20,10 +20,9 @@ from explorer.ui import session
 from explorer.ui.run_record import Record, Seen, interval
 from explorer.ui.text import training as training_words
 from explorer.ui.training import acts, choice, pulse, runs, watch
+from tests.ui.app import open_page, press, texts
 
 from .made_up_runs import made_up, record, sights
-
-ENTRY = str(Path(__file__).parents[1] / "entry.py")
 
 
 @pytest.fixture
@@ -53,20 +52,7 @@ def started(monkeypatch) -> list[Path]:
 
 
 def open_app(**query: str) -> AppTest:
-    app = AppTest.from_file(ENTRY, default_timeout=60)
-    app.session_state["wanted page"] = "training"
-    for key, value in query.items():
-        app.query_params[key] = value
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.header)
-    return "\n".join(element.value for kind in kinds for element in kind)
-
-
-def press(app: AppTest, key: str) -> AppTest:
-    return app.button(key=key).click().run()
+    return open_page("training", query)
 
 
 def here() -> Process:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from explorer.plots._page import inks, quiet_layout
+from explorer.plots._matrix import heat_map
 from explorer.plots.theme import STATE_COLORS
 
 ROOM, ROW = 150, 46  # pixels: around the cells, and of each row
@@ -17,7 +17,6 @@ def matrix(
     names: Sequence[str], rate: np.ndarray, low: np.ndarray, high: np.ndarray, n: np.ndarray, *, dark: bool = False
 ) -> go.Figure:
     """rate, low, high (K,K) in [0,1], nan where nothing is measured; n (K,K) pictures of each cell. The diagonal is white-box."""
-    text = [[_said(rate[i, j]) for j in range(len(names))] for i in range(len(names))]
     hover = [
         [
             "not measured" if np.isnan(rate[i, j])
@@ -26,18 +25,5 @@ def matrix(
         ]
         for i, a in enumerate(names)
     ]  # fmt: skip
-    figure = go.Figure(
-        go.Heatmap(
-            z=100 * rate, x=list(names), y=list(names), text=text, texttemplate="%{text}", customdata=hover,
-            hovertemplate="%{customdata}<extra></extra>", zmin=0, zmax=100, showscale=False, xgap=2, ygap=2,
-            colorscale=[[0, inks(dark).page], [1, STATE_COLORS["fooled"]]],
-        )
-    )  # fmt: skip
-    figure.update_xaxes(side="top", showgrid=False, automargin=True)
-    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
-    margin = {"l": 12, "r": 12, "t": 90, "b": 12}
-    return quiet_layout(figure, dark, height=ROOM + ROW * len(names), dragmode=False, margin=margin)
-
-
-def _said(value: float) -> str:
-    return "–" if np.isnan(value) else f"{100 * value:.0f}"
+    height = ROOM + ROW * len(names)
+    return heat_map(names, names, rate, hover, STATE_COLORS["fooled"], top=90, height=height, dark=dark)

@@ -11,6 +11,7 @@ from explorer.evaluation.course import CourseReport, N, Share, course_report
 from explorer.evaluation.tables import in_percent
 from explorer.models.zoo import Card
 from explorer.ui import permission
+from explorer.ui.asides import running
 from explorer.ui.components.conditions import bullets
 from explorer.ui.notices import draw_anew, told
 from explorer.ui.session import look_again
@@ -71,11 +72,7 @@ def _stage(card: Card, key: Key, polling: bool) -> None:
         st.markdown(table(found))
         bullets(found.notes)
     if job is not None and job.state == "running":
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        left.markdown(f"**{job.about}**, {job.seconds:.0f} s. {job.doing} …")
-        if permission.has():
-            right.button("Cancel", icon=":material/stop_circle:", key="course.cancel", on_click=job.cancel, width="stretch",
-                         disabled=job.cancelling)  # fmt: skip
+        running(job, "course", may_cancel=permission.has())
         return
     if job is not None and job.state == "failed":
         st.error(job.error or "", icon=":material/block:")

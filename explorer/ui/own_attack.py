@@ -17,6 +17,7 @@ from explorer.engine.captions import captions
 from explorer.engine.tracing import on_map, picture
 from explorer.models import zoo
 from explorer.ui import permission
+from explorer.ui.asides import running
 from explorer.ui.attack import verdict
 from explorer.ui.components.conditions import bullets
 from explorer.ui.components.trace_player import trace_player
@@ -89,10 +90,7 @@ def _stage(job: Aside[OwnRun], request: AttackRequest, polling: bool) -> None:
     if polling and job.state != "running":
         draw_anew()
     if job.state == "running":
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        left.markdown(f"**{job.about}**, {job.seconds:.0f} s. {job.doing} …")
-        right.button("Cancel", icon=":material/stop_circle:", key="own.cancel", on_click=job.cancel, width="stretch",
-                     disabled=job.cancelling)  # fmt: skip
+        running(job, "own")
     if job.found:
         _walk(job.found[-1], request)
         _faults(job.found[-1], as_norm(request.norm))

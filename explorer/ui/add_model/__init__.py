@@ -11,6 +11,7 @@ from explorer.models import zoo
 from explorer.models.zoo import Card
 from explorer.ui import permission
 from explorer.ui.add_model import acts, form
+from explorer.ui.asides import running
 from explorer.ui.components.conditions import bullets
 from explorer.ui.model_table import look_at
 from explorer.ui.notices import draw_anew
@@ -50,11 +51,7 @@ def _progress(job: Aside[Added], polling: bool) -> None:
     if polling and job.state != "running":
         draw_anew()
     if job.state == "running":
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        stopping = " It stops before the next." if job.cancelling else ""
-        left.markdown(f"**{sentence(job.about)}**, {job.seconds:.0f} s. {job.doing} …{stopping}")
-        right.button("Cancel", icon=":material/stop_circle:", key="add.cancel", on_click=job.cancel, width="stretch",
-                     disabled=job.cancelling)  # fmt: skip
+        running(job, "add", sentence(job.about), " It stops before the next." if job.cancelling else "")
         if job.share is not None:
             st.progress(job.share)
     for one in job.found:

@@ -169,14 +169,12 @@ def maps_work(engine: Engine, models: Sequence[str]) -> Callable[[], Iterator[tu
     return work
 
 
-def cloud_work(
-    engine: Engine, request: CloudRequest, budget: Budget = MANY
-) -> Callable[[], Iterator[FeatureCloud | None]]:
-    """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than `budget`.
+def cloud_work(engine: Engine, request: CloudRequest) -> Callable[[], Iterator[FeatureCloud | None]]:
+    """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than a page may.
 
     Its items are whole; None while the reference images go through the models (`engine.plane(name).progress`).
     """
-    asked = request.checked().within(budget)
+    asked = request.checked().within()
     return lambda: timed(lambda clock: _work(engine, asked, clock))
 
 

@@ -13,20 +13,17 @@ from explorer.core import seeded
 from explorer.core.precision import climbing_precision
 from explorer.core.rng import derived_seed
 from explorer.engine.batch import BatchWalk, choose_pictures, last_word_rng, mean_logits, pixels_of
-from explorer.engine.batch_request import MANY, ManyRequest
+from explorer.engine.batch_request import ManyRequest
 from explorer.engine.batch_result import BatchResult, Predictions
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
 from explorer.engine.labels import settled_rows, true_labels
-from explorer.engine.request import Budget
 from explorer.engine.tracing import FIRST_LOOK
 
 
-def many_work(
-    engine: Engine, request: ManyRequest, budget: Budget = MANY
-) -> Callable[[], Iterator[BatchResult | None]]:
-    """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than `budget`."""
-    asked = request.checked().within(budget)
+def many_work(engine: Engine, request: ManyRequest) -> Callable[[], Iterator[BatchResult | None]]:
+    """What to give to `engine.submit`. Raises InvalidValue at once if the request asks for more than a page may."""
+    asked = request.checked().within()
     return lambda: timed(lambda clock: _work(engine, asked, clock))
 
 

@@ -16,7 +16,7 @@ from explorer.core.rng import derived_seed
 from explorer.engine.clock import Clock, timed
 from explorer.engine.engine import Engine
 from explorer.engine.labels import goal_of
-from explorer.engine.request import PAGE, AttackRequest, Budget
+from explorer.engine.request import AttackRequest
 from explorer.engine.tracing import FIRST_LOOK, Recorder, recorder_of
 from explorer.evaluation.batch_attack import ANYWHERE
 from explorer.evaluation.verdict import Verdict, verify
@@ -152,19 +152,19 @@ def readable(norm: str, eps: float) -> float:
 
 
 def smallest_work(
-    engine: Engine, request: AttackRequest, width: float = WIDTH, budget: Budget = PAGE
+    engine: Engine, request: AttackRequest, width: float = WIDTH
 ) -> Callable[[], Iterator[Search | None]]:
     """What to give to `engine.submit`: a Search after each probe; in the last one `ended` is set.
 
     Raises InvalidValue at once for an attack that looks for the smallest change itself, a width outside [0.005, 0.5], or a
-    request beyond `budget` (which each probe may use up).
+    request beyond what a page may (which each probe may use up).
     """
     if request.is_minimal:
         title = ATTACKS.entry(request.attack).title
         raise InvalidValue(f"{title} looks for the smallest change itself: its distance is the answer already.")
     if not WIDTHS[0] <= width <= WIDTHS[1]:
         raise InvalidValue(f"width must be a number in [{WIDTHS[0]:g}, {WIDTHS[1]:g}]; got {width!r}.")
-    asked = request.checked().within(budget)
+    asked = request.checked().within()
     return lambda: timed(lambda clock: _work(engine, asked, width, clock))
 
 

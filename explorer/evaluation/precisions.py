@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +47,16 @@ def both_precisions(
     n: int = 128,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    told: Callable[[str], None] | None = None,
 ) -> Iterator[Compared]:
     """Each attack at its defaults and usual eps on up to n test images that the zoo's model `name` gets right, as one batch.
 
-    keys: of attacks; None: of all that take bfloat16 by themselves (`Attack.bfloat16`). `told` is given each key before it.
+    keys: of attacks; None: of all that take bfloat16 by themselves (`Attack.bfloat16`).
     Raises UnknownName, BadCheckpoint.
     """
     model, images = zoo.load(name, device), load(zoo.card(name).dataset, n=n)
     right = unpacked(clean_accuracy(model, images, seed=seed).verdicts, len(images))
     images = subset(images, torch.tensor(right).nonzero()[:, 0])
     for key in keys or [key for key in ATTACKS.keys() if ATTACKS[key].bfloat16]:
-        if told is not None:
-            told(key)
         attack = ATTACKS[key]()
         norm = attack.threats[0]
         threat = attack.threat_model(norm, THREAT_EPS[norm])

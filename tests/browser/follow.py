@@ -3,7 +3,7 @@
 The lecturer and the students are sessions on the server's websocket that do what a browser does (run the page, look again where it
 asks for it), without drawing. The lecturer presses one scene of a lesson after another, every student follows through
 the room; a student has a scene when the page that names it has been drawn. A flooder asks for its page again and again without waiting.
-Run it on an idle machine. With `minutes` the lecturer then gives all lessons for so long, each scene shown and revealed, and every
+Run it on an idle machine. With `minutes` the lecturer gives all lessons for so long instead, each scene shown and revealed, and every
 minute tells the memory of the app.
 """
 
@@ -139,6 +139,17 @@ async def lesson(url: str, count: int, flooders: int, scenes: int, minutes: floa
     say(f"{count} have joined room {code}", process)
     for _ in range(flooders):
         tasks.append(asyncio.create_task(flood(Client(address))))
+    await (teach(lecturer, students, code, minutes, process) if minutes else pace(lecturer, students, scenes, process))
+    errors = [error for one in [lecturer, *students] for error in one.errors]
+    say(
+        f"errors: {len(errors)} {set(errors) or ''}; sessions that ended: {sum(task.done() for task in tasks)}", process
+    )
+    for task in tasks:
+        task.cancel()
+
+
+async def pace(lecturer: Client, students: list[Client], scenes: int, process: psutil.Process) -> None:
+    """The first scenes of the last lesson: how soon each is on all screens."""
     titles = TITLES[:scenes]
     waits: list[float] = []
     used = sum(process.cpu_times()[:2])
@@ -153,14 +164,6 @@ async def lesson(url: str, count: int, flooders: int, scenes: int, minutes: floa
     used = (sum(process.cpu_times()[:2]) - used) / len(titles)
     told = f"{median(waits):.2f} s (median), {late:.2f} s (95 %), {waits[-1]:.2f} s at most, of {len(waits)}"
     say(f"a scene on all screens: {told}; {used:.2f} s of processor time a scene, {PAUSE:g} s of looks in it", process)
-    if minutes:
-        await teach(lecturer, students, code, minutes, process)
-    errors = [error for one in [lecturer, *students] for error in one.errors]
-    say(
-        f"errors: {len(errors)} {set(errors) or ''}; sessions that ended: {sum(task.done() for task in tasks)}", process
-    )
-    for task in tasks:
-        task.cancel()
 
 
 async def teach(lecturer: Client, students: list[Client], code: str, minutes: float, process: psutil.Process) -> None:
@@ -178,7 +181,10 @@ async def teach(lecturer: Client, students: list[Client], code: str, minutes: fl
         lecturer.query = {"lesson": key, "scene": str(at + 1), "room": code}
         await lecturer.run()
         here = await asyncio.gather(*(one.until(scene.title) for one in students), return_exceptions=True)
-        shown, lost = shown + len(here), lost + sum(isinstance(one, TimeoutError) for one in here)
+        late = [one for one in here if isinstance(one, TimeoutError)]
+        shown, lost = shown + len(here), lost + len(late)
+        for one in late:
+            say(str(one), process)
         if "Reveal" in lecturer.buttons:
             await lecturer.click("Reveal")
         await asyncio.sleep(PAUSE)

@@ -54,7 +54,7 @@ def panel(lesson: Lesson, at: int, go: Go, *, view: str, reveals: str | None = N
             _ways(lesson, at, go, place if leads else None, reveals)
     if st.session_state[ON]:
         st.button("Leave the presentation", type="tertiary", key="lesson-leave", on_click=_leave)
-    desk.press_by_keys(KEYS, view=view, key="lesson.keys")
+    desk.press_by_keys(KEYS, view=f"{view} {st.session_state[ON]}", key="lesson.keys")
 
 
 def _ways(lesson: Lesson, at: int, go: Go, led: room.Place | None, unrevealed: str | None) -> None:

@@ -29,6 +29,7 @@ section[data-testid="stSidebar"] .katex {{ font-size: 0.95em; }}
 [data-testid="stBaseButton-primary"], [data-testid="stMultiSelect"] [data-tag-index] {{ background: {PRESSED} !important; }}
 .visually-hidden {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
 [data-testid="stSidebarUserContent"] {{ padding-top: 0.25rem; }}
+.st-key-scene-words [data-testid="stHorizontalBlock"] {{ row-gap: 1rem; }} /* on a telephone, where they stand below each other */
 section[data-testid="stSidebar"] [data-testid="stVerticalBlock"] {{ gap: 0.7rem; }}
 """
 # The room of what comes later than what stands below or beside it: heights as measured in Chromium.

@@ -28,7 +28,7 @@ ENDED = "room.ended at"  # when the page was drawn to its end; 0: not yet
 AGAIN = "room.again at"  # when it is drawn once more
 SETTLES = (2.0, 4.0)  # seconds after one was taken there, at least and at most
 HEARD, WATCH = "room.heard at", 4.0  # when the last look came; seconds between two checks that there are looks
-MOST_TRIES = 3  # to get where the lecturer is
+MOST_TRIES, LATE_TRIES = 6, 3  # to get where the lecturer is; so many of them not at once
 LOOK = 0.6  # seconds between two looks at what the lecturer shows
 LARGEST = 120  # letters of a key or a token that a browser may hand us
 BLACK = "<style>.stApp::after { content: ''; position: fixed; inset: 0; background: #000; z-index: 999999; }</style>"
@@ -172,7 +172,6 @@ def _bar(place: Place) -> None:
     leave_if_wanted()
     room, state = place.room, st.session_state
     state[HEARD] = time.monotonic()
-    _draw_again_in_time()
     room.heard(place.token)
     if room.ended:
         st.rerun()
@@ -195,30 +194,29 @@ def _watch() -> None:
         st.rerun()
 
 
-def _draw_again_in_time() -> None:
-    """Some seconds after one was taken elsewhere the page is drawn once more: on a busy machine a look that meets a drawing may cost it
-    parts, and nobody would notice here. Not all of a class at the same moment."""
-    state = st.session_state
-    if 0 < state.get(AGAIN, 0.0) < time.monotonic():
-        state[AGAIN] = 0.0
-        st.rerun()
-
-
 def _go_along(showing: Showing) -> None:
-    """Where the lecturer is. A message of the browser that was under way may bring the old address back: then once more, until that
-    page has been drawn to its end."""
-    state = st.session_state
+    """Where the lecturer is, and there drawn once more some seconds later: on a busy machine a look that meets a drawing may cost it
+    parts, and nobody would notice here (not all of a class at the same moment).
+
+    Messages of the browser that were under way bring the old address back, many of them where the app stood still for a while. Hence
+    one is taken there again until it is drawn that second time: some times at once, then each after some seconds.
+    """
+    state, now = st.session_state, time.monotonic()
     if showing.number != state[SEEN]:
-        state[SEEN], state[TRIES] = showing.number, MOST_TRIES
+        state[SEEN], state[TRIES], state[AGAIN] = showing.number, MOST_TRIES, 0.0
     if not state.get(TRIES):
-        return
-    if state.get(DRAWN) == (showing.page, dict(showing.query)):
-        state[TRIES] = 0  # from here on a click of one's own may lead elsewhere
-        return
-    state[TRIES] -= 1
-    state[AGAIN] = time.monotonic() + random.uniform(*SETTLES)
-    go_to(showing.page, showing.query)
-    st.rerun()
+        return  # a click of one's own may lead elsewhere
+    due = now > state[AGAIN]
+    if state.get(DRAWN) != (showing.page, dict(showing.query)):
+        if due or state[TRIES] > LATE_TRIES:
+            state[TRIES] -= 1
+            state[AGAIN] = now + random.uniform(*SETTLES)
+            go_to(showing.page, showing.query)
+            st.rerun()
+    elif due:
+        state[TRIES] = 0
+        if state[AGAIN]:
+            st.rerun()
 
 
 def count_answers(place: Place, ballot: str) -> None:

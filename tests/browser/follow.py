@@ -1,9 +1,10 @@
-"""Prints how soon a class sees what its lecturer shows: `python tests/browser/follow.py [students] [flooders] [scenes]`.
+"""Prints how soon a class sees what its lecturer shows: `python tests/browser/follow.py [students] [flooders] [scenes] [minutes]`.
 
 The lecturer and the students are sessions on the server's websocket that do what a browser does (run the page, look again where it
 asks for it), without drawing. The lecturer presses one scene of a lesson after another, every student follows through
 the room; a student has a scene when the page that names it has been drawn. A flooder asks for its page again and again without waiting.
-Run it on an idle machine.
+Run it on an idle machine. With `minutes` the lecturer gives all lessons for so long instead, each scene shown and revealed, and every
+minute tells the memory of the app.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -123,7 +125,7 @@ class Client:
         raise TimeoutError(f"{text!r} was not drawn for {self.query}; errors: {self.errors}")
 
 
-async def lesson(url: str, count: int, flooders: int, scenes: int, process: psutil.Process) -> None:
+async def lesson(url: str, count: int, flooders: int, scenes: int, minutes: float, process: psutil.Process) -> None:
     address = f"{url.replace('http', 'ws')}/_stcore/stream"
     lecturer = Client(address)
     tasks = [asyncio.create_task(lecturer.live())]
@@ -137,6 +139,17 @@ async def lesson(url: str, count: int, flooders: int, scenes: int, process: psut
     say(f"{count} have joined room {code}", process)
     for _ in range(flooders):
         tasks.append(asyncio.create_task(flood(Client(address))))
+    await (teach(lecturer, students, code, minutes, process) if minutes else pace(lecturer, students, scenes, process))
+    errors = [error for one in [lecturer, *students] for error in one.errors]
+    say(
+        f"errors: {len(errors)} {set(errors) or ''}; sessions that ended: {sum(task.done() for task in tasks)}", process
+    )
+    for task in tasks:
+        task.cancel()
+
+
+async def pace(lecturer: Client, students: list[Client], scenes: int, process: psutil.Process) -> None:
+    """The first scenes of the last lesson: how soon each is on all screens."""
     titles = TITLES[:scenes]
     waits: list[float] = []
     used = sum(process.cpu_times()[:2])
@@ -151,9 +164,36 @@ async def lesson(url: str, count: int, flooders: int, scenes: int, process: psut
     used = (sum(process.cpu_times()[:2]) - used) / len(titles)
     told = f"{median(waits):.2f} s (median), {late:.2f} s (95 %), {waits[-1]:.2f} s at most, of {len(waits)}"
     say(f"a scene on all screens: {told}; {used:.2f} s of processor time a scene, {PAUSE:g} s of looks in it", process)
-    say(f"errors: {sum(len(one.errors) for one in [lecturer, *students])}", process)
-    for task in tasks:
-        task.cancel()
+
+
+async def teach(lecturer: Client, students: list[Client], code: str, minutes: float, process: psutil.Process) -> None:
+    """All lessons from the first scene to the last, again and again: each is shown, revealed, and left after some seconds."""
+    from explorer.classroom import lessons
+
+    began = told = time.monotonic()
+    shown = lost = 0
+    for key, at, scene in cycle(
+        [(key, k, one) for key, all_ in lessons()[0].items() for k, one in enumerate(all_.scenes)]
+    ):
+        for client in (lecturer, *students):
+            client.seen.clear()
+        lecturer.buttons.clear()
+        lecturer.query = {"lesson": key, "scene": str(at + 1), "room": code}
+        await lecturer.run()
+        here = await asyncio.gather(*(one.until(scene.title) for one in students), return_exceptions=True)
+        late = [one for one in here if isinstance(one, TimeoutError)]
+        shown, lost = shown + len(here), lost + len(late)
+        for one in late:
+            say(str(one), process)
+        if "Reveal" in lecturer.buttons:
+            await lecturer.click("Reveal")
+        await asyncio.sleep(PAUSE)
+        now = time.monotonic()
+        if now - told >= 60:
+            told = now
+            say(f"minute {(now - began) / 60:.0f}: {shown} screens, {lost} not within a minute", process)
+        if now - began >= 60 * minutes:
+            return
 
 
 async def join(student: Client, code: str) -> None:
@@ -182,13 +222,14 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     from conftest import ROOT, _start
 
-    count, flooders, scenes = (
-        int(sys.argv[k]) if len(sys.argv) > k else usual for k, usual in ((1, 30), (2, 0), (3, 4))
+    sys.path.insert(0, str(ROOT))
+    count, flooders, scenes, minutes = (
+        int(sys.argv[k]) if len(sys.argv) > k else usual for k, usual in ((1, 30), (2, 0), (3, 4), (4, 0))
     )
     with tempfile.TemporaryDirectory() as made:
         server, url = _start(str(ROOT / "app.py"), {"EXPLORER_CACHE": made, "OMP_NUM_THREADS": ""}, Path(os.devnull))
         try:
-            asyncio.run(lesson(url, count, flooders, scenes, psutil.Process(server.pid)))
+            asyncio.run(lesson(url, count, flooders, scenes, minutes, psutil.Process(server.pid)))
         finally:
             server.terminate()
             server.wait(20)

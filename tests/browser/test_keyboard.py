@@ -150,3 +150,8 @@ def test_a_lesson_is_scrolled_by_keys_wherever_the_focus_is(open_page, url):
     page.wait_for_function(down.format(50), timeout=MINUTE)
     page.keyboard.press("ArrowUp")
     page.wait_for_function("!(" + down.format(0) + ")", timeout=MINUTE)
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(down.format(50), timeout=MINUTE)
+    page.keyboard.press("PageDown")  # the next scene is seen from its top
+    expect(page.get_by_role("heading", name="What does it see now?")).to_be_visible(timeout=MINUTE)
+    page.wait_for_function("!(" + down.format(0) + ")", timeout=MINUTE)

@@ -205,6 +205,42 @@ def test_who_lets_go_stays_and_who_follows_again_is_in_step(together):
     assert "Twenty steps" in said(student.run())
 
 
+def test_old_messages_of_a_browser_do_not_leave_it_behind(together):
+    """After the app stood still, looks that were under way bring the old address, more of them than are answered at once."""
+    lecturer, student = together
+    press(lecturer, "lesson-next")
+    press(lecturer, "lesson-next")
+    assert "Twenty steps" in said(student.run())
+    for _ in range(room.MOST_TRIES):
+        student.query_params["scene"] = "1"
+        student.run()
+    assert "One step" in said(student)
+    student.session_state[room.AGAIN] = 0.1  # long ago
+    assert "Twenty steps" in said(student.run())
+    student.session_state[room.AGAIN] = 0.1
+    student.run()
+    student.query_params["scene"] = "1"
+    assert "One step" in said(student.run())  # from here on that is a wish
+
+
+def test_the_end_keeps_the_presenters_keys_and_tells_the_answers_of_the_class(together):
+    lecturer, student = together
+    answer(student, "no")
+    press(lecturer, "lesson-next")
+    ended(lecturer)
+    lecturer.run()
+    last = len(lessons()[0][KEY].scenes) - 1
+    press(lecturer, f"lesson.scene.{last}")
+    press(lecturer, "lesson-next")  # reveals
+    ended(lecturer)
+    press(lecturer.run(), "lesson-next")
+    assert "**1 of 1** answers of the class came true. Brier score **0.09**." in said(lecturer)
+    assert {"lesson-back", "lesson-black"} <= keys(lecturer) and "lesson-next" not in keys(lecturer)
+    assert "Nobody" not in said(student.run())
+    press(lecturer, "lesson-back")
+    assert lessons()[0][KEY].scenes[last].title in said(lecturer)
+
+
 def test_an_ended_room_says_so(together):
     lecturer, student = together
     press(lecturer, "room.end")

@@ -63,6 +63,14 @@ function scrollByKeys(place) {
   document.addEventListener("keydown", scroll);
 }
 
+/** Another view than the last one is seen from its top. */
+function startAtTop(view) {
+  const last = Symbol.for("explorer.view");
+  if (globalThis[last] === view) return;
+  globalThis[last] = view;
+  document.querySelector("[data-testid=stMain]")?.scrollTo({ top: 0, behavior: "instant" });
+}
+
 /** One stop of Tab for the buttons in `box`: the last in focus, else the pressed one; arrows, Home and End go to others. */
 function roving(box) {
   const buttons = [...box.children];

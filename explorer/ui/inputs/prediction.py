@@ -16,7 +16,7 @@ from explorer.ui.inputs.choices import sample
 
 def form(question: Question, name: str, lock: Callable[[int, int], None]) -> None:
     """The widgets; `lock(option, per cent sure)` is called before the page runs again. `name` tells questions apart."""
-    chosen = st.pills("Your answer", question.options, key=f"answer.{name}")
+    chosen = st.pills("Your answer", question.options, key=f"answer.{name}", wrap=True)
     sure = st.segmented_control(
         "How sure are you?", SURE, key=f"sure.{name}", default=70, required=True, format_func=lambda share: f"{share} %"
     )

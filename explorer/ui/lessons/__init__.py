@@ -93,6 +93,7 @@ def show() -> None:
     elif view == NOTES:
         presenting.notes(lesson, st.session_state[AT])
     elif st.session_state[AT] >= len(lesson.scenes):
+        presenting.panel(lesson, len(lesson.scenes), go, view=f"{lesson.key} end")
         shelf.end(lesson, go)
     else:
         scene.show(lesson, st.session_state[AT], go)

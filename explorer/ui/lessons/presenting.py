@@ -35,22 +35,26 @@ def off() -> None:
     st.session_state[ON] = False
 
 
-def panel(lesson: Lesson, at: int, go: Go, *, reveals: bool, name: str) -> None:
-    """The ways on, for mouse and keys; in the sidebar all scenes. `reveals`: the next act is to end the voting on `name`."""
+def panel(lesson: Lesson, at: int, go: Go, *, view: str, reveals: str | None = None) -> None:
+    """The ways on, for mouse and keys; in the sidebar all scenes. `view`: what one sees, from its top.
+
+    `reveals`: the next act is to end the voting on this. `at` may be one past the last scene: the end.
+    """
     st.session_state.setdefault(ON, False)
     if st.session_state[ON]:
         st.html(STYLES)
     with st.sidebar:
         _contents(lesson, at, go)
     place = room.mine()
-    st.caption(f"{lesson.title} · scene {at + 1} of {len(lesson.scenes)}")
+    if at < len(lesson.scenes):
+        st.caption(f"{lesson.title} · scene {at + 1} of {len(lesson.scenes)}")
     leads = place is not None and place.leads
     if place is None or leads or not st.session_state[room.FOLLOWS]:  # who follows goes where the lecturer goes
         with st.container(key="lesson-nav", horizontal=True):
-            _ways(lesson, at, go, place if leads else None, name if reveals else None)
+            _ways(lesson, at, go, place if leads else None, reveals)
     if st.session_state[ON]:
         st.button("Leave the presentation", type="tertiary", key="lesson-leave", on_click=_leave)
-    desk.press_by_keys(KEYS, key="lesson.keys")
+    desk.press_by_keys(KEYS, view=f"{view} {st.session_state[ON]}", key="lesson.keys")
 
 
 def _ways(lesson: Lesson, at: int, go: Go, led: room.Place | None, unrevealed: str | None) -> None:
@@ -58,7 +62,7 @@ def _ways(lesson: Lesson, at: int, go: Go, led: room.Place | None, unrevealed: s
     st.button("Back", icon=":material/arrow_back:", key="lesson-back", on_click=go, args=(lesson, max(at - 1, 0)))
     if led is not None and unrevealed is not None:
         st.button("Reveal", icon=":material/visibility:", key="lesson-next", on_click=reveal, args=(led, unrevealed))
-    else:
+    elif at < len(lesson.scenes):
         st.button("Next", icon=":material/arrow_forward:", key="lesson-next", on_click=go, args=(lesson, at + 1))
     if led is not None:
         st.button("Black screens", icon=":material/dark_mode:", key="lesson-black", on_click=blacken, args=(led,))
@@ -140,7 +144,7 @@ def notes(lesson: Lesson, at: int) -> None:
         onward.button("Reveal", icon=":material/visibility:", key="lesson-next", on_click=reveal, args=(place, name))
     else:
         onward.button("Next", icon=":material/arrow_forward:", key="lesson-next", on_click=_turn, args=(lesson, at + 1))
-    desk.press_by_keys(KEYS, key="lesson.keys")
+    desk.press_by_keys(KEYS, view=f"notes {name}", key="lesson.keys")
 
 
 def _turn(lesson: Lesson, at: int) -> None:

@@ -16,7 +16,7 @@ from explorer.ui.lessons import foretold, presenting, stage, takehome
 from explorer.ui.notices import noticed
 
 Go = Callable[..., None]
-ROW = "display:grid;grid-template-columns:minmax(6rem,14rem) 1fr;gap:.6rem;align-items:center;margin:.15rem 0"
+ROW = "display:grid;grid-template-columns:minmax(0,min(14rem,50%)) 1fr;gap:.6rem;align-items:center;margin:.15rem 0"
 SKIPPED = "lesson.skipped"  # in st.session_state: scenes that somebody wanted to see without an answer
 
 
@@ -25,7 +25,8 @@ def show(lesson: Lesson, at: int, go: Go) -> None:
     scene, name = lesson.scenes[at], foretold.name_of(lesson, at)
     place = _class_of(scene, name)
     opened = is_open(scene, name, place)
-    presenting.panel(lesson, at, go, reveals=place is not None and place.leads and not opened, name=name)
+    reveals = place is not None and place.leads and not opened
+    presenting.panel(lesson, at, go, view=f"{name} {opened}", reveals=name if reveals else None)
     st.header(scene.title, anchor=False)
     words = st.container(key="scene-words")
     if scene.request is None:

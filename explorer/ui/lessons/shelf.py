@@ -9,6 +9,7 @@ import streamlit as st
 from explorer.classroom import Lesson, lessons
 from explorer.classroom.room import LETTERS
 from explorer.ui import permission, room
+from explorer.ui.components import desk
 from explorer.ui.lessons import foretold, joining, takehome
 
 Go = Callable[..., None]
@@ -28,6 +29,7 @@ def show(go: Go) -> None:
         "Alone, or together in a room."
     )
     _together()
+    desk.press_by_keys({}, view="shelf", key="lesson.shelf.top")
     known, left_out = lessons()
     for sentence in left_out:
         st.warning(sentence, icon=":material/info:")
@@ -83,7 +85,10 @@ def end(lesson: Lesson, go: Go) -> None:
     """What came true of what was foretold."""
     st.header(f"{lesson.title}: the end", anchor=False)
     found, score = foretold.settled(lesson), foretold.score(lesson)
-    if score is None:
+    place = room.mine()
+    if place is not None and place.leads:
+        st.markdown(_of_class(place, lesson))
+    elif score is None:
         st.markdown("No question of this lesson was answered.")
     else:
         right = sum(one.right for one in found)
@@ -99,6 +104,20 @@ def end(lesson: Lesson, go: Go) -> None:
     shelf.button(
         "All lessons", icon=":material/arrow_back:", on_click=go, args=(None,), width="stretch", type="primary"
     )
+
+
+def _of_class(place: room.Place, lesson: Lesson) -> str:
+    """What came true of the answers of all, in words."""
+    asked = [
+        one for one in place.room.export(place.key)["questions"] if one["question"].rpartition("/")[0] == lesson.key
+    ]
+    known = [one for one in asked if one["brier"] is not None]  # it came true or not, and somebody had answered
+    given = [sum(one["answers"].values()) for one in known]
+    if not known:
+        return "Nobody in the room has answered a question of this lesson."
+    right = sum(one["answers"][one["came"]] for one in known)
+    score = sum(n * one["brier"] for n, one in zip(given, known, strict=True)) / sum(given)
+    return f"**{right} of {sum(given)}** answers of the class came true. Brier score **{score:.2f}**."
 
 
 def _again(lesson: Lesson, go: Go) -> None:

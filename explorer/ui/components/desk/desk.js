@@ -20,6 +20,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const place = parentElement.querySelector("div");
   pressByKeys(place, data.keys);
   if (Object.keys(data.keys).length) scrollByKeys(place);
+  if (data.view) startAtTop(data.view);
   if (!data.name) return;
   if (data.value !== null) return keep(data.name, data.value);
   const told = JSON.stringify([data.name, kept(data.name)]);

@@ -44,7 +44,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     strip.dataset.shape = shape;
     const dense = data.cards.length > 20; // many are smaller, so that all fit on a screen
     strip.dataset.dense = dense;
-    strip.style.setProperty("--card", `${Math.max(...data.cards.map((c) => c.pictures.length)) * (dense ? 61 : 72)}px`);
+    const most = Math.max(...data.cards.map((c) => c.pictures.length));
+    strip.style.setProperty("--card", `${most * (dense ? 3.8 : 4.5)}rem`); // as the letters: a presenter's are larger
     strip.replaceChildren(...data.cards.map(blank));
   }
   [...strip.children].forEach((button, i) => {

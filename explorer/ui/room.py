@@ -115,7 +115,8 @@ def bar() -> DeltaGenerator:
         desk.keep(place.memory, json.dumps({"key": place.key, "token": place.token}), key="room.keep")
         st.session_state[VERSION] = place.room.version
         st.session_state[ENDED] = 0.0  # until this page is drawn
-        look_again(_watch, every=WATCH, key="room.watch", patient=False)
+        with st.container():
+            st.fragment(_watch, key="room.watch")()
     elif st.session_state.pop(MINE, None) is not None:
         notice("The room has ended.")
         forget()
@@ -187,7 +188,11 @@ def _bar(place: Place) -> None:
 
 
 def _watch() -> None:
-    """If the end of a drawing was lost, with it the looks that begin there, the page is drawn anew."""
+    """If the end of a drawing was lost, with it the looks that begin there, the page is drawn anew.
+
+    Streamlit loses a whole one that it has not sent where a message of the browser comes between its end and its sending.
+    """
+    desk.look_again(WATCH, key="room.watching")
     state, now = st.session_state, time.monotonic()
     if state.get(ENDED, 0.0) and now - state[ENDED] > WATCH / 2 and now - state.get(HEARD, 0.0) > WATCH / 2:
         state[HEARD] = now

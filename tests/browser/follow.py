@@ -10,6 +10,7 @@ minute tells the memory of the app.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -35,6 +36,7 @@ TITLES = (
     "Is it the randomness that protects?",
 )  # of the last lesson
 PAUSE = 6.0  # seconds between two scenes
+WATCH = 4.0  # between two looks by the browser's own clock, as `explorer.ui.room.WATCH`
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Client:
     script: str = ""
     errors: list[str] = field(default_factory=list)
     _timers: dict[str, asyncio.Task] = field(default_factory=dict)
+    _clock: asyncio.Task | None = None  # a timer of the browser's own
 
     async def live(self) -> None:
         async with connect(self.url, subprotocols=["streamlit"], max_size=None, close_timeout=0.1) as socket:
@@ -95,6 +98,9 @@ class Client:
             self._timers[name] = asyncio.create_task(self._again(name, message.auto_rerun.interval))
         elif kind == "delta":
             self._note(message.delta)
+            widget = message.delta.new_element.bidi_component.id
+            if widget.endswith("-room.watching") and self._clock is None:
+                self._clock = asyncio.create_task(self._look(widget, message.delta.fragment_id))
 
     def _note(self, delta: Any) -> None:
         element = delta.new_element
@@ -114,6 +120,11 @@ class Client:
         while True:
             await asyncio.sleep(interval)
             await self.run(fragment)
+
+    async def _look(self, widget: str, fragment: str) -> None:
+        while True:
+            await asyncio.sleep(WATCH)
+            await self.run(fragment, [WidgetState(id=widget, json_value=json.dumps({"looked": time.monotonic()}))])
 
     async def until(self, text: str, seconds: float = 60.0) -> str:
         """Wait for a drawn text that begins so, or a button of that label."""

@@ -69,8 +69,9 @@ class Session(Client):
 
     def leave(self) -> None:
         """Ask for nothing any more."""
-        for timer in self._timers.values():
-            timer.cancel()
+        for timer in (*self._timers.values(), self._clock):
+            if timer is not None:
+                timer.cancel()
 
     def kept(self, name: str) -> str:
         """The key or token that this browser is to keep."""

@@ -1,4 +1,5 @@
-// Draws nothing: presses buttons of the page by keys (../keyboard.js), and keeps a few words in this browser for the next visit.
+// Draws nothing: presses buttons of the page by keys (../keyboard.js), keeps a few words in this browser for the next visit, and
+// asks for the part of the page that it is in again and again.
 // Where a browser keeps nothing (a private window that forbids it), nothing is what was kept.
 function kept(name) {
   try {
@@ -16,11 +17,20 @@ function keep(name, value) {
   }
 }
 
+function lookAgain(place, every, setStateValue) {
+  if (place.clock) return;
+  place.clock = setInterval(() => {
+    if (place.isConnected) setStateValue("looked", Date.now());
+    else clearInterval(place.clock);
+  }, 1000 * every);
+}
+
 export default function ({ data, parentElement, setStateValue }) {
   const place = parentElement.querySelector("div");
   pressByKeys(place, data.keys);
   if (Object.keys(data.keys).length) scrollByKeys(place);
   if (data.view) startAtTop(data.view);
+  if (data.every) lookAgain(place, data.every, setStateValue);
   if (!data.name) return;
   if (data.value !== null) return keep(data.name, data.value);
   const told = JSON.stringify([data.name, kept(data.name)]);

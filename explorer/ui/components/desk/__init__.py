@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from explorer.ui.components import drawing
 
 _mount = drawing.Component("desk", Path(__file__).parent, "desk")
-NOTHING = {"keys": {}, "view": "", "name": "", "value": None, "every": None}
+NOTHING: dict[str, Any] = {"keys": {}, "view": "", "name": "", "value": None, "every": None}
 
 
 def press_by_keys(buttons: Mapping[str, str], *, view: str, key: str) -> None:

@@ -117,8 +117,8 @@ def votes(
             "line": {"color": ink.quiet, "width": 1.5, "dash": "dash"}}  # fmt: skip
     return quiet_layout(
         figure, dark, height=HEIGHT + 20, dragmode=False, barmode="overlay", margin={"l": 88}, legend={"y": -0.2}, shapes=[half],
-        xaxis={"title": {"text": "% of the votes; the dashed line is one half"}, "range": [0, 103]},
-        yaxis={"autorange": "reversed", "showgrid": False},
+        xaxis={"title": {"text": "% of the votes (dashed: one half)"}, "range": [0, 103]},
+        yaxis={"autorange": "reversed", "showgrid": False, "automargin": True},
     )  # fmt: skip
 
 

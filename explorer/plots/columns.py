@@ -42,7 +42,10 @@ def looks(
     )  # fmt: skip
     figure.update_xaxes(title="leftmost column of the look; grey: touched by the patch", range=[-0.7, across - 0.3])
     figure.update_yaxes(
-        categoryorder="array", categoryarray=["patch", *reversed(names)], range=[-0.6, len(names) + 0.6]
+        categoryorder="array",
+        categoryarray=["patch", *reversed(names)],
+        range=[-0.6, len(names) + 0.6],
+        automargin=True,
     )
     quiet_layout(figure, dark, height=HEIGHT, dragmode=False, hovermode="closest", showlegend=bool(len(turning)))
     return figure.update_layout(margin={"l": 88}, legend={"y": -0.2})
@@ -68,6 +71,6 @@ def counts(now: np.ndarray, left: np.ndarray, gained: int, names: Sequence[str],
             hovertemplate=f"%{{y}}, {name}: %{{x}}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title="votes of the looks", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     quiet_layout(figure, dark, height=HEIGHT, dragmode=False)
     return figure.update_layout(margin={"l": 88}, legend={"y": -0.2})

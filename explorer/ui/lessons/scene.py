@@ -118,12 +118,15 @@ def _told(scene: Scene, name: str, came: int | None, place: room.Place | None) -
             mark = "" if mine is None else " :material/check:" if mine.option == came else " :material/close:"
             st.markdown(f"*{question.text}* **{question.options[came]}**.{said}{mark}")
     words = scene.after or scene.before if came is not None or question is None else ""
-    if question is None or place is None:
+    tally = place.room.tally(name) if place is not None and question is not None else None
+    if tally is None or not tally.n:
         if words:
             st.markdown(words)
+        if tally is not None:
+            st.caption("Nobody in the room has answered.")
         return
     counts, after = st.columns([1, 1.2], gap="large")  # beside each other: the run is to be seen, too
-    counts.html(bars(place.room.tally(name), came))
+    counts.html(bars(tally, came))
     after.markdown(words)
 
 

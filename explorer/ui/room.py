@@ -28,6 +28,7 @@ ENDED = "room.ended at"  # when the page was drawn to its end; 0: not yet
 AGAIN = "room.again at"  # when it is drawn once more
 SETTLES = (2.0, 4.0)  # seconds after one was taken there, at least and at most
 HEARD, WATCH = "room.heard at", 4.0  # when the last look came; seconds between two checks that there are looks
+LEFT = "room.left"  # the address from which one was taken along
 MOST_TRIES, LATE_TRIES = 6, 3  # to get where the lecturer is; so many of them not at once
 LOOK = 0.6  # seconds between two looks at what the lecturer shows
 LARGEST = 120  # letters of a key or a token that a browser may hand us
@@ -203,25 +204,29 @@ def _go_along(showing: Showing) -> None:
     """Where the lecturer is, and there drawn once more some seconds later: on a busy machine a look that meets a drawing may cost it
     parts, and nobody would notice here (not all of a class at the same moment).
 
-    Messages of the browser that were under way bring the old address back, many of them where the app stood still for a while. Hence
-    one is taken there again until it is drawn that second time: some times at once, then each after some seconds.
+    Messages of the browser that were under way come from the old address, many of them where the app stood still for a while, and
+    what is drawn anew because of one is drawn there. Hence one is taken along again until a message has come from the new address and
+    that second drawing is due: some times at once, then each after some seconds.
     """
     state, now = st.session_state, time.monotonic()
     if showing.number != state[SEEN]:
-        state[SEEN], state[TRIES], state[AGAIN] = showing.number, MOST_TRIES, 0.0
+        state[SEEN], state[TRIES], state[AGAIN], state[LEFT] = showing.number, MOST_TRIES, 0.0, asked()
     if not state.get(TRIES):
         return  # a click of one's own may lead elsewhere
-    due = now > state[AGAIN]
-    if state.get(DRAWN) != (showing.page, dict(showing.query)):
-        if due or state[TRIES] > LATE_TRIES:
-            state[TRIES] -= 1
-            state[AGAIN] = now + random.uniform(*SETTLES)
-            go_to(showing.page, showing.query)
+    due, there = now > state[AGAIN], dict(showing.query)
+    drawn = state.get(DRAWN) == (showing.page, there)
+    arrived = state[ENDED] and (asked() == there or asked() != state[LEFT])  # 0: this look is part of the drawing
+    if drawn and not state[AGAIN]:
+        state[TRIES] = 0  # it was here already
+    elif drawn and arrived:
+        if due:
+            state[TRIES] = 0
             st.rerun()
-    elif due:
-        state[TRIES] = 0
-        if state[AGAIN]:
-            st.rerun()
+    elif due or (not drawn and state[TRIES] > LATE_TRIES):
+        state[TRIES] -= 1
+        state[AGAIN] = now + random.uniform(*SETTLES)
+        go_to(showing.page, showing.query)
+        st.rerun()
 
 
 def count_answers(place: Place, ballot: str) -> None:

@@ -116,6 +116,12 @@ class Client:
         elif what == "markdown" and (found := re.search(r"Room (\w+)\*\*", element.markdown.body)):
             self.seen.setdefault(f"room {found[1]}", time.monotonic())
 
+    def leave(self) -> None:
+        """Ask for nothing any more."""
+        for timer in (*self._timers.values(), self._clock):
+            if timer is not None:
+                timer.cancel()
+
     async def _again(self, fragment: str, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)

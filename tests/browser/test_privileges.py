@@ -67,12 +67,6 @@ class Session(Client):
         await self.run()
         await asyncio.sleep(1.0)  # longer than between two looks
 
-    def leave(self) -> None:
-        """Ask for nothing any more."""
-        for timer in (*self._timers.values(), self._clock):
-            if timer is not None:
-                timer.cancel()
-
     def kept(self, name: str) -> str:
         """The key or token that this browser is to keep."""
         found = re.search(rf'{name}\\+": \\+"([\w-]+)'.encode(), self.received)

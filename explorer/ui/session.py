@@ -18,6 +18,7 @@ from explorer.engine import Engine
 from explorer.jobs import Guard, Store
 
 LONGEST = 2.0  # seconds between two looks that cost next to nothing, however many wait
+LONGEST_TURN = 10.0  # seconds that one look waits for those of others
 SHARE = 0.3  # of a processor core that all looks together may take
 
 
@@ -68,9 +69,12 @@ def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, 
 
     def look(*arguments: Any) -> None:
         slow_down("look")
+        if patient:
+            _wait_for_turn(key)
         began = time.thread_time()
         draw(*arguments)
         _costs()[key] = time.thread_time() - began
+        st.session_state[f"{key} looked at"] = time.monotonic()
 
     name = key if every is not None else f"{key} at rest"
     if every is not None and patient:
@@ -83,6 +87,21 @@ def look_again(draw: Callable[..., None], *arguments: Any, every: float | None, 
 def _costs() -> dict[str, float]:
     """Processor time of the last look of each kind, in seconds: what this computer takes to draw it."""
     return {}
+
+
+def _wait_for_turn(key: str) -> None:
+    """A look by itself, not as a part of the page's drawing, waits until its session's turn has come among those that look at the same.
+
+    A browser that has been sent no new page yet goes on as fast as it was told on the old one: a class of those could take the
+    processor from what was to be sent. Where the whole page is wanted meanwhile, Streamlit ends the look at its next word with the state.
+    """
+    context = get_script_run_ctx()
+    crowd = audience(f"{key} looked at", within=2 * LONGEST_TURN)
+    if context is None or not context.fragment_ids_this_run or crowd < 2:
+        return
+    turn = min(_costs().get(key, 0.0) * crowd / SHARE, LONGEST_TURN)
+    while time.monotonic() < st.session_state.get(f"{key} looked at", 0.0) + turn:
+        time.sleep(0.1)
 
 
 def between_looks(seconds: float, cost: float = 0.0) -> float:

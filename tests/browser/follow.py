@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -195,8 +196,12 @@ async def teach(lecturer: Client, students: list[Client], code: str, minutes: fl
         for client in (lecturer, *students):
             client.seen.clear()
         lecturer.buttons.clear()
-        lecturer.query = {"lesson": key, "scene": str(at + 1), "room": code}
-        await lecturer.run()
+        for _ in range(3):  # a message of the lecturer's browser that was under way may name the old address again
+            lecturer.query = {"lesson": key, "scene": str(at + 1), "room": code}
+            await lecturer.run()
+            with suppress(TimeoutError):
+                await lecturer.until(scene.title, 10.0)
+                break
         here = await asyncio.gather(*(one.until(scene.title) for one in students), return_exceptions=True)
         late = [one for one in here if isinstance(one, TimeoutError)]
         shown, lost = shown + len(here), lost + len(late)

@@ -120,3 +120,28 @@ def test_threads_of_the_app_give_way_before_torch_is_imported(given, found):
     assert ran.stdout.split()[0] == found and "torch" not in ran.stdout.split()
     source = (ROOT / "app.py").read_text("utf-8")
     assert source.index("threads.give_way()") < source.index("import explorer.ui")
+
+
+def test_a_dear_look_waits_for_its_turn_among_others_but_not_within_the_pages_drawing(fresh, monkeypatch):
+    clock, slept = [100.0], []
+    context = type("Context", (), {"session_id": "me", "fragment_ids_this_run": ["look"]})()
+    monkeypatch.setattr(session, "get_script_run_ctx", lambda: context)
+    monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(session.time, "sleep", lambda s: (slept.append(s), clock.append(clock.pop() + s)))
+    monkeypatch.setattr(session.st, "session_state", {"dear looked at": 99.5})
+    session._costs().update(dear=0.1, cheap=0.0)
+    session._audiences().pop("dear looked at", None)
+    session._wait_for_turn("dear")
+    assert not slept  # alone
+    session._audiences()["dear looked at"].update({f"another {k}": 100.0 for k in range(5)})
+    session._wait_for_turn("dear")
+    assert clock[0] == pytest.approx(99.5 + 6 * 0.1 / session.SHARE, abs=0.11)
+    session._costs()["dear"] = 10.0
+    session._wait_for_turn("dear")
+    assert clock[0] == pytest.approx(99.5 + session.LONGEST_TURN, abs=0.11)
+    slept.clear()
+    context.fragment_ids_this_run, session.st.session_state["dear looked at"] = [], clock[0]
+    session._wait_for_turn("dear")
+    assert not slept
+    session._audiences().clear()
+    session._costs().clear()

@@ -65,17 +65,13 @@ def _counts(tally: Tally) -> str:
 
 
 def button(lesson: Lesson) -> None:
-    """The file, made when it is asked for."""
+    """The file, made when it is asked for: then no session is at hand, so what it needs goes with it."""
+    walks = st.session_state.get(WALKS, {})
+    made = partial(page, lesson, walks, {name: foretold.of(name) for name in walks})
     st.download_button(
-        "Take it home (HTML)", partial(_page, lesson), f"{lesson.key}.html", "text/html", key="lesson.home", on_click="ignore",
+        "Take it home (HTML)", made, f"{lesson.key}.html", "text/html", key="lesson.home", on_click="ignore",
         icon=":material/download:", width="stretch", help="One file that plays the walks you watched, without a server.",
     )  # fmt: skip
-
-
-def _page(lesson: Lesson) -> bytes:
-    return page(
-        lesson, st.session_state.get(WALKS, {}), {name: foretold.of(name) for name in st.session_state.get(WALKS, {})}
-    )
 
 
 def page(lesson: Lesson, walks: dict[str, Any], answers: dict[str, foretold.Foretold | None]) -> bytes:

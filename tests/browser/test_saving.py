@@ -41,11 +41,11 @@ def test_the_models_table_and_figure_are_taken_home(open_page, serve):
 
 
 def test_a_lesson_is_taken_home_with_its_answers_and_walks(open_page, serve):
-    page = open_page(f"{serve(APP)}/lessons?lesson=1-a-change-nobody-sees&scene=1")
-    page.get_by_role("radio", name="yes").or_(page.get_by_role("button", name="yes", exact=True)).first.click(timeout=MINUTE)
+    page = open_page(f"{serve(APP)}/lessons?lesson=1-a-change-nobody-sees&scene=4")
+    page.get_by_text("up to 1/255", exact=True).click(timeout=MINUTE)
     page.get_by_role("button", name="Lock").click()
-    expect(page.get_by_text("You said")).to_be_visible(timeout=MINUTE)
-    page.goto(page.url.replace("scene=1", "scene=5"))
-    expect(page.get_by_text("1 of 1 of your answers came true")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("White-box: the attack used")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("0 of 1 of your answers came true")).to_be_visible(timeout=MINUTE)
     home = saved(page, "Take it home (HTML)").read_text("utf-8")
-    assert "You said yes, 70 % sure" in home and home.count("<iframe") == 1
+    assert "You said up to 1/255, 70 % sure" in home and home.count("<iframe") == 1
